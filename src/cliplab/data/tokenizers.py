@@ -1,0 +1,73 @@
+"""Text to tokens."""
+
+import functools
+import gzip
+import html
+import importlib.util
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import ftfy
+import torch
+from transformers import CLIPTokenizer as _FastCLIPTokenizer
+
+from cliplab.models.tokens import Tokens
+
+_MERGES = 49_152 - 256 - 2  # the vocabulary file holds more lines than the paper's vocabulary uses
+
+
+def _byte_symbols() -> list[str]:
+    """A printable character for each of the 256 bytes, in vocabulary order: printable bytes first, then the others."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    return [chr(b) for b in printable] + [chr(256 + i) for i in range(256 - len(printable))]
+
+
+@functools.cache
+def _fast_tokenizer() -> _FastCLIPTokenizer:
+    """The paper's byte-pair vocabulary, read out of the installed package open_clip_torch without importing it."""
+    spec = importlib.util.find_spec("open_clip")
+    if spec is None or spec.origin is None:
+        raise ImportError("the CLIP vocabulary comes from open_clip_torch; run: pip install open_clip_torch")
+    path = Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
+    lines = gzip.open(path, "rt", encoding="utf8").read().split("\n")[1 : _MERGES + 1]
+    merges = [tuple(line.split()) for line in lines]
+    symbols = _byte_symbols()
+    words = [*symbols, *(s + "</w>" for s in symbols), *("".join(m) for m in merges)]
+    vocabulary = {word: i for i, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
+    return _FastCLIPTokenizer(vocab=vocabulary, merges=merges, split_special_tokens=True)
+
+
+def clean_text(text: str) -> str:
+    """Repair mojibake, resolve HTML entities twice, collapse white space, as the paper's tokenizer does."""
+    text = html.unescape(html.unescape(ftfy.fix_text(text))).strip()
+    return re.sub(r"\s+", " ", text).strip()
+
+
+class CLIPTokenizer:
+    """The paper's lower-case byte-pair tokenizer, served by the Rust library.
+
+    Calling it with a list of strings gives ``Tokens``, padded with 0 to the longest only. A text longer than
+    ``context_length`` is cut, keeps its end-of-text token and adds one to ``truncated``.
+    """
+
+    vocab_size = 49_408
+    start_token, end_token = 49_406, 49_407
+
+    def __init__(self, context_length: int = 77) -> None:
+        if context_length < 3:
+            raise ValueError(f"context_length {context_length} leaves no room for text; set it to 3 or more")
+        self.context_length = context_length
+        self.truncated = 0
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        cleaned = [clean_text(text) for text in texts]
+        encoded = _fast_tokenizer().backend_tokenizer.encode_batch_fast(cleaned, add_special_tokens=False)
+        rows = [e.ids for e in encoded]
+        room = self.context_length - 2
+        self.truncated += sum(len(row) > room for row in rows)
+        lengths = torch.tensor([min(len(row), room) + 2 for row in rows])
+        ids = torch.zeros(len(rows), int(lengths.max()) if rows else 0, dtype=torch.int64)
+        for i, row in enumerate(rows):
+            ids[i, : lengths[i]] = torch.tensor([self.start_token, *row[:room], self.end_token])
+        return Tokens(ids, lengths)

@@ -1,0 +1,96 @@
+"""The parts both transformers share: activation, attention, residual block, packed sequences."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class QuickGELU(nn.Module):
+    """``x * sigmoid(1.702 x)``, the activation of the paper's models."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+
+
+def activation_class(name: str) -> type[nn.Module]:
+    """Look an activation up by name. Raises ValueError naming the choices."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation {name!r} is unknown; choose one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+class Packing(NamedTuple):
+    """Where the tokens of a packed batch ``[total, width]`` lie in the padded one ``[batch, length, width]``."""
+
+    index: Int[Tensor, " total"]
+    batch: int
+    length: int
+
+    def pad(self, packed: Float[Tensor, "total width"]) -> Float[Tensor, "batch length width"]:
+        padded = packed.new_zeros(self.batch * self.length, packed.shape[-1])
+        return padded.index_copy(0, self.index, packed).view(self.batch, self.length, -1)
+
+    def pack(self, padded: Float[Tensor, "batch length width"]) -> Float[Tensor, "total width"]:
+        return padded.reshape(self.batch * self.length, -1)[self.index]
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
+    """Softmax attention over ``[batch, heads, length, head width]``.
+
+    The fused kernel on accelerators; plain products on a CPU, where its bfloat16 backward costs a quarter of a step.
+    """
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    scores = (q * q.shape[-1] ** -0.5) @ k.mT  # [batch, heads, length, length]
+    if causal:
+        above = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
+        scores = scores.masked_fill(above, float("-inf"))
+    return scores.softmax(-1).to(v.dtype) @ v
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one fused projection, over a padded or a packed batch."""
+
+    def __init__(self, width: int, heads: int, causal: bool) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"width {width} is not a multiple of heads {heads}; set heads to a divisor of {width}")
+        self.heads, self.causal = heads, causal
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.qkv.weight)
+        nn.init.zeros_(self.qkv.bias)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:
+        qkv = self.qkv(x)
+        if packing is not None:
+            qkv = packing.pad(qkv)
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, H, N, width / H]
+        mixed = attend(q, k, v, self.causal).transpose(1, 2).flatten(2)  # [B, N, width]
+        if packing is not None:
+            mixed = packing.pack(mixed)
+        return self.out(mixed)
+
+
+class ResidualBlock(nn.Module):
+    """Pre-norm transformer block: attention, then a two-layer MLP."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, activation: str, causal: bool) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, heads, causal)
+        self.ln_2 = nn.LayerNorm(width)
+        self.mlp_in = nn.Linear(width, int(width * mlp_ratio))
+        self.activation = activation_class(activation)()
+        self.mlp_out = nn.Linear(int(width * mlp_ratio), width)
+
+    def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:
+        x = x + self.attention(self.ln_1(x), packing)
+        return x + self.mlp_out(self.activation(self.mlp_in(self.ln_2(x))))

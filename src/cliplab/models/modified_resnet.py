@@ -1,0 +1,107 @@
+"""The modified ResNet of CLIP (Radford et al. 2021, section 2.4)."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cliplab.models.layers import attend
+
+
+class Bottleneck(nn.Module):
+    """Bottleneck with an anti-aliased stride: every convolution has stride one, an average pool does the rest."""
+
+    expansion = 4
+
+    def __init__(self, inputs: int, width: int, stride: int) -> None:
+        super().__init__()
+        outputs = width * self.expansion
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(outputs)
+        nn.init.zeros_(self.bn3.weight)  # each residual branch starts at zero
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.AvgPool2d(stride) if stride > 1 else nn.Identity(),
+                nn.Conv2d(inputs, outputs, 1, bias=False),
+                nn.BatchNorm2d(outputs),
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = self.pool(F.relu(self.bn2(self.conv2(y))))
+        return F.relu(self.bn3(self.conv3(y)) + self.shortcut(x))
+
+
+class AttentionPool(nn.Module):
+    """One attention layer whose only query is the mean of the feature map."""
+
+    def __init__(self, grid: int, width: int, heads: int, output_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.positional_embedding = nn.Parameter(torch.randn(grid**2 + 1, width) * width**-0.5)
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+        self.out = nn.Linear(width, output_dim)
+        for layer in (self.query, self.key, self.value, self.out):
+            nn.init.normal_(layer.weight, std=width**-0.5)
+
+    def forward(self, features: Float[Tensor, "batch width grid grid"]) -> Float[Tensor, "batch output_dim"]:
+        x = features.flatten(2).mT  # [B, grid * grid, width]
+        x = torch.cat([x.mean(1, keepdim=True), x], dim=1) + self.positional_embedding.to(x.dtype)
+        q, k, v = (
+            layer(y).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [B, heads, N, width / heads]
+            for layer, y in ((self.query, x[:, :1]), (self.key, x), (self.value, x))
+        )
+        return self.out(attend(q, k, v, causal=False).transpose(1, 2).flatten(1))
+
+
+class ModifiedResNet(nn.Module):
+    """ResNet with a three-convolution stem, anti-aliased strides and attention pooling.
+
+    ``forward`` maps normalised images ``[batch, 3, image_size, image_size]`` to ``[batch, output_dim]``. ``layers`` are
+    the blocks of the four stages. Raises ValueError when ``image_size`` is no multiple of 32 or another size arrives.
+    """
+
+    def __init__(self, *, image_size: int, layers: Sequence[int], width: int, heads: int, output_dim: int) -> None:
+        super().__init__()
+        if image_size % 32:
+            fitting = max(32, image_size // 32 * 32)
+            raise ValueError(
+                f"image_size {image_size} is not a multiple of 32; set model.image_encoder.image_size to {fitting}"
+            )
+        if len(layers) != 4:
+            raise ValueError(f"layers {list(layers)} must name four stages, such as [3, 4, 6, 3]")
+        self.image_size, self.output_dim = image_size, output_dim
+        half = width // 2
+        self.stem = nn.Sequential(
+            *self._conv(3, half, 2), *self._conv(half, half, 1), *self._conv(half, width, 1), nn.AvgPool2d(2)
+        )
+        stages, inputs = [], width
+        for i, blocks in enumerate(layers):
+            stage = []
+            for j in range(blocks):
+                stage.append(Bottleneck(inputs, width * 2**i, stride=2 if i > 0 and j == 0 else 1))
+                inputs = width * 2**i * Bottleneck.expansion
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.Sequential(*stages)
+        self.pool = AttentionPool(image_size // 32, inputs, heads, output_dim)
+
+    @staticmethod
+    def _conv(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
+        conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        return conv, nn.BatchNorm2d(outputs), nn.ReLU()
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
+        if images.shape[-2:] != (self.image_size, self.image_size):
+            raise ValueError(
+                f"images of {images.shape[-2]} x {images.shape[-1]} pixels reached a tower for {self.image_size}; "
+                "set model.image_encoder.image_size"
+            )
+        return self.pool(self.stages(self.stem(images)))

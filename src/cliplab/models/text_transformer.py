@@ -1,0 +1,66 @@
+"""The causal text transformer of CLIP, without work on padding."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cliplab.models.layers import Packing, ResidualBlock
+from cliplab.models.tokens import Tokens
+
+
+class TextTransformer(nn.Module):
+    """Causal transformer, pooled at the last token (end of text); ``forward`` maps Tokens to ``[batch, output_dim]``.
+
+    Nothing after the end of text can reach it, so linear layers and norms run on the packed tokens of the batch
+    ``[total, width]`` and only attention sees a padded batch. Raises ValueError for texts beyond ``context_length``.
+    Initialisation as in OpenAI's published model code.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        context_length: int,
+        width: int,
+        layers: int,
+        heads: int,
+        output_dim: int,
+        mlp_ratio: float = 4.0,
+        activation: str = "quick_gelu",
+    ) -> None:
+        super().__init__()
+        self.vocab_size, self.context_length, self.output_dim = vocab_size, context_length, output_dim
+        self.token_embedding = nn.Embedding(vocab_size, width)
+        self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, heads, mlp_ratio, activation, causal=True) for _ in range(layers)
+        )
+        self.ln_final = nn.LayerNorm(width)
+        self.projection = nn.Parameter(torch.empty(width, output_dim))
+        self._initialise(width, layers)
+
+    def _initialise(self, width: int, layers: int) -> None:
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        residual_std = width**-0.5 * (2 * layers) ** -0.5
+        for block in self.blocks:
+            nn.init.normal_(block.attention.qkv.weight, std=width**-0.5)  # type: ignore[union-attr,arg-type]
+            nn.init.normal_(block.attention.out.weight, std=residual_std)  # type: ignore[union-attr,arg-type]
+            nn.init.normal_(block.mlp_in.weight, std=(2 * width) ** -0.5)  # type: ignore[union-attr,arg-type]
+            nn.init.normal_(block.mlp_out.weight, std=residual_std)  # type: ignore[union-attr,arg-type]
+        nn.init.normal_(self.projection, std=width**-0.5)
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "batch output_dim"]:
+        ids, lengths = tokens
+        if ids.shape[1] > self.context_length:
+            raise ValueError(
+                f"texts of {ids.shape[1]} tokens reached a tower for {self.context_length}; "
+                "give the tokenizer the tower's context_length"
+            )
+        position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+        index = (position < lengths.unsqueeze(1)).flatten().nonzero().squeeze(1)  # [total]
+        packing = Packing(index, ids.shape[0], ids.shape[1])
+        x = self.token_embedding(ids.flatten()[index]) + self.positional_embedding[position.flatten()[index]]
+        for block in self.blocks:
+            x = block(x, packing)  # [total, width]
+        return self.ln_final(x[lengths.cumsum(0) - 1]) @ self.projection

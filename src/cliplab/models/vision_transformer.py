@@ -1,0 +1,76 @@
+"""The vision transformer of CLIP (Radford et al. 2021, section 2.4)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cliplab.models.layers import ResidualBlock
+
+
+class VisionTransformer(nn.Module):
+    """ViT with a class token, learned positions, a LayerNorm before the blocks and no bias in the patch embedding.
+
+    ``forward`` maps normalised images ``[batch, 3, image_size, image_size]`` to ``[batch, output_dim]``.
+    ``patch_dropout`` is the share of patches left out at random in training (Li et al. 2023, FLIP).
+    Raises ValueError when ``image_size`` is no multiple of ``patch_size`` or another size arrives.
+    Initialisation as in OpenAI's published model code: class token, positions and projection N(0, 1/width), the rest
+    PyTorch's defaults.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        patch_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        output_dim: int,
+        mlp_ratio: float = 4.0,
+        activation: str = "quick_gelu",
+        patch_dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if image_size % patch_size:
+            fitting = max(patch_size, image_size // patch_size * patch_size)
+            raise ValueError(
+                f"image_size {image_size} is not a multiple of patch_size {patch_size}; "
+                f"set model.image_encoder.image_size to {fitting}"
+            )
+        if not 0 <= patch_dropout < 1:
+            raise ValueError(f"patch_dropout {patch_dropout} is outside [0, 1); set it to 0 to keep every patch")
+        self.image_size, self.patch_size, self.output_dim = image_size, patch_size, output_dim
+        self.patch_dropout = patch_dropout
+        scale = width**-0.5
+        self.patch_embedding = nn.Linear(3 * patch_size**2, width, bias=False)
+        self.class_embedding = nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn((image_size // patch_size) ** 2 + 1, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, heads, mlp_ratio, activation, causal=False) for _ in range(layers)
+        )
+        self.ln_post = nn.LayerNorm(width)
+        self.projection = nn.Parameter(scale * torch.randn(width, output_dim))
+
+    def patches(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patches pixels"]:
+        """Cut images into flattened patches in reading order; channels vary slowest inside a patch."""
+        p = self.patch_size
+        x = images.unflatten(3, (-1, p)).unflatten(2, (-1, p))  # [B, 3, rows, p, columns, p]
+        return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # [B, rows * columns, 3 * p * p]
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
+        if images.shape[-2:] != (self.image_size, self.image_size):
+            raise ValueError(
+                f"images of {images.shape[-2]} x {images.shape[-1]} pixels reached a tower for {self.image_size}; "
+                "set model.image_encoder.image_size"
+            )
+        x = self.patch_embedding(self.patches(images)) + self.positional_embedding[1:]
+        if self.training and self.patch_dropout > 0:
+            kept = max(1, round(x.shape[1] * (1 - self.patch_dropout)))
+            order = torch.rand(x.shape[:2], device=x.device).argsort(1)[:, :kept]  # [B, kept]
+            x = x.gather(1, order.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        first = (self.class_embedding + self.positional_embedding[0]).expand(x.shape[0], 1, -1)
+        x = self.ln_pre(torch.cat([first.to(x.dtype), x], dim=1))  # [B, 1 + kept, width]
+        for block in self.blocks:
+            x = block(x)
+        return self.ln_post(x[:, 0]) @ self.projection
