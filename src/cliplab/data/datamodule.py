@@ -1,0 +1,158 @@
+"""The data module: any caption source, the same order for any number of workers and ranks, exact resume."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from cliplab.data.captions import CaptionDataset, CaptionPairs, CaptionStream, Sample, stack
+from cliplab.data.order import epoch_permutation
+from cliplab.data.transforms import BatchAffine, EvalTransform
+from cliplab.distributed import rank, world_size
+from cliplab.models.tokens import Tokens
+
+
+class Batch(NamedTuple):
+    """uint8 images ``[B, 3, S, S]``, tokens, and per sample its epoch, index and group, int64 ``[B]``."""
+
+    images: Tensor
+    tokens: Tokens
+    epochs: Tensor
+    indices: Tensor
+    groups: Tensor
+
+
+class Collate:
+    """Samples to a Batch; texts are tokenised here, all at once."""
+
+    def __init__(self, tokenizer: Callable[[Sequence[str]], Tokens]) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        numbers = torch.tensor([(s.epoch, s.index, s.group) for s in samples]).T.contiguous()
+        return Batch(stack(samples), self.tokenizer([s.caption for s in samples]), *numbers)
+
+
+class _EpochBatches:
+    """Keys of one rank's batches of one epoch, from batch ``start`` on."""
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.epoch, self.start = 0, 0
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        order, share = epoch_permutation(self.size, self.seed, self.epoch), self.batch_size // world_size()
+        for batch in range(self.start, self.size // self.batch_size):
+            first = batch * self.batch_size + rank() * share
+            yield [(self.epoch, int(i)) for i in order[first : first + share]]
+
+
+class CaptionLoader:
+    """Batches for one rank, endlessly by epoch. Its state counts the batches handed to the trainer, not those that
+    workers prefetched, so that a resumed run sees the very next batch."""
+
+    def __init__(
+        self, source: CaptionDataset | CaptionStream, collate: Collate, batch_size: int, num_workers: int, seed: int
+    ) -> None:
+        if batch_size % world_size():
+            raise ValueError(
+                f"data.batch_size {batch_size} is the global batch and no multiple of {world_size()} ranks; "
+                f"set it to {batch_size // world_size() * world_size()}"
+            )
+        if len(source) < batch_size:
+            raise ValueError(
+                f"data.batch_size {batch_size} exceeds the {len(source)} training samples; "
+                f"set data.batch_size to {len(source)} or less"
+            )
+        self.source, self.steps = source, len(source) // batch_size
+        self.epoch, self.position = 0, 0
+        options: dict[str, Any] = {
+            "collate_fn": collate,
+            "num_workers": num_workers,
+            "pin_memory": torch.cuda.is_available(),
+            "persistent_workers": False,
+        }
+        self.batches = _EpochBatches(len(source), batch_size, seed)
+        if isinstance(source, IterableDataset):
+            self.loader = DataLoader(source, batch_size=batch_size // world_size(), **options)
+        else:
+            self.loader = DataLoader(source, batch_sampler=self.batches, **options)  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self.position >= self.steps:
+            self.epoch, self.position = self.epoch + 1, 0
+        self.batches.epoch, self.batches.start = self.epoch, self.position
+        skip = 0
+        if isinstance(self.source, CaptionStream):
+            self.source.epoch, skip = self.epoch, self.position
+        iterator = iter(self.loader)
+        for _ in range(skip):  # a stream is re-read up to where it was
+            next(iterator)
+        while self.position < self.steps:
+            batch = next(iterator)
+            self.position += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch, self.position = state["epoch"], state["position"]
+
+
+class CaptionDataModule(lightning.LightningDataModule):
+    """Reads ``train`` (and ``validation``) caption sources.
+
+    ``batch_size`` is the global batch, shared by the ranks. ``augment`` works on whole batches on their device. ``path``,
+    ``split`` and ``streaming`` are names for configs to refer to.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: CaptionDataset | CaptionStream,
+        validation: CaptionDataset | None,
+        train_transform: Callable,
+        eval_transform: EvalTransform,
+        tokenizer: Callable[[Sequence[str]], Tokens],
+        batch_size: int,
+        seed: int,
+        num_workers: int = 0,
+        augment: BatchAffine | None = None,
+        path: str | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"data.batch_size {batch_size} must be at least 1")
+        self.train, self.validation, self.augment = train, validation, augment
+        self.tokenizer, self.batch_size, self.seed, self.num_workers = tokenizer, batch_size, seed, num_workers
+        for source in (train, validation):
+            if source is not None:
+                source.prepare(seed=seed, train_transform=train_transform, eval_transform=eval_transform)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.train) // self.batch_size
+
+    @property
+    def fingerprint(self) -> str:
+        return self.train.fingerprint
+
+    def validation_pairs(self) -> CaptionPairs | None:
+        return None if self.validation is None else CaptionPairs(self.validation)
+
+    def train_dataloader(self) -> CaptionLoader:
+        return CaptionLoader(self.train, Collate(self.tokenizer), self.batch_size, self.num_workers, self.seed)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        if self.augment is None:
+            return batch
+        epochs, indices = (np.asarray(x.cpu()) for x in (batch.epochs, batch.indices))
+        return batch._replace(images=self.augment(batch.images, seed=self.seed, epochs=epochs, indices=indices))

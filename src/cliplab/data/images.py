@@ -1,0 +1,74 @@
+"""From whatever a data set holds to an RGB picture."""
+
+import io
+import os
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 100_000_000
+
+
+class BadImage(ValueError):
+    """A picture that cannot be used; ``reason`` is a short code to count by."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+
+
+def _open(value: Any) -> Image.Image:
+    if isinstance(value, Image.Image):
+        return value
+    if isinstance(value, np.ndarray):
+        return Image.fromarray(value)
+    if isinstance(value, dict):
+        value = value["bytes"] if value.get("bytes") is not None else value.get("path")
+    if value is None:
+        raise BadImage("missing")
+    if isinstance(value, bytes | bytearray):
+        if not value:
+            raise BadImage("empty")
+        return Image.open(io.BytesIO(value))
+    if isinstance(value, str | os.PathLike):
+        if not os.path.exists(value):
+            raise BadImage("missing_file", str(value))
+        return Image.open(value)
+    raise BadImage("not_an_image", type(value).__name__)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow would saturate
+        array = np.asarray(image).astype(np.float64)
+        return Image.fromarray((array / 257 if array.max(initial=0) > 255 else array).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":  # float: Pillow would give black
+        array = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        return Image.fromarray((array * (255 if array.max(initial=0) <= 1 else 1)).clip(0, 255).astype(np.uint8)).convert(
+            "RGB"
+        )
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        white.alpha_composite(image)
+        return white.convert("RGB")
+    return image.convert("RGB")
+
+
+def decode_image(value: Any) -> Image.Image:
+    """RGB picture from bytes, path, Hugging Face image dictionary, array or PIL image.
+
+    EXIF rotation is applied, transparency lies on white, 16-bit and float grey are scaled, the first frame of an
+    animation is taken. Raises BadImage with a reason when there is nothing to show.
+    """
+    try:
+        image = _open(value)
+        if image.width * image.height > MAX_PIXELS:
+            raise BadImage("too_large", f"{image.width} x {image.height}")
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except BadImage:
+        raise
+    except UnidentifiedImageError as error:
+        raise BadImage("not_an_image", str(error)[:80]) from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadImage("broken", str(error)[:80]) from error

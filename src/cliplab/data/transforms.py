@@ -1,0 +1,97 @@
+"""Pictures to uint8 tensors; normalisation is the model's."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from cliplab.data.order import uniforms
+
+
+def to_tensor(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+class EvalTransform:
+    """Short side to ``image_size`` (Pillow's bicubic), then the centre crop: the paper's evaluation transform."""
+
+    def __init__(self, image_size: int) -> None:
+        self.image_size = image_size
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
+        size, (width, height) = self.image_size, image.size
+        if width <= height:
+            target = (size, max(size, int(size * height / width)))
+        else:
+            target = (max(size, int(size * width / height)), size)
+        if target != image.size:
+            image = image.resize(target, Image.Resampling.BICUBIC)
+        left, top = round((target[0] - size) / 2), round((target[1] - size) / 2)
+        return to_tensor(image.crop((left, top, left + size, top + size)))
+
+
+class TrainTransform:
+    """Random resized crop, as CLIP trains with: area share in ``scale``, aspect in ``ratio``; ``flip`` is a chance.
+
+    The crop is cut before an antialiased bicubic resize in uint8, within one grey level of Pillow's result.
+    """
+
+    def __init__(
+        self,
+        image_size: int,
+        scale: Sequence[float] = (0.9, 1.0),
+        ratio: Sequence[float] = (3 / 4, 4 / 3),
+        flip: float = 0.0,
+    ) -> None:
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"scale {list(scale)} must be two shares in (0, 1], the smaller first, such as [0.9, 1.0]")
+        self.image_size, self.scale, self.ratio, self.flip = image_size, scale, ratio, flip
+
+    def _crop(self, width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+        """Left, top, width, height; after ten misses the largest central crop within ``ratio``."""
+        for _ in range(10):
+            area = width * height * rng.uniform(*self.scale)
+            aspect = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
+            w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                return int(rng.integers(width - w + 1)), int(rng.integers(height - h + 1)), w, h
+        aspect = min(max(width / height, self.ratio[0]), self.ratio[1])
+        w, h = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
+        return (width - w) // 2, (height - h) // 2, w, h
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> UInt8[Tensor, "3 size size"]:
+        left, top, width, height = self._crop(*image.size, rng)
+        pixels = np.asarray(image)[top : top + height, left : left + width]
+        x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).unsqueeze(0)  # channels last in memory
+        if (height, width) != (self.image_size, self.image_size):
+            x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bicubic", antialias=True)
+        x = x.squeeze(0)
+        return (x.flip(2) if rng.random() < self.flip else x).contiguous()
+
+
+class BatchAffine:
+    """Random shift, zoom and rotation of a whole batch on its device; what comes in from outside is white.
+
+    ``shift`` is a share of the side, ``zoom`` a relative change, ``rotation`` in degrees; each is drawn from
+    (-value, value) by (seed, epoch, sample index). For small cached pictures, where a crop in workers would cost more
+    than the training step.
+    """
+
+    def __init__(self, shift: float = 0.0, zoom: float = 0.0, rotation: float = 0.0) -> None:
+        self.shift, self.zoom, self.rotation = shift, zoom, rotation
+
+    def __call__(self, images: Tensor, *, seed: int, epochs: np.ndarray, indices: np.ndarray) -> Tensor:
+        """uint8 ``[batch, 3, H, W]`` to float32 of the same shape in 0..1."""
+        drawn = torch.from_numpy(uniforms(seed, epochs, indices, 4) * 2 - 1).to(images.device, torch.float32)
+        zoom, angle = 1 + drawn[:, 0] * self.zoom, drawn[:, 1] * math.radians(self.rotation)
+        theta = torch.empty(len(images), 2, 3, device=images.device)
+        theta[:, 0, 0], theta[:, 0, 1] = zoom * angle.cos(), -zoom * angle.sin()
+        theta[:, 1, 0], theta[:, 1, 1] = zoom * angle.sin(), zoom * angle.cos()
+        theta[:, :, 2] = drawn[:, 2:] * (2 * self.shift)
+        grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+        return 1 - F.grid_sample(1 - images.float() / 255, grid, align_corners=False)
