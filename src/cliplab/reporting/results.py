@@ -1,0 +1,84 @@
+"""The files of a run folder: results, details, samples, manifest."""
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cliplab.evaluation.result import EvaluationResult
+
+GALLERY = 12
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Whole or not at all: written beside and moved."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf8")
+    os.replace(part, path)
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf8")) if path.is_file() else None
+
+
+def gallery_rows(samples: dict[str, list[Any]]) -> dict[str, list[int]]:
+    """Rows worth a picture: confidently right, confidently wrong, near misses (rank 2), each the most confident first,
+    and an even spread."""
+    confidence = [p[0] for p in samples["top5_probability"]]
+    order = sorted(range(len(confidence)), key=lambda i: -confidence[i])
+    rank = samples["rank"]
+    spread = range(0, len(order), max(1, len(order) // GALLERY))
+    return {
+        "Confidently right": [i for i in order if rank[i] == 0][:GALLERY],
+        "Confidently wrong": [i for i in order if rank[i] >= 5][:GALLERY],
+        "Near misses": [i for i in order if rank[i] == 1][:GALLERY],
+        "A cross-section": list(spread)[:GALLERY],
+    }
+
+
+def _thumbnail(dataset: Any, index: int) -> bytes:
+    picture = dataset.picture(index)
+    picture.thumbnail((96, 96))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_result(run_dir: Path, result: EvaluationResult, dataset: Any, model: str, pretrained: str) -> Path:
+    """Write results/<set>.json, details/<set>.json and samples/<set>.parquet; return the first."""
+    name = result.name + ("_retrieval" if result.task == "zeroshot_retrieval" else "")
+    path = run_dir / "results" / f"{name}.json"
+    facts = {
+        "dataset": result.name,
+        "model": model,
+        "pretrained": pretrained,
+        "task": result.task,
+        "language": "en",
+        "protocol_hash": result.protocol_hash,
+        "metrics": result.metrics,
+    }
+    write_json(path, facts)
+    write_json(run_dir / "details" / f"{name}.json", {**result.details, "seconds": result.seconds})
+    if result.samples:
+        wanted = {i for rows in gallery_rows(result.samples).values() for i in rows}
+        indices = result.samples["index"]
+        pictures = [_thumbnail(dataset, indices[i]) if i in wanted else None for i in range(len(indices))]
+        (run_dir / "samples").mkdir(exist_ok=True)
+        table = pa.table({**result.samples, "thumbnail": pa.array(pictures, pa.binary())})
+        pq.write_table(table, run_dir / "samples" / f"{name}.parquet")
+    return path
+
+
+def read_samples(path: Path) -> dict[str, list[Any]]:
+    return pq.read_table(path).to_pydict() if path.is_file() else {}
+
+
+def read_history(run_dir: Path) -> Sequence[dict[str, Any]]:
+    path = run_dir / "zeroshot" / "history.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

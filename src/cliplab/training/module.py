@@ -1,0 +1,63 @@
+"""The LightningModule: two forward calls, one loss, one optimizer, one clamp."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from cliplab.models.clip import CLIP
+from cliplab.optim.param_groups import param_groups
+
+
+class ContrastiveModule(lightning.LightningModule):
+    """Trains a CLIP model with ``loss`` over the batches of the data module.
+
+    ``optimizer`` is called with parameter groups, ``schedule`` with (step, total_steps=…); ``total_steps`` counts optimizer
+    steps. ``config`` (plain dicts and lists) travels in the checkpoint, which then says how to rebuild the model.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: CLIP,
+        loss: nn.Module,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        schedule: Callable[..., float],
+        weight_decay: float,
+        total_steps: int,
+        config: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+        self.make_optimizer, self.schedule = optimizer, schedule
+        self.weight_decay, self.total_steps, self.config = weight_decay, total_steps, config
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        output = self.model(batch.images, batch.tokens)
+        with torch.autocast(self.device.type, enabled=False):
+            result = self.loss(output, batch.groups)
+        self.log_dict(
+            {
+                "train/loss": result.loss,
+                "train/image_accuracy": result.image_accuracy,
+                "train/text_accuracy": result.text_accuracy,
+                "train/logit_scale": output.logit_scale,
+            },
+            batch_size=len(batch.images),
+        )
+        return result.loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.model.clamp_logit_scale()
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(param_groups(self.model, self.weight_decay))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.schedule(min(step, self.total_steps), total_steps=self.total_steps)
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["cliplab_config"] = self.config
