@@ -1,0 +1,187 @@
+"""The command: find the configs, compose, check, and hand over to one task. Nothing heavy is imported before that."""
+
+import os
+import secrets
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+HELP = """\
+cliplab: contrastive image-text pre-training, zero-shot evaluation, reports.
+
+  python run.py                                   train on the embedded emoji data and write a report
+  python run.py experiment=vit_b32                CLIP ViT-B/32 as in the paper
+  python run.py experiment=vit_b32 data=emoji zeroshot=emoji trainer=cpu data.batch_size=32 trainer.max_steps=20
+  python run.py optimizer.lr=3e-4 seed=2          any value of the config can be overridden
+  python run.py -m experiment=emoji optimizer.lr=3e-4,1e-3 seed=1,2      multirun sweep and leaderboard
+  python run.py -m experiment=emoji sweep=optuna  search instead of a grid
+  python run.py resume=logs/train/emoji/<run>     go on where it stopped, in the same folder
+  python run.py task=evaluate ckpt=<run>/checkpoints/last.ckpt
+  python run.py task=report run=<run>             rebuild the report from the run folder
+  python run.py --cfg job                         print the config and stop
+
+Groups (group=choice):
+"""
+
+
+def config_dir() -> Path:
+    """The configs packed in an installed wheel, else the repository's."""
+    packaged = Path(__file__).parent / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "configs"
+
+
+def project_root() -> Path:
+    """Where logs/ lies: the clone when there is one, else the working directory."""
+    clone = Path(__file__).parents[2]
+    return clone if (clone / "run.py").is_file() else Path.cwd()
+
+
+def _print_help() -> None:
+    print(HELP)
+    for folder in sorted(p for p in config_dir().rglob("*") if p.is_dir()):
+        choices = sorted(f.stem for f in folder.glob("*.yaml") if not f.stem.startswith("_"))
+        if choices and folder.name not in ("hydra", "paths"):
+            print(f"  {folder.relative_to(config_dir()).as_posix()}: {' '.join(choices)}")
+    print("\nShow a group's values: python run.py --cfg job --package <group>")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _composition_error(error: Exception, overrides: list[str]) -> str:
+    """Hydra's words in one line, with a nearby key or choice."""
+    from cliplab.tasks.config import did_you_mean
+
+    text = _one_line(error)
+    key = next((o.lstrip("+~").split("=")[0] for o in overrides if o.lstrip("+~").split("=")[0] in text), "")
+    if not key:
+        return text
+    if "not in struct" in text or "Could not override" in text:
+        return f"{key}: no such key{did_you_mean(key, _all_keys())}"
+    value = next((o.split("=", 1)[1] for o in overrides if o.startswith(key + "=")), "")
+    choices = [f.stem for f in (config_dir() / key).glob("*.yaml")] if (config_dir() / key).is_dir() else []
+    if choices and value not in choices:
+        return f"{key}: no choice {value!r}{did_you_mean(value, choices)} There are: {', '.join(sorted(choices))}"
+    return text
+
+
+def _all_keys() -> list[str]:
+    """Every dotted key of the default config."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import DictConfig
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        keys = []
+        for key in node:
+            keys.append(prefix + str(key))
+            child = node._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_missing() and not child._is_none():
+                keys += walk(child, f"{prefix}{key}.")
+        return keys
+
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return walk(compose("config"), "")
+
+
+def _precheck(argv: list[str]) -> str | None:
+    """Compose once, with the first value of each sweep, so that a mistake is told in one line before anything starts."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    overrides = [a for a in argv if not a.startswith("-")]
+    try:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        first = [o.input_line if not o.is_sweep_override() else _first_of(o) for o in parsed]
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            compose("config", overrides=first, return_hydra_config=True)
+    except Exception as error:
+        return _composition_error(error, overrides)
+    return None
+
+
+def _first_of(override: Any) -> str:
+    return f"{override.input_line.split('=')[0]}={next(iter(override.sweep_string_iterator()))}"
+
+
+def _resume_arguments(argv: list[str]) -> list[str]:
+    """``resume=<run>`` becomes a start from that run's own saved config, in that run's own folder."""
+    import json
+
+    target = next(a for a in argv if a.startswith("resume=")).removeprefix("resume=")
+    run = Path(target).expanduser().resolve()
+    if not (run / "config.yaml").is_file():
+        sys.exit(f"error: resume={target}: there is no config.yaml in that folder; name the folder of a run")
+    manifest = run / "manifest.json"
+    if manifest.is_file() and json.loads(manifest.read_text())["status"] == "finished":
+        print(f"{target} is finished; nothing to do\n{run}")
+        sys.exit(0)
+    rest = [a for a in argv if not a.startswith("resume=")]
+    for override in rest:
+        key = override.lstrip("+~").split("=")[0]
+        if (config_dir() / key).is_dir() and not override.startswith("-"):
+            sys.exit(f"error: {override}: only values can change beside resume=, not a whole group")
+    os.environ["CLIPLAB_RESUME"] = str(run)
+    return [f"--config-path={run}", "--config-name=config", f"hydra.run.dir={run}", *rest]
+
+
+def _run_job(cfg: Any) -> float | None:
+    """One job: check, then the task. A mistake of the user's is one line; the traceback with CLIPLAB_TRACEBACK=1."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.utils import get_method
+    from omegaconf import OmegaConf
+
+    from cliplab.tasks.config import ConfigError, check, resolved, top_level_keys
+
+    hydra_cfg = HydraConfig.get()
+    OmegaConf.set_struct(cfg, False)
+    cfg.paths.run = str(Path(hydra_cfg.runtime.output_dir).resolve())
+    try:
+        config = resolved(cfg)
+        check(config, top_level_keys(config_dir()))
+        return get_method(config["task"]["function"])(config, cfg, list(hydra_cfg.overrides.task))
+    except ConfigError as error:
+        message = f"config error: {error}"
+    except (ValueError, ImportError, RuntimeError, OSError) as error:
+        message = f"error: {_one_line(error)}"
+        if os.environ.get("CLIPLAB_TRACEBACK"):
+            traceback.print_exc()
+    if hydra_cfg.mode.name == "MULTIRUN":
+        raise RuntimeError(message)
+    print(message, file=sys.stderr)
+    sys.exit(1)
+
+
+def _leaderboard(before: set[Path]) -> None:
+    from cliplab.tasks.sweep import summarise
+
+    root = project_root() / "logs" / "multiruns"
+    for folder in sorted(set(root.glob("*")) - before):
+        summarise(folder)
+
+
+def main() -> None:
+    """Entry point of ``python run.py`` and of the console command ``cliplab``."""
+    argv = sys.argv[1:]
+    if "--help" in argv or "-h" in argv:
+        return _print_help()
+    os.environ.setdefault("CLIPLAB_ROOT", str(project_root()))
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if any(a.startswith("resume=") for a in argv):
+        sys.argv[1:] = argv = _resume_arguments(argv)
+    elif "--cfg" not in argv:
+        problem = _precheck(argv)
+        if problem:
+            sys.exit(f"config error: {problem}")
+    import hydra
+    from omegaconf import OmegaConf
+
+    OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+    before = set((project_root() / "logs" / "multiruns").glob("*"))
+    multirun = "-m" in argv or "--multirun" in argv
+    try:
+        hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")(_run_job)()
+    finally:
+        if multirun:
+            _leaderboard(before)

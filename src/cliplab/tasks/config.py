@@ -1,0 +1,153 @@
+"""The resolved config: checked against the code it will call, then handed on as plain values."""
+
+import difflib
+import inspect
+import os
+import pathlib
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+SETTINGS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+
+
+class ConfigError(ValueError):
+    """A mistake in the config, told in one line."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _targets(node: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield place, node
+        for key, value in node.items():
+            yield from _targets(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from _targets(value, f"{place}[{i}]")
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    """Whether a plain value can be what an annotation says; annotations this does not know fit anything."""
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if wanted is type(None) or wanted is None:
+        return value is None
+    if wanted is bool:
+        return isinstance(value, bool)
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if wanted in (str, Path, pathlib.PurePath):
+        return isinstance(value, str)
+    if origin in (list, tuple, set) or wanted in (list, tuple):
+        return isinstance(value, list)
+    return True
+
+
+def _check_types(place: str, target: str, function: Any, arguments: dict[str, Any]) -> None:
+    try:
+        hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    except Exception:
+        return
+    for key, value in arguments.items():
+        nested = isinstance(value, dict)
+        if key in hints and not nested and not _fits(value, hints[key]):
+            wanted = getattr(hints[key], "__name__", str(hints[key]))
+            raise ConfigError(f"{place}.{key}: {value!r} is no {wanted}, which {target} asks for")
+
+
+def _check_target(place: str, node: dict[str, Any], given_later: frozenset[str]) -> None:
+    target = node["_target_"]
+    try:
+        function = hydra.utils.get_object(target)
+    except Exception as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise ConfigError(f"{place}._target_: {target} cannot be imported: {cause}") from error
+    arguments = {k: v for k, v in node.items() if k not in SETTINGS}
+    parameters = inspect.signature(function).parameters
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for key in arguments:
+        if key not in parameters and not open_ended:
+            hint = did_you_mean(key, parameters)
+            raise ConfigError(f"{place}.{key}: {target} takes no argument {key!r}{hint}")
+    if not node.get("_partial_"):
+        for name, p in parameters.items():
+            required = p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+            if required and name not in arguments and name not in given_later:
+                raise ConfigError(f"{place}.{name}: {target} needs this argument")
+    _check_types(place, target, function, arguments)
+
+
+def check(config: dict[str, Any], known: Iterable[str]) -> None:
+    """Check every ``_target_`` and its arguments, and the top-level keys, before anything is built.
+
+    Raises ConfigError naming the key, with a "did you mean".
+    """
+    known = list(known)
+    for key in config:
+        if key not in known:
+            raise ConfigError(f"{key}: no such key at the top level{did_you_mean(key, known)}")
+    for place, node in _targets(config, ""):
+        if place == "trainer" and node.get("precision") == "auto":
+            node = {**node, "precision": "32-true"}
+        _check_target(place, node, frozenset())
+
+
+def top_level_keys(config_dir: Path) -> list[str]:
+    """The keys of the base config: its own and its groups'."""
+    base = yaml.safe_load((config_dir / "config.yaml").read_text(encoding="utf8"))
+    groups = [next(iter(entry)) for entry in base["defaults"] if isinstance(entry, dict)]
+    names = [group.removeprefix("optional ").split("/")[0] for group in groups]
+    return [*(key for key in base if key != "defaults"), *names, "tokenizer"]
+
+
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """Plain dicts and lists with every interpolation resolved. Raises ConfigError when a value is missing."""
+    try:
+        missing = OmegaConf.missing_keys(cfg)
+        if missing:
+            raise ConfigError(f"{sorted(missing)[0]}: this value must be given on the command line")
+        return OmegaConf.to_container(cfg, resolve=True)  # type: ignore[return-value]
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(str(error).splitlines()[0]) from error
+
+
+def build(node: Any, **extra: Any) -> Any:
+    """Instantiate a plain node; lists and dicts reach their target as such."""
+    return hydra.utils.instantiate(node, _convert_="all", **extra)
+
+
+def choose_precision(precision: Any, accelerator: str) -> Any:
+    """``auto`` becomes bf16-mixed where the device does it well (Hopper to Ampere, AMX, AVX512-BF16), else 32-true."""
+    if precision != "auto":
+        return precision
+    import torch
+
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    fast = any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+    return "bf16-mixed" if fast else "32-true"
+
+
+def save_yaml(path: Path, value: Any) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf8")
+    os.replace(part, path)

@@ -1,0 +1,72 @@
+"""Who made a run, from what, on what."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cliplab.reporting.results import read_json, write_json
+
+PACKAGES = ("cliplab", "torch", "lightning", "hydra-core", "torchmetrics", "datasets", "transformers", "open_clip_torch")
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def git_state(root: Path) -> dict[str, Any]:
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    status = git("status", "--porcelain", "--untracked-files=no")
+    return {"commit": git("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def hardware() -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
+    return {
+        "cpu": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gb": round(memory, 1) if memory else None,
+        "gpus": gpus,
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def start(run_dir: Path, config: dict[str, Any], overrides: Sequence[str], facts: dict[str, Any]) -> dict[str, Any]:
+    """Write manifest.json with status ``running`` and return it; a resumed run keeps its first start."""
+    earlier = read_json(run_dir / "manifest.json") or {}
+    manifest = {
+        "run_name": config["name"],
+        "task": config["task"]["name"],
+        "status": "running",
+        "command": shlex.join(["python", "run.py", *overrides]),
+        "seed": config["seed"],
+        "started": earlier.get("started", now()),
+        "finished": None,
+        "resumed": [*earlier.get("resumed", []), now()] if earlier else [],
+        "python": sys.version.split()[0],
+        "versions": {p: metadata.version(p) for p in PACKAGES},
+        "git": git_state(Path(config["paths"]["root"])),
+        "hardware": hardware(),
+        **facts,
+    }
+    write_json(run_dir / "manifest.json", manifest)
+    return manifest
+
+
+def finish(run_dir: Path, manifest: dict[str, Any], status: str, **facts: Any) -> None:
+    write_json(run_dir / "manifest.json", {**manifest, "status": status, "finished": now(), **facts})
