@@ -47,7 +47,9 @@ def captions_of(value: Any) -> list[str]:
 class CaptionRows:
     """What map-style and streaming sources share: columns, decoding, choosing one of several captions."""
 
-    def __init__(self, columns: Sequence[str], where: str, image_columns: Sequence[str], caption_columns: Sequence[str]):
+    def __init__(
+        self, columns: Sequence[str], where: str, image_columns: Sequence[str], caption_columns: Sequence[str]
+    ):
         self.image_column = first_present(columns, image_columns, "image", where)
         self.caption_column = first_present(columns, caption_columns, "caption", where)
         numbered = [c for c in columns if c.startswith("caption_") and c[8:].isdigit()]

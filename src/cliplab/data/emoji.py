@@ -59,9 +59,7 @@ def assign_splits(names: dict[str, str]) -> dict[str, str]:
     splits = {}
     for points in names:
         share = held_out_share(points)
-        splits[points] = (
-            "held_out" if share < HELD_OUT else "validation" if share < HELD_OUT + VALIDATION else "train"
-        )
+        splits[points] = "held_out" if share < HELD_OUT else "validation" if share < HELD_OUT + VALIDATION else "train"
     words = Counter(w for p, s in splits.items() if s == "train" for w in set(names[p].split()))
     for points in [p for p, s in splits.items() if s == "held_out"]:
         seen = all(words[w] >= MIN_TRAINING_NAMES for w in names[points].split())
@@ -129,7 +127,7 @@ def _features() -> datasets.Features:
     return datasets.Features(
         {
             "image": datasets.Image(),
-            **{key: text for key in ("style", "emoji", "code_points")},
+            **dict.fromkeys(("style", "emoji", "code_points"), text),
             "group": datasets.Value("int64"),
             "split": text,
             "skin_tones": datasets.List(text),

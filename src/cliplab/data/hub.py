@@ -69,5 +69,7 @@ def first_present(columns: Sequence[str], wanted: Sequence[str], what: str, wher
             return column
     hint = ""
     if what == "image" and any("url" in c.lower() for c in columns):
-        hint = "; it holds addresses, not pictures: fetch them with img2dataset and use data=webdataset data.path=<folder>"
+        hint = (
+            "; it holds addresses, not pictures: fetch them with img2dataset and use data=webdataset data.path=<folder>"
+        )
     raise ValueError(f"{where}: no {what} column among {', '.join(columns)}; looked for {', '.join(wanted)}{hint}")

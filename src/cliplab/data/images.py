@@ -44,9 +44,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray((array / 257 if array.max(initial=0) > 255 else array).astype(np.uint8)).convert("RGB")
     if image.mode == "F":  # float: Pillow would give black
         array = np.nan_to_num(np.asarray(image, dtype=np.float64))
-        return Image.fromarray((array * (255 if array.max(initial=0) <= 1 else 1)).clip(0, 255).astype(np.uint8)).convert(
-            "RGB"
-        )
+        return Image.fromarray(
+            (array * (255 if array.max(initial=0) <= 1 else 1)).clip(0, 255).astype(np.uint8)
+        ).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

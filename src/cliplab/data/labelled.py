@@ -103,6 +103,4 @@ def emoji_labelled(*, split: str, image_size: int, styles: Sequence[str] = STYLE
     fingerprint = rows._fingerprint
     rows = rows.add_column("label", [rank[name] for name in rows["name_en"]])
     rows._fingerprint = fingerprint
-    return LabelledImages(
-        image_size=image_size, dataset=rows, class_names=names, groups=groups, credits=CREDITS
-    )
+    return LabelledImages(image_size=image_size, dataset=rows, class_names=names, groups=groups, credits=CREDITS)

@@ -30,7 +30,7 @@ def _fast_tokenizer() -> _FastCLIPTokenizer:
     if spec is None or spec.origin is None:
         raise ImportError("the CLIP vocabulary comes from open_clip_torch; run: pip install open_clip_torch")
     path = Path(spec.origin).parent / "bpe_simple_vocab_16e6.txt.gz"
-    lines = gzip.open(path, "rt", encoding="utf8").read().split("\n")[1 : _MERGES + 1]
+    lines = gzip.decompress(path.read_bytes()).decode("utf8").split("\n")[1 : _MERGES + 1]
     merges = [tuple(line.split()) for line in lines]
     symbols = _byte_symbols()
     words = [*symbols, *(s + "</w>" for s in symbols), *("".join(m) for m in merges)]

@@ -32,6 +32,9 @@ class CLIP(nn.Module):
     Raises ValueError when a tower's ``output_dim`` is not ``embed_dim``.
     """
 
+    image_mean: Tensor
+    image_std: Tensor
+
     def __init__(
         self,
         image_encoder: nn.Module,

@@ -37,7 +37,9 @@ def checkpoint_config(checkpoint: dict[str, Any], cfg: Any, overrides: Sequence[
 def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | None:
     """Rebuild the model from ``ckpt=``, evaluate, write results and report. Prints the report's path."""
     if not config["ckpt"]:
-        raise ConfigError("ckpt: task=evaluate needs a checkpoint; ckpt=logs/train/<experiment>/<run>/checkpoints/last.ckpt")
+        raise ConfigError(
+            "ckpt: task=evaluate needs a checkpoint; ckpt=logs/train/<experiment>/<run>/checkpoints/last.ckpt"
+        )
     path = Path(config["ckpt"])
     if not path.is_file():
         raise ConfigError(f"ckpt: {path} is no file")

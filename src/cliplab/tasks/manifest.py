@@ -15,7 +15,16 @@ import torch
 
 from cliplab.reporting.results import read_json, write_json
 
-PACKAGES = ("cliplab", "torch", "lightning", "hydra-core", "torchmetrics", "datasets", "transformers", "open_clip_torch")
+PACKAGES = (
+    "cliplab",
+    "torch",
+    "lightning",
+    "hydra-core",
+    "torchmetrics",
+    "datasets",
+    "transformers",
+    "open_clip_torch",
+)
 
 
 def now() -> str:

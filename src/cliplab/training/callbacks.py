@@ -46,7 +46,9 @@ class Evaluate(Callback):
         self.results: dict[str, EvaluationResult] = {}
         self.evaluated_step = -1
 
-    def prepare(self, *, evaluators: Sequence[Any], tokenizer: Callable[[Sequence[str]], Tokens], run_dir: Path) -> None:
+    def prepare(
+        self, *, evaluators: Sequence[Any], tokenizer: Callable[[Sequence[str]], Tokens], run_dir: Path
+    ) -> None:
         """Set by the task: what to evaluate, with which tokenizer, and where the history goes."""
         self.evaluators, self.tokenizer = evaluators, tokenizer
         self.history = run_dir / "zeroshot" / "history.jsonl"
