@@ -93,7 +93,7 @@ def _precheck(argv: list[str]) -> str | None:
     overrides = [a for a in argv if not a.startswith("-")]
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
-        first = [o.input_line if not o.is_sweep_override() else _first_of(o) for o in parsed]
+        first = [str(o.input_line) if not o.is_sweep_override() else _first_of(o) for o in parsed]
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             compose("config", overrides=first, return_hydra_config=True)
     except Exception as error:
@@ -122,43 +122,60 @@ def _resume_arguments(argv: list[str]) -> list[str]:
         key = override.lstrip("+~").split("=")[0]
         if (config_dir() / key).is_dir() and not override.startswith("-"):
             sys.exit(f"error: {override}: only values can change beside resume=, not a whole group")
-    os.environ["CLIPLAB_RESUME"] = str(run)
-    return [f"--config-path={run}", "--config-name=config", f"hydra.run.dir={run}", *rest]
+    place = [f"hydra.run.dir={run}", "hydra.output_subdir=null", "hydra/job_logging=none", f"paths.run={run}"]
+    return [f"--config-path={run}", "--config-name=config", *place, *rest]
+
+
+RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE")
+_outcome: dict[str, Any] = {"status": 0, "sweep": None}
 
 
 def _run_job(cfg: Any) -> float | None:
-    """One job: check, then the task. A mistake of the user's is one line; the traceback with CLIPLAB_TRACEBACK=1."""
+    """One job: check, then the task. A mistake of the user's is one line; the traceback with CLIPLAB_TRACEBACK=1.
+
+    A job of a sweep that fails returns None, and the sweep goes on.
+    """
     from hydra.core.hydra_config import HydraConfig
-    from hydra.utils import get_method
     from omegaconf import OmegaConf
+
+    hydra_cfg = HydraConfig.get()
+    sweeping = str(hydra_cfg.mode).endswith("MULTIRUN")
+    if sweeping:
+        _outcome["sweep"] = Path(hydra_cfg.sweep.dir).resolve()
+    OmegaConf.set_struct(cfg, False)
+    if OmegaConf.is_missing(cfg.paths, "run"):
+        cfg.paths.run = str(Path(hydra_cfg.runtime.output_dir).resolve())
+    before = {name: os.environ.get(name) for name in RANK_VARIABLES}
+    try:
+        return _checked_task(cfg, list(hydra_cfg.overrides.task))
+    except SystemExit as stop:
+        if sweeping:
+            raise KeyboardInterrupt from stop  # Hydra takes an exit for the end of this job alone
+        raise
+    finally:
+        for name in RANK_VARIABLES:
+            if before[name] is None:
+                os.environ.pop(name, None)
+
+
+def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
+    from hydra.utils import get_method
 
     from cliplab.tasks.config import ConfigError, check, resolved, top_level_keys
 
-    hydra_cfg = HydraConfig.get()
-    OmegaConf.set_struct(cfg, False)
-    cfg.paths.run = str(Path(hydra_cfg.runtime.output_dir).resolve())
     try:
         config = resolved(cfg)
         check(config, top_level_keys(config_dir()))
-        return get_method(config["task"]["function"])(config, cfg, list(hydra_cfg.overrides.task))
+        return get_method(config["task"]["function"])(config, cfg, overrides)
     except ConfigError as error:
         message = f"config error: {error}"
     except (ValueError, ImportError, RuntimeError, OSError) as error:
         message = f"error: {_one_line(error)}"
         if os.environ.get("CLIPLAB_TRACEBACK"):
             traceback.print_exc()
-    if hydra_cfg.mode.name == "MULTIRUN":
-        raise RuntimeError(message)
     print(message, file=sys.stderr)
-    sys.exit(1)
-
-
-def _leaderboard(before: set[Path]) -> None:
-    from cliplab.tasks.sweep import summarise
-
-    root = project_root() / "logs" / "multiruns"
-    for folder in sorted(set(root.glob("*")) - before):
-        summarise(folder)
+    _outcome["status"] = 1
+    return None
 
 
 def main() -> None:
@@ -170,7 +187,7 @@ def main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     if any(a.startswith("resume=") for a in argv):
         sys.argv[1:] = argv = _resume_arguments(argv)
-    elif "--cfg" not in argv:
+    elif "--cfg" not in argv and not any(a.startswith("--config-path") for a in argv):
         problem = _precheck(argv)
         if problem:
             sys.exit(f"config error: {problem}")
@@ -178,10 +195,13 @@ def main() -> None:
     from omegaconf import OmegaConf
 
     OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
-    before = set((project_root() / "logs" / "multiruns").glob("*"))
-    multirun = "-m" in argv or "--multirun" in argv
     try:
         hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")(_run_job)()
-    finally:
-        if multirun:
-            _leaderboard(before)
+    except KeyboardInterrupt:
+        _outcome["status"] = 130
+    if _outcome["sweep"]:
+        from cliplab.tasks.sweep import summarise
+
+        summarise(_outcome["sweep"])
+    if _outcome["status"]:
+        sys.exit(_outcome["status"])

@@ -9,10 +9,19 @@ from omegaconf import OmegaConf
 
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
-from cliplab.tasks import manifest as manifests
-from cliplab.tasks.config import ConfigError, build, resolved, save_yaml
-from cliplab.tasks.train import build_evaluators, build_trainer, set_seed
-from cliplab.training.callbacks import run_evaluator
+from cliplab.tasks.config import ConfigError, build, resolved
+from cliplab.tasks.manifest import Manifest
+from cliplab.tasks.train import (
+    announce,
+    build_evaluators,
+    build_trainer,
+    credits_of,
+    quiet,
+    save_config,
+    set_seed,
+    validation_evaluators,
+)
+from cliplab.training.callbacks import named_metrics, run_evaluator
 from cliplab.training.module import ContrastiveModule
 
 OWN = ("task", "ckpt", "paths", "run")
@@ -48,30 +57,43 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
         raise ConfigError(f"ckpt: {path} was not written by cliplab; it carries no config")
     config = checkpoint_config(checkpoint, cfg, overrides)
     run_dir = Path(config["paths"]["run"])
-    run_dir.mkdir(parents=True, exist_ok=True)
-    save_yaml(run_dir / "config.yaml", config)
-    save_yaml(run_dir / "overrides.yaml", list(overrides))
+    quiet()
+    save_config(config, run_dir, overrides)
     set_seed(config["seed"])
-    tokenizer = build(config["tokenizer"])
-    datamodule = build(config["data"]) if config["data"].get("validation") else None
-    evaluators = build_evaluators(config, datamodule)
+    evaluators = build_evaluators(config)
+    if config["data"].get("validation"):
+        evaluators += validation_evaluators(build(config["data"]))
     if not evaluators:
         raise ConfigError("zeroshot: there is nothing to evaluate; choose a set, zeroshot=…")
+    module = load_module(checkpoint, config)
+    manifest = Manifest(run_dir, config, overrides)
+    manifest.start(
+        checkpoint=str(path),
+        data={"source": config["data"].get("path") or config["name"]},
+        parameters=sum(p.numel() for p in module.model.parameters()),
+        credits=credits_of(evaluators),
+    )
+    trainer = build_trainer(one_device(config), None, False, run_dir)
+    module.to(trainer.strategy.root_device)
+    tokenizer = build(config["tokenizer"])
+    results = []
+    for evaluator in evaluators:
+        result = run_evaluator(evaluator, module, tokenizer, trainer.precision_plugin.forward_context())
+        write_result(run_dir, result, evaluator.dataset, config["name"], path.stem)
+        results.append(result)
+    final = {key: value for result in results for key, value in named_metrics(result).items()}
+    value = final.get(config["optimized_metric"])
+    manifest.finish("finished", final=final, optimized_metric={"name": config["optimized_metric"], "value": value})
+    announce(results)
+    print(write_report(run_dir))
+    return value
+
+
+def load_module(checkpoint: dict[str, Any], config: dict[str, Any]) -> ContrastiveModule:
+    """The trained model in its module."""
     model = build(config["model"])
-    weights = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
-    model.load_state_dict(weights)
-    facts = {
-        "checkpoint": str(path),
-        "data": {"source": config["data"].get("path") or config["name"]},
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "credits": sorted({c for e in evaluators for c in getattr(e.dataset, "credits", ())}),
-    }
-    manifest = manifests.start(run_dir, config, overrides, facts)
-    config["trainer"]["devices"], config["trainer"]["strategy"] = 1, "auto"
-    if config["trainer"]["accelerator"] == "gpu" and not torch.cuda.is_available():
-        config["trainer"]["accelerator"] = "cpu"
-    trainer = build_trainer(config, None, False, run_dir)
-    module = ContrastiveModule(
+    model.load_state_dict({k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()})
+    return ContrastiveModule(
         model=model,
         loss=build(config["objective"]),
         optimizer=build(config["optimizer"]),
@@ -79,17 +101,12 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
         weight_decay=0.0,
         total_steps=1,
         config=config,
-    ).to(trainer.strategy.root_device)
-    final: dict[str, float] = {}
-    for evaluator in evaluators:
-        result = run_evaluator(evaluator, module, tokenizer, trainer.precision_plugin.forward_context())
-        prefix = "val" if result.name == "val" else f"zeroshot/{result.name}"
-        final |= {f"{prefix}/{key}": value for key, value in result.metrics.items()}
-        write_result(run_dir, result, evaluator.dataset, config["name"], path.stem)
-        if "acc1" in result.metrics:
-            print(f"{result.name}: top-1 {result.metrics['acc1']:.2%}, top-5 {result.metrics['acc5']:.2%}")
-    value = final.get(config["optimized_metric"])
-    chosen = {"name": config["optimized_metric"], "value": value}
-    manifests.finish(run_dir, manifest, "finished", final=final, optimized_metric=chosen)
-    print(write_report(run_dir))
-    return value
+    )
+
+
+def one_device(config: dict[str, Any]) -> dict[str, Any]:
+    """The same precision on one device, on a CPU where the GPU it was trained on is missing."""
+    trainer = {**config["trainer"], "devices": 1, "num_nodes": 1, "strategy": "auto"}
+    if trainer["accelerator"] == "gpu" and not torch.cuda.is_available():
+        trainer["accelerator"] = "cpu"
+    return {**config, "trainer": trainer}

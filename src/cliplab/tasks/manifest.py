@@ -55,27 +55,36 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def start(run_dir: Path, config: dict[str, Any], overrides: Sequence[str], facts: dict[str, Any]) -> dict[str, Any]:
-    """Write manifest.json with status ``running`` and return it; a resumed run keeps its first start."""
-    earlier = read_json(run_dir / "manifest.json") or {}
-    manifest = {
-        "run_name": config["name"],
-        "task": config["task"]["name"],
-        "status": "running",
-        "command": shlex.join(["python", "run.py", *overrides]),
-        "seed": config["seed"],
-        "started": earlier.get("started", now()),
-        "finished": None,
-        "resumed": [*earlier.get("resumed", []), now()] if earlier else [],
-        "python": sys.version.split()[0],
-        "versions": {p: metadata.version(p) for p in PACKAGES},
-        "git": git_state(Path(config["paths"]["root"])),
-        "hardware": hardware(),
-        **facts,
-    }
-    write_json(run_dir / "manifest.json", manifest)
-    return manifest
+class Manifest:
+    """manifest.json of a run, written whole at each change; ranks other than the first keep it to themselves."""
 
+    def __init__(self, run_dir: Path, config: dict[str, Any], overrides: Sequence[str], write: bool = True) -> None:
+        self.path, self.write = run_dir / "manifest.json", write
+        earlier = read_json(self.path) or {}
+        self.facts = {
+            "run_name": config["name"],
+            "task": config["task"]["name"],
+            "status": "running",
+            "command": earlier.get("command", shlex.join(["python", "run.py", *overrides])),
+            "seed": config["seed"],
+            "started": earlier.get("started", now()),
+            "finished": None,
+            "resumed": [*earlier.get("resumed", []), now()] if earlier else [],
+            "python": sys.version.split()[0],
+            "versions": {p: metadata.version(p) for p in PACKAGES},
+            "git": git_state(Path(config["paths"]["root"])),
+            "hardware": hardware(),
+        }
 
-def finish(run_dir: Path, manifest: dict[str, Any], status: str, **facts: Any) -> None:
-    write_json(run_dir / "manifest.json", {**manifest, "status": status, "finished": now(), **facts})
+    def start(self, **facts: Any) -> None:
+        """Status ``running``; a resumed run keeps its first start and command."""
+        self._update(facts)
+
+    def finish(self, status: str, **facts: Any) -> None:
+        """Status ``finished``, ``interrupted`` or ``failed``."""
+        self._update({"status": status, "finished": now(), **facts})
+
+    def _update(self, facts: dict[str, Any]) -> None:
+        self.facts |= facts
+        if self.write:
+            write_json(self.path, self.facts)

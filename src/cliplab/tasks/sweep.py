@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -12,7 +13,7 @@ from cliplab.reporting.results import read_json
 
 def summarise(folder: Path) -> Path | None:
     """Print the jobs of a multirun, best first, and write summary.csv beside them; failed jobs come last."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for job in sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.name.zfill(6)):
         manifest = read_json(job / "manifest.json")
         if manifest is None:

@@ -1,22 +1,35 @@
 """task=train: pre-training with evaluation every epoch, results and a report."""
 
+import logging
 import math
-from collections.abc import Sequence
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import lightning
-import torch
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.tree import Tree
 
+from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.retrieval import Retrieval
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.tasks import manifest as manifests
-from cliplab.tasks.config import build, choose_precision, save_yaml
-from cliplab.training.callbacks import Evaluate
+from cliplab.tasks.config import build, choose_precision, did_you_mean, save_yaml
+from cliplab.training.callbacks import Evaluate, named_metrics
 from cliplab.training.module import ContrastiveModule
+
+
+def is_first_rank() -> bool:
+    """Also before the ranks have met: Lightning reads it from the environment it starts them with."""
+    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def print_config(config: dict[str, Any]) -> None:
@@ -38,13 +51,33 @@ def set_seed(seed: int) -> None:
     lightning.seed_everything(seed, workers=True, verbose=False)
 
 
-def build_evaluators(config: dict[str, Any], datamodule: Any | None) -> list[Any]:
-    """The configured zero-shot sets, and retrieval over the validation pairs when there are any."""
-    evaluators = [build(node) for node in config["zeroshot"].values()]
-    pairs = datamodule.validation_pairs() if datamodule is not None else None
-    if pairs is not None:
-        evaluators.append(Retrieval(name="val", dataset=pairs))
-    return evaluators
+def quiet() -> None:
+    """Leave out what Lightning and datasets say about themselves; warnings stay."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def build_evaluators(config: dict[str, Any]) -> list[Any]:
+    """The configured zero-shot sets."""
+    return [build(node) for node in config["zeroshot"].values()]
+
+
+def validation_evaluators(datamodule: Any) -> list[Any]:
+    """Retrieval over the validation pairs, when there are any."""
+    pairs = datamodule.validation_pairs()
+    return [] if pairs is None else [Retrieval(name="val", dataset=pairs)]
+
+
+def credits_of(evaluators: Sequence[Any]) -> list[str]:
+    return sorted({c for e in evaluators for c in getattr(e.dataset, "credits", ())})
+
+
+def announce(results: Sequence[EvaluationResult]) -> None:
+    for result in results:
+        if "acc1" in result.metrics:
+            print(f"{result.name}: top-1 {result.metrics['acc1']:.2%}, top-5 {result.metrics['acc5']:.2%}")
 
 
 def build_trainer(config: dict[str, Any], callbacks: Any, loggers: Any, root: Path) -> lightning.Trainer:
@@ -65,26 +98,37 @@ def total_steps(config: dict[str, Any], steps_per_epoch: int) -> int:
     return int(min(steps, most) if most and most > 0 else steps)
 
 
-def model_name(config: dict[str, Any]) -> str:
-    return config["name"]
-
-
-def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | None:
-    """Train, then write results and report into the run folder. Returns the metric a sweep maximises."""
-    run_dir = Path(config["paths"]["run"])
+def save_config(config: dict[str, Any], run_dir: Path, overrides: Sequence[str]) -> None:
+    """config.yaml and overrides.yaml; values typed beside ``resume=`` are added, since they are the truth from now on."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    if not (run_dir / "config.yaml").is_file():
-        save_yaml(run_dir / "config.yaml", config)
-        save_yaml(run_dir / "overrides.yaml", list(overrides))
-    print_config(config)
-    set_seed(config["seed"])
-    evaluators = build_evaluators(config, None)  # a set that cannot be reached stops the run here
+    typed = run_dir / "overrides.yaml"
+    earlier = yaml.safe_load(typed.read_text(encoding="utf8")) if typed.is_file() else []
+    save_yaml(run_dir / "config.yaml", config)
+    save_yaml(typed, [*earlier, *(o for o in overrides if o not in earlier)])
+
+
+@contextmanager
+def relaunched_by_config(run_dir: Path) -> Iterator[None]:
+    """Further ranks are started by Lightning with this command's arguments: let them read this run's own config, so that
+    they train the same job in the same folder whatever was typed (a sweep, a resume)."""
+    typed, hydra_config = sys.argv, HydraConfig.get()
+    sys.argv = [typed[0], f"--config-path={run_dir}", "--config-name=config", "hydra/job_logging=none"]
+    OmegaConf.set_readonly(hydra_config, False)  # type: ignore[arg-type]
+    hydra_config.run.dir = str(run_dir)
+    try:
+        yield
+    finally:
+        sys.argv = typed
+
+
+def build_parts(config: dict[str, Any]) -> tuple[ContrastiveModule, Any, Evaluate, list[Any]]:
+    """Module, data module, the evaluation callback and all callbacks; what cannot be reached stops the run here."""
+    evaluators = build_evaluators(config)
     datamodule = build(config["data"])
-    evaluators += build_evaluators({"zeroshot": {}}, datamodule)
+    evaluators += validation_evaluators(datamodule)
     steps = total_steps(config, datamodule.steps_per_epoch)
     schedule = build(config["scheduler"])
     schedule(0, total_steps=steps)
-    weight_decay = config["optimizer"]["weight_decay"]
     set_seed(config["seed"])
     model = build(config["model"])
     if config["compile"]:
@@ -95,74 +139,91 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
         loss=build(config["objective"]),
         optimizer=build(config["optimizer"]),
         schedule=schedule,
-        weight_decay=weight_decay,
+        weight_decay=config["optimizer"]["weight_decay"],
         total_steps=steps,
         config=config,
     )
-    callbacks = {
-        key: build(node)
-        for key, node in config["callbacks"].items()
-        if node and not (key == "best" and datamodule.validation is None)
-    }
-    evaluation = next((c for c in callbacks.values() if isinstance(c, Evaluate)), Evaluate())
-    evaluation.prepare(evaluators=evaluators, tokenizer=datamodule.tokenizer, run_dir=run_dir)
-    facts = {
-        "data": {
+    nodes = {key: node for key, node in config["callbacks"].items() if node}
+    if datamodule.validation is None:
+        nodes.pop("best", None)
+    callbacks = [build(node) for node in nodes.values()]
+    evaluation = next((c for c in callbacks if isinstance(c, Evaluate)), Evaluate())
+    evaluation.prepare(evaluators=evaluators, tokenizer=datamodule.tokenizer, run_dir=Path(config["paths"]["run"]))
+    return module, datamodule, evaluation, callbacks
+
+
+def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | None:
+    """Train, then write results and report into the run folder. Returns the metric a sweep maximises."""
+    run_dir = Path(config["paths"]["run"])
+    quiet()
+    if is_first_rank():
+        save_config(config, run_dir, overrides)
+        print_config(config)
+    set_seed(config["seed"])
+    module, datamodule, evaluation, callbacks = build_parts(config)
+    manifest = manifests.Manifest(run_dir, config, overrides, write=is_first_rank())
+    manifest.start(
+        data={
             "source": config["data"].get("path") or config["name"],
             "fingerprint": datamodule.fingerprint,
             "samples": len(datamodule.train),
-            "steps": steps,
+            "steps": module.total_steps,
         },
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "credits": sorted({c for e in evaluators for c in getattr(e.dataset, "credits", ())}),
-    }
-    manifest = manifests.start(run_dir, config, overrides, facts)
-    trainer = build_trainer(config, list(callbacks.values()), [build(n) for n in config["logger"].values()], run_dir)
+        parameters=sum(p.numel() for p in module.model.parameters()),
+        credits=credits_of(evaluation.evaluators),
+    )
+    loggers = [build(node) for node in config["logger"].values()] if is_first_rank() else []
+    trainer = build_trainer(config, callbacks, loggers, run_dir)
     last = run_dir / "checkpoints" / "last.ckpt"
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None)
+        with relaunched_by_config(run_dir):
+            trainer.fit(
+                module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True
+            )
+        if trainer.interrupted or trainer.received_sigterm:
+            raise SystemExit(130)
         trainer.save_checkpoint(last)
+        return _finish(config, run_dir, manifest, trainer, module, evaluation, datamodule)
+    except (KeyboardInterrupt, SystemExit):
+        manifest.finish("interrupted")
+        print(f"interrupted; go on with: python run.py resume={run_dir}", file=sys.stderr)
+        raise SystemExit(143 if trainer.received_sigterm else 130) from None
     except BaseException as error:
-        status = "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
-        manifests.finish(run_dir, manifest, status, error=f"{type(error).__name__}: {error}"[:500])
+        manifest.finish("failed", error=f"{type(error).__name__}: {error}"[:500])
         raise
-    if trainer.interrupted:
-        manifests.finish(run_dir, manifest, "interrupted")
-        raise SystemExit(130)
-    return _finish(config, run_dir, manifest, trainer, module, evaluation, datamodule)
 
 
 def _finish(
     config: dict[str, Any],
     run_dir: Path,
-    manifest: dict[str, Any],
+    manifest: manifests.Manifest,
     trainer: lightning.Trainer,
     module: ContrastiveModule,
     evaluation: Evaluate,
     datamodule: Any,
 ) -> float | None:
+    """Results, manifest and report of the last weights."""
     if evaluation.evaluated_step != trainer.global_step:
-        evaluation._evaluate(trainer, module)
-    final = {key: float(value) for key, value in trainer.callback_metrics.items() if torch.is_tensor(value)}
-    for evaluator in evaluation.evaluators:
-        result = evaluation.results[evaluator.name]
-        prefix = "val" if result.name == "val" else f"zeroshot/{result.name}"
-        final |= {f"{prefix}/{key}": value for key, value in result.metrics.items()}
-        if trainer.is_global_zero:
-            write_result(run_dir, result, evaluator.dataset, model_name(config), "last")
+        evaluation.evaluate(trainer, module)
+    results = [(evaluator, evaluation.results[evaluator.name]) for evaluator in evaluation.evaluators]
+    final = {key: float(value) for key, value in trainer.callback_metrics.items() if key != "step"}
+    for _, result in results:
+        final |= named_metrics(result)
     value = final.get(config["optimized_metric"])
     if not trainer.is_global_zero:
         return value
-    chosen = {"name": config["optimized_metric"], "value": value}
-    bad = dict(datamodule.train.bad)
-    truncated = getattr(datamodule.tokenizer, "truncated", 0)
-    manifests.finish(
-        run_dir, manifest, "finished", final=final, optimized_metric=chosen, bad_samples=bad, truncated_texts=truncated
+    for evaluator, result in results:
+        write_result(run_dir, result, evaluator.dataset, config["name"], "last")
+    manifest.finish(
+        "finished",
+        final=final,
+        optimized_metric={"name": config["optimized_metric"], "value": value},
+        bad_samples=dict(datamodule.train.bad),
+        truncated_texts=getattr(datamodule.tokenizer, "truncated", 0),
     )
-    report = write_report(run_dir)
-    for evaluator in evaluation.evaluators:
-        metrics = evaluation.results[evaluator.name].metrics
-        if "acc1" in metrics:
-            print(f"{evaluator.name}: top-1 {metrics['acc1']:.2%}, top-5 {metrics['acc5']:.2%}")
-    print(report)
+    if value is None:
+        hint = did_you_mean(config["optimized_metric"], final)
+        print(f"optimized_metric: {config['optimized_metric']} was not logged{hint}", file=sys.stderr)
+    announce([result for _, result in results])
+    print(write_report(run_dir))
     return value

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
-from torch import Tensor
 
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.models.tokens import Tokens
 from cliplab.training.loggers import CSVLogger
+from cliplab.training.module import ContrastiveModule
 
 
-def run_evaluator(evaluator: Any, module: LightningModule, tokenizer: Callable, precision: Any) -> EvaluationResult:
+def run_evaluator(evaluator: Any, module: ContrastiveModule, tokenizer: Callable, precision: Any) -> EvaluationResult:
     """Evaluate the unwrapped model in eval mode, without gradient, in the run's precision; then restore the mode."""
     model, training = module.model, module.model.training
     model.eval()
@@ -26,6 +26,12 @@ def run_evaluator(evaluator: Any, module: LightningModule, tokenizer: Callable, 
             return evaluator.evaluate(model, tokenizer, module.device)
     finally:
         model.train(training)
+
+
+def named_metrics(result: EvaluationResult) -> dict[str, float]:
+    """The metrics as they are logged: ``zeroshot/<set>/<metric>``, or ``val/<metric>`` for the validation pairs."""
+    prefix = "val" if result.name == "val" else f"zeroshot/{result.name}"
+    return {f"{prefix}/{key}": value for key, value in result.metrics.items()}
 
 
 class Evaluate(Callback):
@@ -53,37 +59,39 @@ class Evaluate(Callback):
         self.evaluators, self.tokenizer = evaluators, tokenizer
         self.history = run_dir / "zeroshot" / "history.jsonl"
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._drop_history_after(trainer.global_step)
-        for logger in trainer.loggers:
-            if isinstance(logger, CSVLogger) and trainer.is_global_zero:
-                logger.rewind(trainer.global_step)
-        if self.before_training and trainer.global_step == 0:
-            metrics = self._evaluate(trainer, pl_module)
+    def on_train_start(self, trainer: Trainer, pl_module: ContrastiveModule) -> None:  # type: ignore[override]
+        step = trainer.global_step
+        if trainer.is_global_zero:
+            self._rewind_history(step)
             for logger in trainer.loggers:
-                logger.log_metrics(metrics, step=0)
+                if isinstance(logger, CSVLogger):
+                    logger.rewind(step)
+        if self.before_training and step == 0:
+            self.evaluate(trainer, pl_module)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: ContrastiveModule, *_: Any) -> None:  # type: ignore[override]
         if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
-            self._log(pl_module, self._evaluate(trainer, pl_module), on_step=True)
+            self._evaluate_and_log(trainer, pl_module)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: ContrastiveModule) -> None:  # type: ignore[override]
         last = trainer.global_step >= pl_module.total_steps
-        if last or (not self.every_n_steps and (trainer.current_epoch + 1) % self.every_n_epochs == 0):
-            self._log(pl_module, self._evaluate(trainer, pl_module), on_step=False)
+        due = not self.every_n_steps and (trainer.current_epoch + 1) % self.every_n_epochs == 0
+        if (last or due) and self.evaluated_step != trainer.global_step:
+            self._evaluate_and_log(trainer, pl_module)
 
-    @staticmethod
-    def _log(module: LightningModule, metrics: dict[str, float], on_step: bool) -> None:
-        module.log_dict(metrics, on_step=on_step, on_epoch=not on_step, rank_zero_only=True)
+    def _evaluate_and_log(self, trainer: Trainer, module: ContrastiveModule) -> None:
+        """Loggers get the values at once, so that a checkpoint written next never knows more than they do."""
+        module.log_dict(self.evaluate(trainer, module), logger=False, rank_zero_only=True)
 
-    def _evaluate(self, trainer: Trainer, module: LightningModule) -> dict[str, float]:
-        metrics, lines = {}, []
+    def evaluate(self, trainer: Trainer, module: ContrastiveModule) -> dict[str, float]:
+        """Run every evaluator, write history and loggers, return the metrics by logged name."""
+        metrics: dict[str, float] = {}
+        lines = []
         step = trainer.global_step
         for evaluator in self.evaluators:
             result = run_evaluator(evaluator, module, self.tokenizer, trainer.precision_plugin.forward_context())
             self.results[result.name] = result
-            prefix = "val" if result.name == "val" else f"zeroshot/{result.name}"
-            metrics |= {f"{prefix}/{key}": value for key, value in result.metrics.items()}
+            metrics |= named_metrics(result)
             lines.append(
                 {
                     "set": result.name,
@@ -101,12 +109,16 @@ class Evaluate(Callback):
             self.history.parent.mkdir(parents=True, exist_ok=True)
             with self.history.open("a") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
+            for logger in trainer.loggers:
+                logger.log_metrics(metrics, step=step)
         return metrics
 
-    def _drop_history_after(self, step: int) -> None:
+    def _rewind_history(self, step: int) -> None:
+        """Forget evaluations after ``step``, and all of them when training starts over."""
         if self.history.is_file():
-            lines = [x for x in self.history.read_text().splitlines() if json.loads(x)["step"] <= step]
-            self.history.write_text("".join(line + "\n" for line in lines))
+            lines = self.history.read_text().splitlines() if step > 0 else []
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            self.history.write_text("".join(line + "\n" for line in kept))
 
 
 class Throughput(Callback):
@@ -114,38 +126,48 @@ class Throughput(Callback):
 
     def __init__(self, every_n_steps: int = 10) -> None:
         self.every_n_steps = every_n_steps
+        self.start: float | None = None
 
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if batch_idx == 0 or trainer.global_step % self.every_n_steps == 0:
-            self.start, self.images, self.tokens = time.perf_counter(), 0, 0
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if self.start is None:
+            self.start, self.images = time.perf_counter(), 0
+            self.tokens = torch.zeros((), dtype=torch.int64, device=batch.tokens.lengths.device)
 
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.images += len(batch.images) * trainer.world_size
-        self.tokens += int(batch.tokens.lengths.sum()) * trainer.world_size
-        seconds = time.perf_counter() - self.start
-        rates = {"train/images_per_second": self.images / seconds, "train/tokens_per_second": self.tokens / seconds}
-        pl_module.log_dict(rates | {"train/lr": trainer.optimizers[0].param_groups[0]["lr"]})
+        self.tokens += batch.tokens.lengths.sum() * trainer.world_size
+        if trainer.global_step % self.every_n_steps == 0 and self.start is not None:
+            seconds = time.perf_counter() - self.start
+            rates = {
+                "train/images_per_second": self.images / seconds,
+                "train/tokens_per_second": int(self.tokens) / seconds,
+                "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
+            }
+            pl_module.log_dict(rates)
+            self.start = None
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self.start = None
 
 
 class GradientNorm(Callback):
     """Logs the norm of the whole gradient before clipping."""
 
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
-        norms: list[Tensor] = [p.grad.norm() for p in pl_module.parameters() if p.grad is not None]
-        pl_module.log("train/grad_norm", torch.stack(norms).norm())
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's rich progress bar with loss, scale, images/s and the latest zero-shot accuracies."""
+    """Lightning's rich progress bar with loss, scale, images/s and the first zero-shot set's latest top-1."""
 
     SHOWN = {"train/loss": "loss", "train/logit_scale": "scale", "train/images_per_second": "img/s"}
 
     def __init__(self, refresh_rate: int = 10) -> None:
         super().__init__(refresh_rate=refresh_rate, theme=RichProgressBarTheme(metrics_format=".4g"))
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
+    def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
         known = trainer.callback_metrics
         shown: dict[str, Any] = {short: float(known[key]) for key, short in self.SHOWN.items() if key in known}
-        return shown | {key.split("/")[1]: float(v) for key, v in known.items() if key.endswith("/acc1")}
+        accuracies = [float(value) for key, value in known.items() if key.endswith("/acc1")]
+        return shown | ({"zero-shot": accuracies[0]} if accuracies else {})

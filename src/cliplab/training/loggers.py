@@ -37,13 +37,13 @@ class CSVLogger(Logger):
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Forget rows after ``step``: training starts again from there."""
-        self.rows = [row for row in self.rows if int(row["step"]) <= step]
+        """Forget rows after ``step``, from where training goes on; all of them when it starts over."""
+        self.rows = [row for row in self.rows if int(row["step"]) <= step] if step > 0 else []
         self._rewrite()
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        row = {"step": step or 0, **metrics}
+        row = {"step": int(step or 0), **metrics}
         fresh = [key for key in row if key not in self.columns]
         self.columns += fresh
         if self.rows and int(self.rows[-1]["step"]) == row["step"]:

@@ -14,9 +14,11 @@ from cliplab.optim.param_groups import param_groups
 class ContrastiveModule(lightning.LightningModule):
     """Trains a CLIP model with ``loss`` over the batches of the data module.
 
-    ``optimizer`` is called with parameter groups, ``schedule`` with (step, total_steps=…); ``total_steps`` counts optimizer
-    steps. ``config`` (plain dicts and lists) travels in the checkpoint, which then says how to rebuild the model.
+    ``optimizer`` is called with parameter groups, ``schedule`` with (step, total_steps=…); ``total_steps`` counts
+    optimizer steps. ``config`` (plain dicts and lists) travels in the checkpoint, which then says how to rebuild the model.
     """
+
+    model: CLIP
 
     def __init__(
         self,
@@ -30,7 +32,8 @@ class ContrastiveModule(lightning.LightningModule):
         config: dict[str, Any],
     ) -> None:
         super().__init__()
-        self.model, self.loss = model, loss
+        self.model = model
+        self.loss = loss
         self.make_optimizer, self.schedule = optimizer, schedule
         self.weight_decay, self.total_steps, self.config = weight_decay, total_steps, config
 
@@ -44,6 +47,7 @@ class ContrastiveModule(lightning.LightningModule):
                 "train/image_accuracy": result.image_accuracy,
                 "train/text_accuracy": result.text_accuracy,
                 "train/logit_scale": output.logit_scale,
+                "step": float(self.global_step + 1),  # Lightning takes it for the x-axis: optimizer steps done
             },
             batch_size=len(batch.images),
         )
