@@ -1,5 +1,6 @@
 """The command: find the configs, compose, check, and hand over to one task. Nothing heavy is imported before that."""
 
+import contextlib
 import os
 import secrets
 import sys
@@ -40,7 +41,7 @@ def project_root() -> Path:
 def _print_help() -> None:
     print(HELP)
     for folder in sorted(p for p in config_dir().rglob("*") if p.is_dir()):
-        choices = sorted(f.stem for f in folder.glob("*.yaml") if not f.stem.startswith("_"))
+        choices = _choices(folder)
         if choices and folder.name not in ("hydra", "paths"):
             print(f"  {folder.relative_to(config_dir()).as_posix()}: {' '.join(choices)}")
     print("\nShow a group's values: python run.py --cfg job --package <group>")
@@ -61,10 +62,15 @@ def _composition_error(error: Exception, overrides: list[str]) -> str:
     if "not in struct" in text or "Could not override" in text:
         return f"{key}: no such key{did_you_mean(key, _all_keys())}"
     value = next((o.split("=", 1)[1] for o in overrides if o.startswith(key + "=")), "")
-    choices = [f.stem for f in (config_dir() / key).glob("*.yaml")] if (config_dir() / key).is_dir() else []
+    choices = _choices(config_dir() / key)
     if choices and value not in choices:
-        return f"{key}: no choice {value!r}{did_you_mean(value, choices)} There are: {', '.join(sorted(choices))}"
+        hint = did_you_mean(value, choices) or ";"
+        return f"{key}: no choice {value!r}{hint} there are {', '.join(choices)}"
     return text
+
+
+def _choices(folder: Path) -> list[str]:
+    return sorted(f.stem for f in folder.glob("*.yaml") if not f.stem.startswith("_"))
 
 
 def _all_keys() -> list[str]:
@@ -161,11 +167,11 @@ def _run_job(cfg: Any) -> float | None:
 def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
     from hydra.utils import get_method
 
-    from cliplab.tasks.config import ConfigError, check, resolved, top_level_keys
+    from cliplab.tasks.config import ConfigError, base_config, check, resolved
 
     try:
         config = resolved(cfg)
-        check(config, top_level_keys(config_dir()))
+        check(config, base_config(config_dir()))
         return get_method(config["task"]["function"])(config, cfg, overrides)
     except ConfigError as error:
         message = f"config error: {error}"
@@ -175,6 +181,8 @@ def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
             traceback.print_exc()
     print(message, file=sys.stderr)
     _outcome["status"] = 1
+    with contextlib.suppress(OSError):
+        Path(cfg.paths.run).rmdir()  # only when nothing was written there
     return None
 
 

@@ -2,16 +2,18 @@
 
 import difflib
 import inspect
+import logging
 import os
 import pathlib
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 SETTINGS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
@@ -22,7 +24,11 @@ class ConfigError(ValueError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
+    """``; did you mean 'x'?`` when something known looks like it, a neighbour under the same parent first."""
+    parent, _, leaf = word.rpartition(".")
+    leaves = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
+    beside = difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.45)
+    close = [f"{parent}.{beside[0]}".lstrip(".")] if beside else difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -52,11 +58,13 @@ def _fits(value: Any, wanted: Any) -> bool:
         return isinstance(value, int) and not isinstance(value, bool)
     if wanted is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
-    if wanted in (str, Path, pathlib.PurePath):
+    if wanted is str or (inspect.isclass(wanted) and issubclass(wanted, pathlib.PurePath)):
         return isinstance(value, str)
-    if origin in (list, tuple, set) or wanted in (list, tuple):
+    if origin in (list, tuple, set, Sequence, Iterable) or wanted in (list, tuple):
         return isinstance(value, list)
-    return True
+    if wanted is typing.Any or wanted is object or not inspect.isclass(wanted):
+        return True
+    return not isinstance(value, str | int | float)  # a class of its own cannot be written as a scalar
 
 
 def _check_types(place: str, target: str, function: Any, arguments: dict[str, Any]) -> None:
@@ -74,10 +82,13 @@ def _check_types(place: str, target: str, function: Any, arguments: dict[str, An
 def _check_target(place: str, node: dict[str, Any], given_later: frozenset[str]) -> None:
     target = node["_target_"]
     try:
+        logging.getLogger("hydra.utils").disabled = True  # it would tell the same error a second time
         function = hydra.utils.get_object(target)
     except Exception as error:
         cause = str(error.__cause__ or error).splitlines()[0]
         raise ConfigError(f"{place}._target_: {target} cannot be imported: {cause}") from error
+    finally:
+        logging.getLogger("hydra.utils").disabled = False
     arguments = {k: v for k, v in node.items() if k not in SETTINGS}
     parameters = inspect.signature(function).parameters
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
@@ -93,27 +104,32 @@ def _check_target(place: str, node: dict[str, Any], given_later: frozenset[str])
     _check_types(place, target, function, arguments)
 
 
-def check(config: dict[str, Any], known: Iterable[str]) -> None:
-    """Check every ``_target_`` and its arguments, and the top-level keys, before anything is built.
-
-    Raises ConfigError naming the key, with a "did you mean".
+def check(config: dict[str, Any], base: dict[str, Any]) -> None:
+    """Check the top-level keys against those of the base config, then every ``_target_`` and its arguments, before
+    anything is built. Raises ConfigError naming the key, with a "did you mean".
     """
-    known = list(known)
-    for key in config:
-        if key not in known:
-            raise ConfigError(f"{key}: no such key at the top level{did_you_mean(key, known)}")
+    for key, value in config.items():
+        if key not in base:
+            raise ConfigError(f"{key}: no such key at the top level{did_you_mean(key, base)}")
+        if isinstance(base[key], bool | int | str) and not _fits(value, type(base[key])):
+            raise ConfigError(f"{key}: {value!r} is no {type(base[key]).__name__}")
+        if key == "paths":
+            for name in value:
+                if name not in base[key]:
+                    raise ConfigError(f"paths.{name}: no such key{did_you_mean(name, base[key])}")
     for place, node in _targets(config, ""):
         if place == "trainer" and node.get("precision") == "auto":
             node = {**node, "precision": "32-true"}
         _check_target(place, node, frozenset())
 
 
-def top_level_keys(config_dir: Path) -> list[str]:
-    """The keys of the base config: its own and its groups'."""
+def base_config(config_dir: Path) -> dict[str, Any]:
+    """The base config's own values, and its groups by name."""
     base = yaml.safe_load((config_dir / "config.yaml").read_text(encoding="utf8"))
-    groups = [next(iter(entry)) for entry in base["defaults"] if isinstance(entry, dict)]
-    names = [group.removeprefix("optional ").split("/")[0] for group in groups]
-    return [*(key for key in base if key != "defaults"), *names, "tokenizer"]
+    groups = [next(iter(entry)) for entry in base.pop("defaults") if isinstance(entry, dict)]
+    names = [group.removeprefix("optional ").split("/")[0] for group in groups if not group.startswith("override ")]
+    paths = yaml.safe_load((config_dir / "paths" / "default.yaml").read_text(encoding="utf8"))
+    return {**dict.fromkeys(names), "tokenizer": None, **base, "name": None, "paths": paths}
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -130,8 +146,14 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 def build(node: Any, **extra: Any) -> Any:
-    """Instantiate a plain node; lists and dicts reach their target as such."""
-    return hydra.utils.instantiate(node, _convert_="all", **extra)
+    """Instantiate a plain node; lists and dicts reach their target as such. An error comes out as it was raised."""
+    try:
+        return hydra.utils.instantiate(node, _convert_="all", **extra)
+    except InstantiationException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None and isinstance(cause, InstantiationException):
+            cause = cause.__cause__
+        raise cause from None
 
 
 def choose_precision(precision: Any, accelerator: str) -> Any:

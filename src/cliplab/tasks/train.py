@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import torch
 import yaml
 from hydra.core.hydra_config import HydraConfig
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -22,7 +23,7 @@ from cliplab.evaluation.retrieval import Retrieval
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.tasks import manifest as manifests
-from cliplab.tasks.config import build, choose_precision, did_you_mean, save_yaml
+from cliplab.tasks.config import ConfigError, build, choose_precision, did_you_mean, save_yaml
 from cliplab.training.callbacks import Evaluate, named_metrics
 from cliplab.training.module import ContrastiveModule
 
@@ -98,6 +99,24 @@ def total_steps(config: dict[str, Any], steps_per_epoch: int) -> int:
     return int(min(steps, most) if most and most > 0 else steps)
 
 
+def fitting_schedule(node: dict[str, Any], steps: int) -> dict[str, Any]:
+    """The schedule's config; a warm-up longer than a short trial run is cut to a tenth of it, and that is said."""
+    warmup = node.get("warmup_steps", 0)
+    if warmup < steps:
+        return node
+    if is_first_rank():
+        print(f"scheduler.warmup_steps: {warmup} would outlast the {steps} steps of this run; {steps // 10} are used")
+    return {**node, "warmup_steps": steps // 10}
+
+
+def check_device(trainer: dict[str, Any]) -> None:
+    """Raises ConfigError when a GPU is asked for and there is none."""
+    if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.accelerator: no GPU is to be found here; use trainer=cpu, or trainer=default for any"
+        )
+
+
 def save_config(config: dict[str, Any], run_dir: Path, overrides: Sequence[str]) -> None:
     """config.yaml and overrides.yaml; values typed beside ``resume=`` are added, since they are the truth from now on."""
     run_dir.mkdir(parents=True, exist_ok=True)
@@ -127,8 +146,7 @@ def build_parts(config: dict[str, Any]) -> tuple[ContrastiveModule, Any, Evaluat
     datamodule = build(config["data"])
     evaluators += validation_evaluators(datamodule)
     steps = total_steps(config, datamodule.steps_per_epoch)
-    schedule = build(config["scheduler"])
-    schedule(0, total_steps=steps)
+    schedule = build(fitting_schedule(config["scheduler"], steps))
     set_seed(config["seed"])
     model = build(config["model"])
     if config["compile"]:
@@ -156,6 +174,9 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
     """Train, then write results and report into the run folder. Returns the metric a sweep maximises."""
     run_dir = Path(config["paths"]["run"])
     quiet()
+    check_device(config["trainer"])
+    with torch.device("meta"):
+        build(config["model"])  # sizes that do not fit are told before any data is read
     if is_first_rank():
         save_config(config, run_dir, overrides)
         print_config(config)
