@@ -1,0 +1,112 @@
+"""Every choice of every group composes; every experiment fits the code it calls; the paper's models have its sizes."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+
+from cliplab.cli import config_dir
+from cliplab.tasks.config import base_config, check, resolved
+
+CONFIGS = config_dir()
+EXPERIMENTS = sorted(f.stem for f in (CONFIGS / "experiment").glob("*.yaml"))
+GROUPS = sorted(
+    (folder.relative_to(CONFIGS).as_posix(), file.stem)
+    for folder in CONFIGS.rglob("*")
+    if folder.is_dir() and folder.name not in ("experiment", "hydra", "paths", "local", "sweep")
+    for file in folder.glob("*.yaml")
+    if not file.stem.startswith("_")
+)
+NEEDED = ["paths.run=run"]
+PAPER = {
+    "rn50": 102_007_137,
+    "rn101": 119_688_033,
+    "rn50x4": 178_300_601,
+    "rn50x16": 290_979_217,
+    "rn50x64": 623_258_305,
+    "vit_b32": 151_277_313,
+    "vit_b16": 149_620_737,
+    "vit_l14": 427_616_513,
+    "vit_l14_336": 427_944_193,
+}
+# lr, epochs, beta2, eps: Radford et al. 2021, tables 18 to 20
+RECIPES = {
+    "rn50": (5e-4, 32, 0.999, 1e-8),
+    "rn101": (5e-4, 32, 0.999, 1e-8),
+    "rn50x4": (5e-4, 32, 0.999, 1e-8),
+    "rn50x16": (4e-4, 32, 0.999, 1e-8),
+    "rn50x64": (3.6e-4, 32, 0.999, 1e-8),
+    "vit_b32": (5e-4, 32, 0.98, 1e-6),
+    "vit_b16": (5e-4, 32, 0.98, 1e-6),
+    "vit_l14": (4e-4, 32, 0.98, 1e-6),
+    "vit_l14_336": (2e-5, 1, 0.98, 1e-6),
+}
+
+
+def composed(*overrides: str):
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose("config", overrides=[*NEEDED, *overrides])
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_experiment_fits_the_code_and_builds_on_the_meta_device(experiment: str) -> None:
+    cfg = composed(f"experiment={experiment}")
+    check(resolved(cfg), base_config(CONFIGS))
+    with torch.device("meta"):
+        model = instantiate(cfg.model)
+    assert model.embed_dim == cfg.model.embed_dim
+    assert cfg.name == experiment
+
+
+@pytest.mark.parametrize(("group", "choice"), GROUPS)
+def test_group_choice_fits_the_code(group: str, choice: str) -> None:
+    extra = ["data.train.samples_per_epoch=1"] if choice == "stream" else []
+    if group == "logger":
+        pytest.importorskip({"many": "tensorboard", "tensorboard": "tensorboard"}.get(choice, "csv"))
+    config = resolved(composed(f"{group}={choice}", *extra))
+    if group == "logger":
+        config["logger"] = {"csv": config["logger"]["csv"]}  # the others come from packages that are optional
+    check(config, base_config(CONFIGS))
+
+
+def test_experiments_set_nothing_that_belongs_to_one_source() -> None:
+    for experiment, data in itertools.product(PAPER, ("emoji", "coco", "local_parquet")):
+        check(resolved(composed(f"experiment={experiment}", f"data={data}")), base_config(CONFIGS))
+
+
+@pytest.mark.parametrize(("experiment", "count"), PAPER.items())
+def test_paper_parameter_count(experiment: str, count: int) -> None:
+    with torch.device("meta"):
+        model = instantiate(composed(f"experiment={experiment}").model)
+    assert sum(p.numel() for p in model.parameters()) == count
+
+
+@pytest.mark.parametrize(("experiment", "recipe"), RECIPES.items())
+def test_paper_recipe(experiment: str, recipe: tuple[float, int, float, float]) -> None:
+    cfg = composed(f"experiment={experiment}")
+    optimizer, lr = cfg.optimizer, recipe[0]
+    assert (optimizer.lr, cfg.trainer.max_epochs, optimizer.betas[1], optimizer.eps) == (lr, *recipe[1:])
+    assert (optimizer.betas[0], optimizer.weight_decay, cfg.scheduler.warmup_steps) == (0.9, 0.2, 2000)
+    assert cfg.data.batch_size == 32768
+    assert (cfg.model.init_temperature, cfg.model.max_logit_scale) == (0.07, 100)
+    assert cfg.data.path == "pixparse/cc12m-wds"
+    assert list(cfg.zeroshot) == ["imagenet"]
+
+
+def test_towers_swap_from_the_command_line() -> None:
+    cfg = composed(
+        "experiment=vit_b32", "model/image_encoder=rn50", "model/text_encoder=clip_text_small", "model.embed_dim=96"
+    )
+    with torch.device("meta"):
+        model = instantiate(cfg.model)
+    assert type(model.image_encoder).__name__ == "ModifiedResNet"
+    assert (model.image_encoder.output_dim, model.text_encoder.output_dim) == (96, 96)
+    assert cfg.tokenizer.context_length == model.text_encoder.context_length == 32
+
+
+def test_choices_listed_exist() -> None:
+    assert Path(CONFIGS / "experiment" / "emoji.yaml").is_file()
+    assert len(GROUPS) > 40

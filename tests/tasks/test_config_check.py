@@ -1,0 +1,61 @@
+"""A mistake in the config is told in one line that names the key, before anything is built."""
+
+from typing import Any
+
+import pytest
+
+from cliplab.tasks.config import ConfigError, build, check, choose_precision, did_you_mean
+
+BASE = {"seed": 1, "compile": False, "optimizer": None, "model": None, "paths": {"run": None}}
+ADAMW = {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 1e-3}
+BLOCK = {
+    "_target_": "cliplab.models.layers.ResidualBlock",
+    "width": 8,
+    "heads": 2,
+    "mlp_ratio": 4.0,
+    "activation": "gelu",
+    "causal": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"sead": 1}, "sead: no such key at the top level; did you mean 'seed'?"),
+        ({"seed": "x"}, "seed: 'x' is no int"),
+        ({"compile": 1}, "compile: 1 is no bool"),
+        ({"paths": {"runn": "x"}}, "paths.runn: no such key; did you mean 'run'?"),
+        ({"optimizer": {**ADAMW, "weigth_decay": 0.1}}, "optimizer.weigth_decay: .*did you mean 'weight_decay'?"),
+        ({"optimizer": {**ADAMW, "lr": "fast"}}, "optimizer.lr: 'fast' is no float"),
+        ({"optimizer": {"_target_": "torch.optim.AdamZ"}}, "optimizer._target_: torch.optim.AdamZ cannot be imported"),
+        ({"optimizer": {"_target_": "nowhere.X"}}, "optimizer._target_: nowhere.X cannot be imported"),
+        ({"model": {"block": {**BLOCK, "heads": 2.5}}}, "model.block.heads: 2.5 is no int"),
+        ({"model": {"block": {**BLOCK, "heads": True}}}, "model.block.heads: True is no int"),
+        ({"model": [{**BLOCK, "activation": 3}]}, r"model\[0\].activation: 3 is no str"),
+        ({"model": {k: v for k, v in BLOCK.items() if k != "heads"}}, "model.heads: .* needs this argument"),
+    ],
+)
+def test_mistake_is_named(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        check(config, BASE)
+    assert "\n" not in str(caught.value)
+
+
+def test_correct_config_passes() -> None:
+    check({"seed": 3, "optimizer": {**ADAMW, "betas": [0.9, 0.98]}, "model": BLOCK}, BASE)
+
+
+def test_neighbours_are_suggested_first() -> None:
+    keys = ["trainer.max_epochs", "data.max_bad", "trainer.devices"]
+    assert did_you_mean("trainer.max_epoch", keys) == "; did you mean 'trainer.max_epochs'?"
+    assert did_you_mean("zzz", keys) == ""
+
+
+def test_build_raises_the_original_error() -> None:
+    with pytest.raises(ValueError, match="width 8 is not a multiple of heads 3"):
+        build({"nested": {**BLOCK, "heads": 3}})
+
+
+def test_stated_precision_is_kept() -> None:
+    assert choose_precision("16-mixed", "cpu") == "16-mixed"
+    assert choose_precision("auto", "cpu") in ("bf16-mixed", "32-true")
