@@ -1,0 +1,102 @@
+"""A run small enough for a test: eight kinds of picture that their captions tell apart, and a tower of one layer."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from cliplab import cli
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "yellow": (230, 220, 20)}
+NAMES = [f"{colour} {shape}" for colour in COLOURS for shape in ("disc", "stripe")]
+
+
+def picture(kind: int, number: int) -> Image.Image:
+    colour, shape = list(COLOURS.values())[kind // 2], kind % 2
+    y, x = np.mgrid[:24, :24]
+    centre = 9 + number % 6
+    inside = (y - centre) ** 2 + (x - centre) ** 2 < 49 if shape == 0 else abs(y - centre) < 4
+    return Image.fromarray(np.where(inside[..., None], colour, 255).astype(np.uint8))
+
+
+def write(folder: Path, split: str, each: int, first: int) -> None:
+    rows = [(kind, number) for kind in range(8) for number in range(first, first + each)]
+    data = datasets.Dataset.from_dict(
+        {
+            "image": [picture(*row) for row in rows],
+            "caption": [NAMES[kind] for kind, _ in rows],
+            "label": [kind for kind, _ in rows],
+        },
+        features=datasets.Features(
+            {"image": datasets.Image(), "caption": datasets.Value("string"), "label": datasets.ClassLabel(names=NAMES)}
+        ),
+    )
+    data.to_parquet(folder / f"{split}.parquet")
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("shapes")
+    write(folder, "train", each=6, first=0)
+    write(folder, "validation", each=1, first=6)
+    return folder
+
+
+@pytest.fixture
+def arguments(shapes: Path) -> list[str]:
+    """Overrides of a run of 3 epochs of 3 steps that takes a second."""
+    return [
+        "data=local_parquet",
+        f"data.path={shapes}",
+        "data.batch_size=16",
+        "data.num_workers=0",
+        "zeroshot=folder",
+        f"zeroshot.folder.dataset.path={shapes}",
+        "zeroshot.folder.dataset.split=validation",
+        "zeroshot.folder.templates=simple",
+        "optimized_metric=zeroshot/folder/acc5",
+        "model.image_encoder.image_size=16",
+        "model.image_encoder.patch_size=8",
+        "model.image_encoder.width=32",
+        "model.image_encoder.layers=1",
+        "model.text_encoder.width=32",
+        "model.text_encoder.layers=1",
+        "model.embed_dim=16",
+        "objective=clip",
+        "scheduler.warmup_steps=1",
+        "trainer.max_epochs=3",
+        "trainer.log_every_n_steps=1",
+        "trainer.precision=32-true",
+        "trainer.accelerator=cpu",
+        "~callbacks.progress",
+    ]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """Run the command in this process with its logs under ``tmp_path``; the exit status comes back."""
+    monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    def run(*argv: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["run.py", *argv])
+        cli._outcome.update(status=0, sweep=None)
+        try:
+            cli.main()
+        except SystemExit as stop:
+            if isinstance(stop.code, str):
+                print(stop.code, file=sys.stderr)
+                return 1
+            return int(stop.code or 0)
+        return 0
+
+    return run
+
+
+def only_run(root: Path, task: str = "train") -> Path:
+    (found,) = (root / "logs" / task / "emoji").iterdir()
+    return found

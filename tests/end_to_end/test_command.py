@@ -1,0 +1,101 @@
+"""The command line: help, mistakes, sweeps."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cliplab.cli import config_dir
+
+PROBE = """
+import sys
+sys.argv = ["run.py", *{argv!r}]
+from cliplab.cli import main
+main()
+assert "torch" not in sys.modules and "lightning" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--cfg", "job"], ["--cfg", "job", "experiment=vit_b32"]])
+def test_help_and_config_answer_without_torch(argv: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE.format(argv=argv)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "image_encoder" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["optimizer.lrr=1"], "optimizer.lrr: no such key; did you mean 'optimizer.lr'?"),
+        (["+optimizer.lrr=1"], "optimizer.lrr: torch.optim.AdamW takes no argument 'lrr'; did you mean 'lr'?"),
+        (["+sead=1"], "sead: no such key at the top level; did you mean 'seed'?"),
+        (["optimizer.lr=fast"], "optimizer.lr: 'fast' is no float"),
+        (["model.image_encoder._target_=nowhere.Tower"], "nowhere.Tower cannot be imported"),
+        (["experiment=vit_b33"], "experiment: no choice 'vit_b33'; did you mean 'vit_b32'?"),
+        (["data=emojj"], "data: no choice 'emojj'; did you mean 'emoji'?"),
+        (["model.image_encoder.image_size=50"], "set model.image_encoder.image_size to 48"),
+        (["trainer=gpu"], "use trainer=cpu"),
+        (["task=evaluate"], "ckpt: task=evaluate needs a checkpoint"),
+        (["task=evaluate", "ckpt=nothing.ckpt"], "ckpt: nothing.ckpt is no file"),
+        (["task=report"], "run: task=report needs a run folder"),
+        (["experiment=vit_b32", "trainer=cpu", "zeroshot.imagenet.dataset.path=/nowhere"], "(3) train without"),
+    ],
+    ids=lambda x: x[0] if isinstance(x, list) else "",
+)
+def test_mistake_is_one_line_and_leaves_nothing(
+    argv: list[str],
+    message: str,
+    command: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert command(*argv) == 1
+    said = capsys.readouterr().err.strip()
+    assert message in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+def test_mistake_in_an_experiment_file_is_named(
+    command: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import shutil
+
+    configs = tmp_path / "configs"
+    shutil.copytree(config_dir(), configs)
+    (configs / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - emoji\nname: mine\noptimizer:\n  weight_decy: 0.1\n"
+    )
+    monkeypatch.setattr("cliplab.cli.config_dir", lambda: configs)
+    assert command("experiment=mine") == 1
+    assert "optimizer.weight_decy" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_multirun_runs_every_job_and_ends_with_a_leaderboard(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = [a for a in arguments if not a.startswith(("trainer.max_epochs", "data.batch_size"))]
+    status = command("-m", *short, "trainer.max_epochs=1", "optimizer.lr=1e-3,3e-3", "data.batch_size=16,9999")
+    assert status == 1  # two of the four jobs asked for more samples than there are
+    (sweep,) = (tmp_path / "logs" / "multiruns").iterdir()
+    assert sorted(p.name for p in sweep.iterdir() if p.is_dir()) == ["0", "1", "2", "3"]
+    with (sweep / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["finished", "finished", "failed", "failed"]
+    assert float(rows[0]["value"]) >= float(rows[1]["value"])
+    assert {row["optimizer.lr"] for row in rows} == {"1e-3", "3e-3"}
+    for row in rows[:2]:
+        manifest = json.loads((sweep / row["job"] / "manifest.json").read_text())
+        assert float(row["value"]) == manifest["final"]["zeroshot/folder/acc5"]
+    said = capsys.readouterr()
+    assert "data.batch_size 9999 exceeds the 48 training samples" in said.err
+    assert said.out.strip().endswith("summary.csv")

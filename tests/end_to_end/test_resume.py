@@ -1,0 +1,105 @@
+"""A run that was stopped goes on to the very result of one that was not."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cliplab.training.module import ContrastiveModule
+
+from .conftest import only_run
+
+WALL_CLOCK = ("train/images_per_second", "train/tokens_per_second")
+
+
+class Killed(BaseException):
+    """Stands for a signal that nothing can catch."""
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    with (run / "metrics.csv").open() as file:
+        rows = [{k: v for k, v in row.items() if k not in WALL_CLOCK and v} for row in csv.DictReader(file)]
+    history = [json.loads(line) for line in (run / "zeroshot" / "history.jsonl").read_text().splitlines()]
+    for line in history:
+        line.pop("seconds")
+    return {
+        "weights": checkpoint["state_dict"],
+        "moments": [s["exp_avg"] for s in checkpoint["optimizer_states"][0]["state"].values()],
+        "rows": rows,
+        "history": history,
+    }
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> None:
+    assert a["rows"] == b["rows"]
+    assert a["history"] == b["history"]
+    assert all(torch.equal(a["weights"][key], value) for key, value in b["weights"].items())
+    assert all(torch.equal(x, y) for x, y in zip(a["moments"], b["moments"], strict=True))
+
+
+@pytest.fixture
+def uninterrupted(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Any]:
+    monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path / "whole"))
+    assert command(*arguments) == 0
+    monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path))
+    return outcome(only_run(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("stops", [(1,), (4,), (6,), (3, 5, 8)], ids=str)
+@pytest.mark.parametrize("gently", [True, False], ids=["interrupt", "kill"])
+def test_resumed_equals_uninterrupted(
+    stops: tuple[int, ...],
+    gently: bool,
+    uninterrupted: dict[str, Any],
+    command: Callable[..., int],
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clamp = ContrastiveModule.on_train_batch_end
+    pending = list(stops)
+
+    def stopping(self: ContrastiveModule, *args: Any) -> None:
+        clamp(self, *args)
+        if pending and self.global_step == pending[0]:
+            pending.pop(0)
+            raise KeyboardInterrupt if gently else Killed
+
+    monkeypatch.setattr(ContrastiveModule, "on_train_batch_end", stopping)
+    every = ["callbacks.checkpoint.every_n_train_steps=2", f"callbacks.checkpoint.save_on_exception={gently}"]
+    argv = [*arguments, *every]
+    for _ in stops:
+        if gently:
+            assert command(*argv) == 130
+        else:
+            with pytest.raises(Killed):
+                command(*argv)
+        run = only_run(tmp_path)
+        if not gently:  # a killed process writes no last words
+            manifest = json.loads((run / "manifest.json").read_text())
+            (run / "manifest.json").write_text(json.dumps({**manifest, "status": "running"}))
+        argv = [f"resume={run}"]
+    assert command(*argv) == 0
+    same(outcome(only_run(tmp_path)), uninterrupted)
+    assert len(json.loads((run / "manifest.json").read_text())["resumed"]) == len(stops)
+
+
+def test_resume_takes_values_but_no_groups(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(f"resume={tmp_path}/nowhere") == 1
+    assert "no config.yaml" in capsys.readouterr().err
+    assert command(*arguments, "trainer.max_epochs=1") == 0
+    run = only_run(tmp_path)
+    (run / "manifest.json").unlink()
+    assert command(f"resume={run}", "data=emoji") == 1
+    assert "not a whole group" in capsys.readouterr().err
+    assert command(f"resume={run}", "trainer.max_epochs=2") == 0
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6

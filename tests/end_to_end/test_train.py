@@ -1,0 +1,90 @@
+"""A whole run: its folder, its evaluation again, its report again."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from .conftest import only_run
+
+
+@pytest.fixture
+def finished(command: Callable[..., int], arguments: list[str], tmp_path: Path) -> Path:
+    assert command(*arguments) == 0
+    return only_run(tmp_path)
+
+
+def test_run_folder_is_complete_and_evaluate_repeats_its_figures(
+    finished: Path, command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished
+    manifest = json.loads((run / "manifest.json").read_text())
+    assert manifest["status"] == "finished"
+    assert {"git", "versions", "hardware", "seed", "started", "finished", "data", "command"} <= set(manifest)
+    assert manifest["data"]["samples"] == 48
+    assert yaml.safe_load((run / "config.yaml").read_text())["optimizer"]["lr"] == 2e-3
+    assert "trainer.max_epochs=3" in yaml.safe_load((run / "overrides.yaml").read_text())
+
+    history = [json.loads(line) for line in (run / "zeroshot" / "history.jsonl").read_text().splitlines()]
+    assert [(line["epoch"], line["step"], line["samples_seen"]) for line in history] == [
+        (0, 0, 0),
+        (1, 3, 48),
+        (2, 6, 96),
+        (3, 9, 144),
+    ]
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == [str(i) for i in range(10)]
+    logged = {"loss", "image_accuracy", "text_accuracy", "logit_scale", "lr", "grad_norm"}
+    logged |= {"images_per_second", "tokens_per_second"}
+    for row in rows[1:]:
+        assert all(row[f"train/{key}"] for key in logged)
+    assert float(rows[9]["zeroshot/folder/acc1"]) == history[3]["metrics"]["acc1"]
+
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 9
+    result = json.loads((run / "results" / "folder.json").read_text())
+    assert [type(result[key]) for key in ("dataset", "model", "pretrained", "task", "language")] == [str] * 5
+    page = (run / "report.html").read_text()
+    assert f"{100 * result['metrics']['acc1']:.1f} %" in page
+
+    assert command("task=evaluate", f"ckpt={run}/checkpoints/last.ckpt") == 0
+    again = only_run(tmp_path, "evaluate")
+    assert json.loads((again / "results" / "folder.json").read_text())["metrics"] == result["metrics"]
+    capsys.readouterr()
+
+    (run / "report.html").unlink()
+    assert command("task=report", f"run={run}") == 0
+    assert (run / "report.html").read_text() == page
+    assert capsys.readouterr().out.strip().endswith("report.html")
+
+    before = {file: file.stat().st_mtime_ns for file in run.rglob("*")}
+    assert command(f"resume={run}") == 0
+    assert "finished" in capsys.readouterr().out
+    assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
+
+
+def test_it_learns(command: Callable[..., int], arguments: list[str], tmp_path: Path) -> None:
+    assert command(*arguments, "trainer.max_epochs=25", "callbacks.evaluation.every_n_epochs=25") == 0
+    metrics = json.loads((only_run(tmp_path) / "results" / "folder.json").read_text())["metrics"]
+    assert metrics["acc1"] >= 0.75  # chance is 0.125
+
+
+def test_checkpoint_and_early_stopping_can_follow_a_zero_shot_set(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path
+) -> None:
+    status = command(
+        *arguments,
+        "callbacks=early_stopping",
+        "callbacks.early_stopping.monitor=zeroshot/folder/acc1",
+        "callbacks.early_stopping.min_delta=2",  # nothing can rise by that much
+        "callbacks.early_stopping.patience=1",
+        "trainer.max_epochs=9",
+    )
+    assert status == 0
+    history = (only_run(tmp_path) / "zeroshot" / "history.jsonl").read_text().splitlines()
+    assert json.loads(history[-1])["epoch"] == 2
