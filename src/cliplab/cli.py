@@ -56,7 +56,8 @@ def _composition_error(error: Exception, overrides: list[str]) -> str:
     from cliplab.tasks.config import did_you_mean
 
     text = _one_line(error)
-    key = next((o.lstrip("+~").split("=")[0] for o in overrides if o.lstrip("+~").split("=")[0] in text), "")
+    keys = [o.lstrip("+~").split("=")[0] for o in overrides]
+    key = max((key for key in keys if key in text), key=len, default="")
     if not key:
         return text
     if "not in struct" in text or "Could not override" in text:
@@ -168,6 +169,7 @@ def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
     from hydra.utils import get_method
 
     from cliplab.tasks.config import ConfigError, base_config, check, resolved
+    from cliplab.tasks.sweep import note_failure
 
     try:
         config = resolved(cfg)
@@ -181,8 +183,11 @@ def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
             traceback.print_exc()
     print(message, file=sys.stderr)
     _outcome["status"] = 1
-    with contextlib.suppress(OSError):
-        Path(cfg.paths.run).rmdir()  # only when nothing was written there
+    if _outcome["sweep"]:
+        note_failure(Path(cfg.paths.run), overrides, message)
+    else:
+        with contextlib.suppress(OSError):
+            Path(cfg.paths.run).rmdir()  # only when nothing was written there
     return None
 
 

@@ -1,6 +1,7 @@
 """The leaderboard of a multirun, from the files of its jobs."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +9,32 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from cliplab.reporting.results import read_json
+from cliplab.reporting.results import read_json, write_json
+from cliplab.tasks.config import save_yaml
+
+
+def note_failure(job: Path, overrides: Sequence[str], message: str) -> None:
+    """Leave in the folder of a job that did not get far what was asked of it and why it stopped."""
+    job.mkdir(parents=True, exist_ok=True)
+    save_yaml(job / "overrides.yaml", list(overrides))
+    manifest = read_json(job / "manifest.json") or {}
+    write_json(job / "manifest.json", {**manifest, "status": "failed", "error": message})
 
 
 def summarise(folder: Path) -> Path | None:
     """Print the jobs of a multirun, best first, and write summary.csv beside them; failed jobs come last."""
     rows: list[dict[str, Any]] = []
     for job in sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.name.zfill(6)):
-        manifest = read_json(job / "manifest.json")
-        if manifest is None:
-            rows.append({"job": job.name, "status": "failed", "value": None})
-            continue
-        overrides = yaml.safe_load((job / "overrides.yaml").read_text()) or []
-        chosen = manifest.get("optimized_metric") or {}
-        row = {"job": job.name, "status": manifest["status"], "value": chosen.get("value")}
-        row |= {o.split("=")[0]: o.split("=", 1)[1] for o in overrides}
+        manifest = read_json(job / "manifest.json") or {"status": "not started"}
+        typed = job / "overrides.yaml"
+        overrides = yaml.safe_load(typed.read_text(encoding="utf8")) if typed.is_file() else []
+        value = (manifest.get("optimized_metric") or {}).get("value")
         finals = manifest.get("final") or {}
-        row |= {key: value for key, value in finals.items() if key.endswith(("/acc1", "/acc5"))}
-        rows.append(row)
+        rows.append(
+            {"job": job.name, "status": manifest["status"], "value": value}
+            | {o.split("=", 1)[0]: o.split("=", 1)[1] for o in overrides if "=" in o}
+            | {key: final for key, final in finals.items() if key.endswith(("/acc1", "/acc5"))}
+        )
     if not rows:
         return None
     rows.sort(key=lambda row: -row["value"] if row["value"] is not None else float("inf"))

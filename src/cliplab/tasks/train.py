@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.tasks import manifest as manifests
 from cliplab.tasks.config import ConfigError, build, choose_precision, did_you_mean, save_yaml
-from cliplab.training.callbacks import Evaluate, named_metrics
+from cliplab.training.callbacks import Evaluate, StopBetweenSteps, named_metrics
 from cliplab.training.module import ContrastiveModule
 
 
@@ -58,6 +59,7 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
 
 
 def build_evaluators(config: dict[str, Any]) -> list[Any]:
@@ -87,8 +89,10 @@ def build_trainer(config: dict[str, Any], callbacks: Any, loggers: Any, root: Pa
     return build(settings, callbacks=callbacks, logger=loggers, default_root_dir=str(root))
 
 
-def total_steps(config: dict[str, Any], steps_per_epoch: int) -> int:
-    """Optimizer steps of the whole run, computed by us: the trainer's own estimate disturbs a resumed loader."""
+def count_steps(config: dict[str, Any], steps_per_epoch: int) -> tuple[int, int]:
+    """Optimizer steps of an epoch and of the whole run: the trainer's own estimate would disturb a resumed loader."""
+    if steps_per_epoch < 1:
+        raise ValueError(f"data.batch_size {config['data']['batch_size']} exceeds the training samples; lower it")
     limit = config["trainer"]["limit_train_batches"]
     if isinstance(limit, int):
         steps_per_epoch = min(limit, steps_per_epoch)
@@ -96,7 +100,7 @@ def total_steps(config: dict[str, Any], steps_per_epoch: int) -> int:
         steps_per_epoch = int(limit * steps_per_epoch)
     epochs, most = config["trainer"]["max_epochs"], config["trainer"]["max_steps"]
     steps = math.inf if epochs in (None, -1) else epochs * steps_per_epoch
-    return int(min(steps, most) if most and most > 0 else steps)
+    return steps_per_epoch, int(min(steps, most) if most and most > 0 else steps)
 
 
 def fitting_schedule(node: dict[str, Any], steps: int) -> dict[str, Any]:
@@ -145,7 +149,7 @@ def build_parts(config: dict[str, Any]) -> tuple[ContrastiveModule, Any, Evaluat
     evaluators = build_evaluators(config)
     datamodule = build(config["data"])
     evaluators += validation_evaluators(datamodule)
-    steps = total_steps(config, datamodule.steps_per_epoch)
+    steps_per_epoch, steps = count_steps(config, datamodule.steps_per_epoch)
     schedule = build(fitting_schedule(config["scheduler"], steps))
     set_seed(config["seed"])
     model = build(config["model"])
@@ -166,7 +170,13 @@ def build_parts(config: dict[str, Any]) -> tuple[ContrastiveModule, Any, Evaluat
         nodes.pop("best", None)
     callbacks = [build(node) for node in nodes.values()]
     evaluation = next((c for c in callbacks if isinstance(c, Evaluate)), Evaluate())
-    evaluation.prepare(evaluators=evaluators, tokenizer=datamodule.tokenizer, run_dir=Path(config["paths"]["run"]))
+    evaluation.prepare(
+        evaluators=evaluators,
+        tokenizer=datamodule.tokenizer,
+        run_dir=Path(config["paths"]["run"]),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=steps,
+    )
     return module, datamodule, evaluation, callbacks
 
 
@@ -201,14 +211,15 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
             trainer.fit(
                 module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True
             )
-        if trainer.interrupted or trainer.received_sigterm:
-            raise SystemExit(130)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
         trainer.save_checkpoint(last)
         return _finish(config, run_dir, manifest, trainer, module, evaluation, datamodule)
     except (KeyboardInterrupt, SystemExit):
         manifest.finish("interrupted")
         print(f"interrupted; go on with: python run.py resume={run_dir}", file=sys.stderr)
-        raise SystemExit(143 if trainer.received_sigterm else 130) from None
+        stopped = next((c.signal for c in callbacks if isinstance(c, StopBetweenSteps)), 0)
+        raise SystemExit(128 + (stopped or signal.SIGINT)) from None
     except BaseException as error:
         manifest.finish("failed", error=f"{type(error).__name__}: {error}"[:500])
         raise

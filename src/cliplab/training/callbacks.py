@@ -1,6 +1,8 @@
 """Callbacks: they call evaluators and write down what comes back; the arithmetic is elsewhere."""
 
 import json
+import signal
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,11 +55,22 @@ class Evaluate(Callback):
         self.evaluated_step = -1
 
     def prepare(
-        self, *, evaluators: Sequence[Any], tokenizer: Callable[[Sequence[str]], Tokens], run_dir: Path
+        self,
+        *,
+        evaluators: Sequence[Any],
+        tokenizer: Callable[[Sequence[str]], Tokens],
+        run_dir: Path,
+        steps_per_epoch: int,
+        total_steps: int,
     ) -> None:
-        """Set by the task: what to evaluate, with which tokenizer, and where the history goes."""
+        """Set by the task: what to evaluate, with which tokenizer, where the history goes, and when epochs end."""
         self.evaluators, self.tokenizer = evaluators, tokenizer
         self.history = run_dir / "zeroshot" / "history.jsonl"
+        self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
+
+    def _due(self, step: int) -> bool:
+        every = self.every_n_steps or self.every_n_epochs * self.steps_per_epoch
+        return step % every == 0 or step == self.total_steps
 
     def on_train_start(self, trainer: Trainer, pl_module: ContrastiveModule) -> None:  # type: ignore[override]
         step = trainer.global_step
@@ -70,18 +83,10 @@ class Evaluate(Callback):
             self.evaluate(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: ContrastiveModule, *_: Any) -> None:  # type: ignore[override]
-        if self.every_n_steps and trainer.global_step % self.every_n_steps == 0:
-            self._evaluate_and_log(trainer, pl_module)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: ContrastiveModule) -> None:  # type: ignore[override]
-        last = trainer.global_step >= pl_module.total_steps
-        due = not self.every_n_steps and (trainer.current_epoch + 1) % self.every_n_epochs == 0
-        if (last or due) and self.evaluated_step != trainer.global_step:
-            self._evaluate_and_log(trainer, pl_module)
-
-    def _evaluate_and_log(self, trainer: Trainer, module: ContrastiveModule) -> None:
-        """Loggers get the values at once, so that a checkpoint written next never knows more than they do."""
-        module.log_dict(self.evaluate(trainer, module), logger=False, rank_zero_only=True)
+        """An epoch's evaluation belongs to its last step, so that a checkpoint of that step already knows of it."""
+        if self._due(trainer.global_step):
+            metrics = self.evaluate(trainer, pl_module)
+            pl_module.log_dict(metrics, logger=False, rank_zero_only=True)
 
     def evaluate(self, trainer: Trainer, module: ContrastiveModule) -> dict[str, float]:
         """Run every evaluator, write history and loggers, return the metrics by logged name."""
@@ -96,7 +101,7 @@ class Evaluate(Callback):
                 {
                     "set": result.name,
                     "task": result.task,
-                    "epoch": trainer.current_epoch + (step > 0),
+                    "epoch": -(-step // self.steps_per_epoch),
                     "step": step,
                     "samples_seen": step * trainer.datamodule.batch_size,  # type: ignore[attr-defined]
                     "metrics": result.metrics,
@@ -121,8 +126,12 @@ class Evaluate(Callback):
             self.history.write_text("".join(line + "\n" for line in kept))
 
 
-class Throughput(Callback):
-    """Logs images/s, tokens/s (without padding) and the learning rate; evaluation time does not count."""
+class LogSteps(Callback):
+    """Every ``every_n_steps`` hands loggers what the step logged under ``train/``, with images/s, tokens/s (without
+    padding; evaluation time does not count) and the learning rate.
+
+    It does so before a checkpoint of the same step is written, so that a run killed at any moment loses no row.
+    """
 
     def __init__(self, every_n_steps: int = 10) -> None:
         self.every_n_steps = every_n_steps
@@ -137,14 +146,16 @@ class Throughput(Callback):
         self.images += len(batch.images) * trainer.world_size
         self.tokens += batch.tokens.lengths.sum() * trainer.world_size
         if trainer.global_step % self.every_n_steps == 0 and self.start is not None:
-            seconds = time.perf_counter() - self.start
+            seconds, self.start = time.perf_counter() - self.start, None
             rates = {
                 "train/images_per_second": self.images / seconds,
                 "train/tokens_per_second": int(self.tokens) / seconds,
                 "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
             }
-            pl_module.log_dict(rates)
-            self.start = None
+            pl_module.log_dict(rates, logger=False)
+            row = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("train/")}
+            for logger in trainer.loggers:
+                logger.log_metrics(row, step=trainer.global_step)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.start = None
@@ -155,7 +166,37 @@ class GradientNorm(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+        pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients), logger=False)
+
+
+class StopBetweenSteps(Callback):
+    """On SIGINT or SIGTERM finishes the step, writes ``path`` and stops; on a second signal stops at once.
+
+    A checkpoint from the middle of a step could not be resumed exactly. All ranks stop after the same step.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path, self.signal = path, 0
+        self.before: dict[int, Any] = {}
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.signal:
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self.before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.strategy.reduce_boolean_decision(bool(self.signal), all=False):
+            trainer.save_checkpoint(self.path)
+            raise KeyboardInterrupt
+
+    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        self.before = {}
 
 
 class ProgressBar(RichProgressBar):

@@ -47,9 +47,8 @@ class ContrastiveModule(lightning.LightningModule):
                 "train/image_accuracy": result.image_accuracy,
                 "train/text_accuracy": result.text_accuracy,
                 "train/logit_scale": output.logit_scale,
-                "step": float(self.global_step + 1),  # Lightning takes it for the x-axis: optimizer steps done
             },
-            batch_size=len(batch.images),
+            logger=False,  # LogSteps hands them on
         )
         return result.loss
 
