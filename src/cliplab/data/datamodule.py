@@ -101,10 +101,10 @@ class CaptionLoader:
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.epoch, "position": self.position}
+        return {"batches": self.epoch * self.steps + self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch, self.position = state["epoch"], state["position"]
+        self.epoch, self.position = divmod(state["batches"], self.steps)
 
 
 class CaptionDataModule(lightning.LightningDataModule):
@@ -149,7 +149,10 @@ class CaptionDataModule(lightning.LightningDataModule):
         return None if self.validation is None else CaptionPairs(self.validation)
 
     def train_dataloader(self) -> CaptionLoader:
-        return CaptionLoader(self.train, Collate(self.tokenizer), self.batch_size, self.num_workers, self.seed)
+        """The loader, at the batch where training stands: one batch is one step of the trainer."""
+        loader = CaptionLoader(self.train, Collate(self.tokenizer), self.batch_size, self.num_workers, self.seed)
+        loader.load_state_dict({"batches": self.trainer.global_step if self.trainer else 0})
+        return loader
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.augment is None:

@@ -83,8 +83,11 @@ def announce(results: Sequence[EvaluationResult]) -> None:
             print(f"{result.name}: top-1 {result.metrics['acc1']:.2%}, top-5 {result.metrics['acc5']:.2%}")
 
 
-def build_trainer(config: dict[str, Any], callbacks: Any, loggers: Any, root: Path) -> lightning.Trainer:
-    settings = dict(config["trainer"])
+def build_trainer(
+    config: dict[str, Any], callbacks: Any, loggers: Any, root: Path, max_steps: int = -1
+) -> lightning.Trainer:
+    """The trainer stops by steps, which a resumed run counts right, whereas Lightning's epochs may be off by one."""
+    settings = {**config["trainer"], "max_epochs": -1, "max_steps": max_steps}
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
     return build(settings, callbacks=callbacks, logger=loggers, default_root_dir=str(root))
 
@@ -204,7 +207,7 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
         credits=credits_of(evaluation.evaluators),
     )
     loggers = [build(node) for node in config["logger"].values()] if is_first_rank() else []
-    trainer = build_trainer(config, callbacks, loggers, run_dir)
+    trainer = build_trainer(config, callbacks, loggers, run_dir, max_steps=module.total_steps)
     last = run_dir / "checkpoints" / "last.ckpt"
     try:
         with relaunched_by_config(run_dir):
