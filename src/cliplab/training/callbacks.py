@@ -153,9 +153,16 @@ class LogSteps(Callback):
                 "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
             }
             pl_module.log_dict(rates, logger=False)
-            row = {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith("train/")}
+            row = self._mean_over_ranks(trainer, rates | dict(trainer.callback_metrics))
             for logger in trainer.loggers:
                 logger.log_metrics(row, step=trainer.global_step)
+
+    @staticmethod
+    def _mean_over_ranks(trainer: Trainer, known: dict[str, Any]) -> dict[str, float]:
+        names = sorted(key for key in known if key.startswith("train/"))
+        device = trainer.strategy.root_device
+        values = torch.stack([torch.as_tensor(known[key], dtype=torch.float64, device=device) for key in names])
+        return dict(zip(names, trainer.strategy.reduce(values, reduce_op="mean").tolist(), strict=True))  # type: ignore[union-attr]
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.start = None
@@ -206,6 +213,10 @@ class ProgressBar(RichProgressBar):
 
     def __init__(self, refresh_rate: int = 10) -> None:
         super().__init__(refresh_rate=refresh_rate, theme=RichProgressBarTheme(metrics_format=".4g"))
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        steps = self.trainer.lightning_module.total_steps
+        return f"Epoch {current_epoch + 1} of {-(-steps // max(1, int(self.trainer.num_training_batches)))}"
 
     def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
         known = trainer.callback_metrics

@@ -1,0 +1,39 @@
+"""Two processes on a CPU train to what one process does."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .conftest import only_run
+
+SAME = ("train/loss", "train/logit_scale", "train/grad_norm", "train/lr", "train/image_accuracy")
+
+
+def rows(root: Path) -> list[dict[str, str]]:
+    with (only_run(root) / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_two_ranks_log_and_evaluate_what_one_does(arguments: list[str], tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text("from cliplab.cli import main\n\nmain()\n")
+    kept = [a for a in arguments if a != "trainer.accelerator=cpu"]
+    for ranks in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "run.py", *kept, "trainer=ddp_sim", f"trainer.devices={ranks}"],
+            cwd=tmp_path,
+            env={**os.environ, "CLIPLAB_ROOT": str(tmp_path / ranks), "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+    one, two = rows(tmp_path / "1"), rows(tmp_path / "2")
+    assert [row["step"] for row in two] == [row["step"] for row in one] == [str(i) for i in range(10)]
+    for a, b in zip(one[1:], two[1:], strict=True):
+        for key in SAME:
+            assert float(b[key]) == pytest.approx(float(a[key]), rel=1e-4, abs=1e-5)
+    assert two[-1]["zeroshot/folder/images"] == "8.0"
