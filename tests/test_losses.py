@@ -1,0 +1,154 @@
+"""Losses with known values, and the same gradient from two processes as from one."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn import functional as F
+
+from cliplab.distributed import gather, rank, world_size
+from cliplab.losses import ClipLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss
+from cliplab.models.clip import CLIPOutput
+
+LOSSES = [ClipLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss]
+
+
+def output(images: torch.Tensor, texts: torch.Tensor, scale: float, bias: float | None = None) -> CLIPOutput:
+    return CLIPOutput(images, texts, torch.tensor(scale), None if bias is None else torch.tensor(bias))
+
+
+def random_output(rows: int = 6) -> CLIPOutput:
+    images, texts = (F.normalize(torch.randn(rows, 5), dim=-1) for _ in range(2))
+    return output(images, texts, 8.0, -3.0)
+
+
+@pytest.mark.parametrize("scale", [1.0, 10.0])
+def test_orthonormal_pairs(scale: float) -> None:
+    n = 7
+    result = ClipLoss()(output(torch.eye(n), torch.eye(n), scale))
+    assert float(result.loss) == pytest.approx(math.log(1 + (n - 1) * math.exp(-scale)), rel=1e-3)
+    assert (float(result.image_accuracy), float(result.text_accuracy)) == (1, 1)
+
+
+def test_scale_zero_knows_nothing() -> None:
+    result = ClipLoss()(output(torch.eye(9), torch.eye(9), 0.0))
+    assert float(result.loss) == pytest.approx(math.log(9), rel=1e-6)
+
+
+def test_accuracy_both_ways() -> None:
+    images = torch.eye(3)
+    texts = torch.tensor([[1.0, 0, 0], [0.9, 0.8, 0], [0, 0, 1.0]])
+    result = ClipLoss()(output(images, texts, 1.0))
+    assert float(result.image_accuracy) == 1
+    assert float(result.text_accuracy) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("loss", [GroupedClipLoss, MaskedClipLoss])
+def test_distinct_groups_give_the_plain_loss(loss: type[nn.Module]) -> None:
+    out = random_output()
+    expected, result = ClipLoss()(out), loss()(out, torch.arange(6) * 3)
+    for a, b in zip(expected, result, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_grouped_by_hand() -> None:
+    """Two of three samples are one thing: each is half of the other's target."""
+    logits = torch.tensor([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 2.0]])
+    result = GroupedClipLoss()(output(torch.eye(3), logits.T, 1.0), torch.tensor([5, 5, 8]))
+    first = math.log(math.exp(2) + math.exp(1) + 1) - 1.5
+    third = math.log(math.exp(2) + 2) - 2
+    assert float(result.loss) == pytest.approx((2 * first + third) / 3, rel=1e-6)
+    assert float(result.image_accuracy) == 1
+
+
+def test_masked_by_hand() -> None:
+    """The false negative is in nobody's denominator."""
+    logits = torch.tensor([[2.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 0.0, 2.0]])
+    result = MaskedClipLoss()(output(torch.eye(3), logits.T, 1.0), torch.tensor([5, 5, 8]))
+    first = math.log(math.exp(2) + 1) - 2
+    third = math.log(math.exp(2) + 2) - 2
+    assert float(result.loss) == pytest.approx((2 * first + third) / 3, rel=1e-6)
+
+
+def test_sigmoid_by_hand() -> None:
+    result = SigmoidLoss()(output(torch.eye(2), torch.eye(2), 3.0, -1.0))
+    positive, negative = math.log(1 + math.exp(-2)), math.log(1 + math.exp(-1))
+    assert float(result.loss) == pytest.approx(positive + negative, rel=1e-6)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_order_of_a_batch_does_not_matter(loss: type[nn.Module]) -> None:
+    out, groups = random_output(), torch.tensor([0, 1, 0, 2, 3, 3])
+    order = torch.tensor([4, 2, 0, 5, 1, 3])
+    shuffled = out._replace(image_embeds=out.image_embeds[order], text_embeds=out.text_embeds[order])
+    torch.testing.assert_close(loss()(out, groups).loss, loss()(shuffled, groups[order]).loss)
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (GroupedClipLoss, "set data.train.group_column"),
+        (MaskedClipLoss, "set data.train.group_column"),
+        (SigmoidLoss, "set model.init_logit_bias to -10"),
+    ],
+)
+def test_missing_part_is_named(loss: type[nn.Module], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        loss()(random_output()._replace(logit_bias=None))
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    return (
+        torch.randn(8, 4, generator=generator),
+        torch.randn(8, 4, generator=generator),
+        torch.tensor([0, 1, 2, 3, 0, 4, 5, 1]),
+    )
+
+
+class Towers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.image, self.text = nn.Linear(4, 3), nn.Linear(4, 3)
+        self.scale = nn.Parameter(torch.tensor(1.5))
+        self.bias = nn.Parameter(torch.tensor(-2.0))
+
+    def forward(self, images: torch.Tensor, texts: torch.Tensor) -> CLIPOutput:
+        embeds = (F.normalize(f(x), dim=-1) for f, x in ((self.image, images), (self.text, texts)))
+        return CLIPOutput(*embeds, self.scale.exp(), self.bias)
+
+
+def gradients(loss: type[nn.Module], part: slice) -> list[torch.Tensor]:
+    towers, (images, texts, groups) = Towers(), batch()
+    value = loss()(towers(images[part], texts[part]), groups[part]).loss
+    value.backward()
+    return [value.detach(), *(torch.zeros_like(p) if p.grad is None else p.grad for p in towers.parameters())]
+
+
+def one_rank(number: int, ranks: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=ranks)
+    assert (rank(), world_size()) == (number, ranks)
+    assert gather(torch.tensor([number, 10 + number])).tolist() == [0, 10, 1, 11]
+    share = 8 // ranks
+    for loss in LOSSES:
+        averaged = gradients(loss, slice(number * share, (number + 1) * share))
+        for gradient in averaged:
+            dist.all_reduce(gradient)
+            gradient /= ranks
+        if number == 0:
+            torch.save(averaged, f"{folder}/{loss.__name__}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_give_one_process_gradient(tmp_path: Path) -> None:
+    mp.spawn(one_rank, args=(2, str(tmp_path)), nprocs=2)
+    for loss in LOSSES:
+        averaged = torch.load(tmp_path / f"{loss.__name__}.pt", weights_only=True)
+        for a, b in zip(averaged, gradients(loss, slice(None)), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6, msg=lambda m, n=loss.__name__: f"{n}: {m}")
