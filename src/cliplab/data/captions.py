@@ -1,8 +1,8 @@
-"""Image-caption pairs from any Hugging Face data set, by row or as a stream."""
+"""Image-caption pairs by row, from any Hugging Face data set."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import datasets
@@ -10,25 +10,33 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch.utils.data import Dataset
 
 from cliplab.data.hub import first_present, open_dataset
 from cliplab.data.images import BadImage, decode_image
 from cliplab.data.order import sample_rng
-from cliplab.distributed import rank, world_size
 
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img")
 CAPTION_COLUMNS = ("caption", "captions", "text", "txt", "alt_text", "caption_0", "TEXT", "sentences", "sentence")
 
 
+MOST_SKIPPED = 1000  # unusable rows in a row, after which a source is given up
+
+
+def too_many_skipped(reasons: Sequence[str], where: str) -> RuntimeError:
+    return RuntimeError(f"{len(reasons)} rows in a row from {where} on are unusable: {dict(Counter(reasons))}")
+
+
 class Sample(NamedTuple):
-    """One training pair: uint8 ``[3, size, size]``, its caption, where it comes from and what it shows."""
+    """One training pair: uint8 ``[3, size, size]``, its caption, where it comes from and what it shows; ``skipped`` are the
+    reasons of the unusable rows that were passed over on the way to it."""
 
     image: Tensor
     caption: str
     epoch: int
-    index: int
+    index: int  # type: ignore[assignment]
     group: int
+    skipped: tuple[str, ...] = ()
 
 
 def captions_of(value: Any) -> list[str]:
@@ -62,10 +70,10 @@ class CaptionRows:
 class CaptionDataset(Dataset):
     """Image-caption pairs by row. ``dataset[(epoch, index)]`` gives a Sample that depends on (seed, epoch, index) alone.
 
-    The data set is opened from ``path`` (hub id, local folder or file) or handed over as ``dataset``. Of several captions
-    one is drawn. A picture or caption that cannot be read is replaced by the next row and counted in ``bad`` by reason;
-    above ``max_bad_fraction`` it raises. ``group_column`` tells which rows show the same thing. ``cache_images`` keeps
-    each picture, decoded and fitted by the evaluation transform, in memory (uint8) and skips the training transform.
+    The data set is opened from ``path`` (hub id, local folder or file) or handed over as ``dataset``. Of several
+    captions one is drawn. A picture or caption that cannot be read is replaced by the next row, which is noted in the
+    sample. ``group_column`` tells which rows show the same thing. ``cache_images`` keeps each picture, decoded and fitted
+    by the evaluation transform, in memory (uint8) and skips the training transform. ``limit`` keeps the first rows only.
     """
 
     def __init__(
@@ -81,7 +89,7 @@ class CaptionDataset(Dataset):
         caption_columns: Sequence[str] = CAPTION_COLUMNS,
         group_column: str | None = None,
         cache_images: bool = False,
-        max_bad_fraction: float = 0.05,
+        limit: int | None = None,
         credits: Sequence[str] = (),
     ) -> None:
         if dataset is None:
@@ -89,6 +97,8 @@ class CaptionDataset(Dataset):
                 raise ValueError("data.path is not set; give a local folder or a hub id: data.path=…")
             dataset = open_dataset(path=path, split=split, name=name, revision=revision, data_files=data_files)
         where = path or "data set"
+        if limit is not None:
+            dataset = dataset.select(range(min(limit, len(dataset))))
         if len(dataset) == 0:
             raise ValueError(f"{where}: split {split!r} is empty")
         self.rows = CaptionRows(dataset.column_names, where, image_columns, caption_columns)
@@ -97,10 +107,8 @@ class CaptionDataset(Dataset):
         if group_column is not None:
             first_present(dataset.column_names, [group_column], "group", where)
         self.dataset, self.group_column, self.credits = dataset, group_column, tuple(credits)
-        self.max_bad_fraction, self.cache_images = max_bad_fraction, cache_images
+        self.cache_images = cache_images
         self.groups = np.asarray(dataset[group_column]) if group_column else np.arange(len(dataset))
-        self.bad: Counter[str] = Counter()
-        self.served = 0
         self._cache: dict[int, Tensor] = {}
         self.seed, self.train_transform, self.eval_transform = 0, None, None
 
@@ -122,7 +130,10 @@ class CaptionDataset(Dataset):
         """Picture through the evaluation transform, and all its captions."""
         row = self.dataset[index]
         assert self.eval_transform is not None
-        return self.eval_transform(decode_image(row[self.rows.image_column])), self.rows.captions(row)
+        try:
+            return self.eval_transform(decode_image(row[self.rows.image_column])), self.rows.captions(row)
+        except BadImage as error:
+            raise ValueError(f"row {index} of the evaluation pairs cannot be read: {error}; remove it") from error
 
     def _read(self, epoch: int, index: int) -> Sample:
         rng = sample_rng(self.seed, epoch, index)
@@ -139,102 +150,14 @@ class CaptionDataset(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        for attempt in range(len(self.dataset)):
+        skipped: list[str] = []
+        for attempt in range(min(len(self.dataset), MOST_SKIPPED)):
             try:
                 sample = self._read(epoch, (index + attempt) % len(self.dataset))
-                self.served += 1
-                return sample
+                return sample._replace(skipped=tuple(skipped))
             except BadImage as error:
-                self.bad[error.reason] += 1
-                seen = self.served + sum(self.bad.values())
-                if seen >= 100 and sum(self.bad.values()) > self.max_bad_fraction * seen:
-                    raise RuntimeError(
-                        f"{sum(self.bad.values())} of {seen} samples are unusable ({dict(self.bad)}), above "
-                        f"max_bad_fraction {self.max_bad_fraction}; the last is row {index}"
-                    ) from error
-        raise RuntimeError(f"not one usable sample in {len(self.dataset)} rows: {dict(self.bad)}")
-
-
-class CaptionStream(IterableDataset):
-    """Image-caption pairs from shards, for what does not fit on disk or in memory.
-
-    Shards are shuffled by epoch and dealt to ranks and workers; a bounded buffer shuffles within. ``samples_per_epoch`` is
-    over all ranks: every rank makes the same number of steps and goes round its shards again when they run out.
-    """
-
-    def __init__(
-        self,
-        *,
-        path: str,
-        samples_per_epoch: int,
-        split: str = "train",
-        name: str | None = None,
-        revision: str | None = None,
-        data_files: str | Sequence[str] | None = None,
-        image_columns: Sequence[str] = IMAGE_COLUMNS,
-        caption_columns: Sequence[str] = CAPTION_COLUMNS,
-        shuffle_buffer: int = 1000,
-        credits: Sequence[str] = (),
-    ) -> None:
-        if not path:
-            raise ValueError("data.path is not set; give a local folder or a hub id: data.path=…")
-        stream = open_dataset(
-            path=path, split=split, name=name, revision=revision, data_files=data_files, streaming=True
-        )
-        columns = stream.column_names or list(next(iter(stream)))
-        self.rows = CaptionRows(columns, path, image_columns, caption_columns)
-        features = stream.features or {}
-        if isinstance(features.get(self.rows.image_column), datasets.Image):
-            stream = stream.cast_column(self.rows.image_column, datasets.Image(decode=False))
-        self.stream, self.samples_per_epoch, self.shuffle_buffer = stream, samples_per_epoch, shuffle_buffer
-        self.fingerprint = hashlib.sha256(f"{path} {name} {revision} {split}".encode()).hexdigest()[:16]
-        self.credits, self.bad = tuple(credits), Counter[str]()
-        self.seed, self.epoch, self.train_transform = 0, 0, None
-
-    def prepare(self, *, seed: int, train_transform: Any, eval_transform: Any) -> None:
-        self.seed, self.train_transform = seed, train_transform
-
-    def __len__(self) -> int:
-        return self.samples_per_epoch
-
-    def _shuffled(self, worker: int, workers: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Endless rows of this worker with a running number, through the buffer."""
-        number, rng, turn = worker, sample_rng(self.seed, self.epoch, 2**40 + worker), 0
-        buffer: list[dict[str, Any]] = []
-        while True:
-            order = self.stream.shuffle(seed=self.seed + 1000 * self.epoch + turn, buffer_size=1)
-            found = 0
-            for i, row in enumerate(order):
-                if i % workers != worker:
-                    continue
-                found += 1
-                if len(buffer) < self.shuffle_buffer:
-                    buffer.append(row)
-                    continue
-                slot = int(rng.integers(len(buffer)))
-                row, buffer[slot] = buffer[slot], row
-                yield number, row
-                number += workers
-            while buffer and turn >= 0 and found < self.shuffle_buffer:
-                yield number, buffer.pop(int(rng.integers(len(buffer))))
-                number += workers
-            if not found:
-                raise RuntimeError("a worker found no row: there are fewer rows than workers times ranks")
-            turn += 1
-
-    def __iter__(self) -> Iterator[Sample]:
-        info = get_worker_info()
-        per_rank = info.num_workers if info else 1
-        worker, workers = rank() * per_rank + (info.id if info else 0), world_size() * per_rank
-        for number, row in self._shuffled(worker, workers):
-            rng = sample_rng(self.seed, self.epoch, number)
-            try:
-                captions = self.rows.captions(row)
-                image = self.train_transform(decode_image(row[self.rows.image_column]), rng)  # type: ignore[misc]
-            except BadImage as error:
-                self.bad[error.reason] += 1
-                continue
-            yield Sample(image, captions[int(rng.integers(len(captions)))], self.epoch, number, number)
+                skipped.append(error.reason)
+        raise too_many_skipped(skipped, f"row {index}")
 
 
 class CaptionPairs(Dataset):

@@ -1,5 +1,6 @@
 """The data module: any caption source, the same order for any number of workers and ranks, exact resume."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -9,32 +10,39 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from cliplab.data.captions import CaptionDataset, CaptionPairs, CaptionStream, Sample, stack
+from cliplab.data.captions import CaptionDataset, CaptionPairs, Sample, stack
 from cliplab.data.order import epoch_permutation
+from cliplab.data.stream import CaptionStream
 from cliplab.data.transforms import BatchAffine, EvalTransform
 from cliplab.distributed import rank, world_size
 from cliplab.models.tokens import Tokens
 
 
 class Batch(NamedTuple):
-    """uint8 images ``[B, 3, S, S]``, tokens, and per sample its epoch, index and group, int64 ``[B]``."""
+    """uint8 images ``[B, 3, S, S]``, tokens, and per sample its epoch, index and group, int64 ``[B]``; the reasons of rows
+    passed over, and how many texts were cut."""
 
     images: Tensor
     tokens: Tokens
     epochs: Tensor
     indices: Tensor
     groups: Tensor
+    skipped: list[str]
+    truncated: int
 
 
 class Collate:
     """Samples to a Batch; texts are tokenised here, all at once."""
 
-    def __init__(self, tokenizer: Callable[[Sequence[str]], Tokens]) -> None:
+    def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        numbers = torch.tensor([(s.epoch, s.index, s.group) for s in samples]).T.contiguous()
-        return Batch(stack(samples), self.tokenizer([s.caption for s in samples]), *numbers)
+        epochs, indices, groups = torch.tensor([(s.epoch, s.index, s.group) for s in samples]).T.contiguous()
+        before = self.tokenizer.truncated
+        tokens = self.tokenizer([s.caption for s in samples])
+        skipped = [reason for s in samples for reason in s.skipped]
+        return Batch(stack(samples), tokens, epochs, indices, groups, skipped, self.tokenizer.truncated - before)
 
 
 class _EpochBatches:
@@ -56,7 +64,13 @@ class CaptionLoader:
     workers prefetched, so that a resumed run sees the very next batch."""
 
     def __init__(
-        self, source: CaptionDataset | CaptionStream, collate: Collate, batch_size: int, num_workers: int, seed: int
+        self,
+        source: CaptionDataset | CaptionStream,
+        collate: Collate,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+        count: Callable[[Batch], None] = lambda batch: None,
     ) -> None:
         if batch_size % world_size():
             raise ValueError(
@@ -69,7 +83,7 @@ class CaptionLoader:
                 f"set data.batch_size to {len(source)} or less"
             )
         self.source, self.steps = source, len(source) // batch_size
-        self.epoch, self.position = 0, 0
+        self.epoch, self.position, self.count = 0, 0, count
         options: dict[str, Any] = {
             "collate_fn": collate,
             "num_workers": num_workers,
@@ -98,6 +112,7 @@ class CaptionLoader:
         while self.position < self.steps:
             batch = next(iterator)
             self.position += 1
+            self.count(batch)
             yield batch
 
     def state_dict(self) -> dict[str, int]:
@@ -110,8 +125,9 @@ class CaptionLoader:
 class CaptionDataModule(lightning.LightningDataModule):
     """Reads ``train`` (and ``validation``) caption sources.
 
-    ``batch_size`` is the global batch, shared by the ranks. ``augment`` works on whole batches on their device. ``path``,
-    ``split`` and ``streaming`` are names for configs to refer to.
+    ``batch_size`` is the global batch, shared by the ranks. ``augment`` works on whole batches on their device. ``bad`` and
+    ``truncated`` count, on this rank, unusable rows by reason and cut texts; above ``max_bad_fraction`` training stops.
+    ``path``, ``streaming``, ``samples_per_epoch`` are said once here in configs, for the sources to refer to.
     """
 
     def __init__(
@@ -121,18 +137,23 @@ class CaptionDataModule(lightning.LightningDataModule):
         validation: CaptionDataset | None,
         train_transform: Callable,
         eval_transform: EvalTransform,
-        tokenizer: Callable[[Sequence[str]], Tokens],
+        tokenizer: Any,
         batch_size: int,
         seed: int,
         num_workers: int = 0,
         augment: BatchAffine | None = None,
+        max_bad_fraction: float = 0.05,
         path: str | None = None,
+        streaming: bool = False,
+        samples_per_epoch: int | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size {batch_size} must be at least 1")
         self.train, self.validation, self.augment = train, validation, augment
         self.tokenizer, self.batch_size, self.seed, self.num_workers = tokenizer, batch_size, seed, num_workers
+        self.max_bad_fraction, self.seen, self.truncated = max_bad_fraction, 0, 0
+        self.bad: Counter[str] = Counter()
         for source in (train, validation):
             if source is not None:
                 source.prepare(seed=seed, train_transform=train_transform, eval_transform=eval_transform)
@@ -150,9 +171,21 @@ class CaptionDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> CaptionLoader:
         """The loader, at the batch where training stands: one batch is one step of the trainer."""
-        loader = CaptionLoader(self.train, Collate(self.tokenizer), self.batch_size, self.num_workers, self.seed)
+        collate = Collate(self.tokenizer)
+        loader = CaptionLoader(self.train, collate, self.batch_size, self.num_workers, self.seed, self._count)
         loader.load_state_dict({"batches": self.trainer.global_step if self.trainer else 0})
         return loader
+
+    def _count(self, batch: Batch) -> None:
+        self.bad.update(batch.skipped)
+        self.truncated += batch.truncated
+        bad = sum(self.bad.values())
+        self.seen += len(batch.images) + len(batch.skipped)
+        if self.seen >= 100 and bad > self.max_bad_fraction * self.seen:
+            raise RuntimeError(
+                f"{bad} of {self.seen} rows are unusable, {dict(self.bad)}: above data.max_bad_fraction "
+                f"{self.max_bad_fraction}; mend the data or raise it"
+            )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.augment is None:

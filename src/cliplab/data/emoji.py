@@ -19,6 +19,8 @@ import numpy as np
 from filelock import FileLock
 from platformdirs import user_cache_dir
 
+from cliplab.data.hub import no_progress_bars
+
 STYLES = ("twemoji", "openmoji")
 SPLITS = ("train", "validation", "compositions", "unseen_words")
 LANGUAGES = ("en", "es", "ja", "ko", "pt", "it", "fr", "de", "fa", "id", "zh", "ru", "tr", "ar")
@@ -159,7 +161,8 @@ def build_emoji() -> Path:
             for stale in folder.parent.glob(f"{folder.name}.part-*"):
                 shutil.rmtree(stale, ignore_errors=True)
             part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
-            datasets.Dataset.from_list(list(_rows()), features=_features()).save_to_disk(part / "data")
+            with no_progress_bars():
+                datasets.Dataset.from_list(list(_rows()), features=_features()).save_to_disk(part / "data")
             os.replace(part / "data", folder)
             shutil.rmtree(part)
     return folder

@@ -1,12 +1,25 @@
 """Opening Hugging Face data sets, local or from the hub, with errors that say what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import datasets
 
 SCRIPTS = "it needs a loading script, which the datasets library no longer runs; use a Parquet or webdataset copy"
+
+
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Hide the bars of small local work."""
+    shown = not datasets.utils.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 class UnreachableData(ValueError):
@@ -58,7 +71,11 @@ def open_dataset(
             extra["data_files"] = data_files if isinstance(data_files, str) else list(data_files)
         return datasets.load_dataset(path, split=split, streaming=streaming, **extra)
     except Exception as error:
-        reason = SCRIPTS if "script" in str(error).lower() else f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        reason = (
+            SCRIPTS
+            if "script" in str(error).lower()
+            else f"{type(error).__name__}: {str(error).splitlines()[0].rstrip('.')}"
+        )
         raise UnreachableData(f"data set {path!r} (split {split!r}) cannot be opened: {reason}") from error
 
 

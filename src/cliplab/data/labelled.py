@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from cliplab.data.emoji import CREDITS, STYLES, load_emoji
-from cliplab.data.hub import UnreachableData, first_present, open_dataset
+from cliplab.data.hub import UnreachableData, first_present, no_progress_bars, open_dataset
 from cliplab.data.images import decode_image
 from cliplab.data.transforms import EvalTransform
 
@@ -21,8 +21,8 @@ class LabelledImages(Dataset):
     """Pictures with class labels from a hub id, a local folder, Parquet, webdataset tars or class folders.
 
     ``class_names`` are the names that stand in the prompts, in label order: a list, a file with one a line, or null for
-    the data set's own. ``[i]`` gives (uint8 ``[3, size, size]``, label). Raises UnreachableData with the three ways out, or
-    ValueError when names and labels do not fit.
+    the data set's own. ``[i]`` gives (uint8 ``[3, size, size]``, label). Raises UnreachableData with the three ways out,
+    or ValueError when names and labels do not fit.
     """
 
     def __init__(
@@ -80,7 +80,9 @@ class LabelledImages(Dataset):
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(f"{self.dataset._fingerprint} {len(self.dataset)}".encode()).hexdigest()[:16]
+        """Changes with the data and with the transform."""
+        facts = f"{self.dataset._fingerprint} {len(self.dataset)} {self.transform.fingerprint}"
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -101,6 +103,7 @@ def emoji_labelled(*, split: str, image_size: int, styles: Sequence[str] = STYLE
     groups = {"skin_tone": toned, "no_skin_tone": ~toned}
     groups |= {style: np.asarray(rows["style"]) == style for style in styles}
     fingerprint = rows._fingerprint
-    rows = rows.add_column("label", [rank[name] for name in rows["name_en"]])
+    with no_progress_bars():
+        rows = rows.add_column("label", [rank[name] for name in rows["name_en"]])
     rows._fingerprint = fingerprint
     return LabelledImages(image_size=image_size, dataset=rows, class_names=names, groups=groups, credits=CREDITS)

@@ -35,7 +35,7 @@ def _fast_tokenizer() -> _FastCLIPTokenizer:
     symbols = _byte_symbols()
     words = [*symbols, *(s + "</w>" for s in symbols), *("".join(m) for m in merges)]
     vocabulary = {word: i for i, word in enumerate([*words, "<|startoftext|>", "<|endoftext|>"])}
-    return _FastCLIPTokenizer(vocab=vocabulary, merges=merges, split_special_tokens=True)
+    return _FastCLIPTokenizer(vocab=vocabulary, merges=merges, split_special_tokens=True)  # type: ignore[arg-type]
 
 
 def clean_text(text: str) -> str:

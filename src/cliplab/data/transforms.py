@@ -23,6 +23,10 @@ class EvalTransform:
     def __init__(self, image_size: int) -> None:
         self.image_size = image_size
 
+    @property
+    def fingerprint(self) -> str:
+        return f"shortest side {self.image_size}, bicubic, centre crop"
+
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
         size, (width, height) = self.image_size, image.size
         if width <= height:
@@ -55,7 +59,7 @@ class TrainTransform:
     def _crop(self, width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
         """Left, top, width, height; after ten misses the largest central crop within ``ratio``."""
         for _ in range(10):
-            area = width * height * rng.uniform(*self.scale)
+            area = width * height * rng.uniform(self.scale[0], self.scale[1])
             aspect = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
             w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
             if 0 < w <= width and 0 < h <= height:
@@ -67,7 +71,7 @@ class TrainTransform:
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> UInt8[Tensor, "3 size size"]:
         left, top, width, height = self._crop(*image.size, rng)
         pixels = np.asarray(image)[top : top + height, left : left + width]
-        x = torch.from_numpy(np.ascontiguousarray(pixels)).permute(2, 0, 1).unsqueeze(0)  # channels last in memory
+        x = torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0)  # channels last in memory
         if (height, width) != (self.image_size, self.image_size):
             x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bicubic", antialias=True)
         x = x.squeeze(0)

@@ -28,7 +28,7 @@ def activation_class(name: str) -> type[nn.Module]:
 class Packing(NamedTuple):
     """Where the tokens of a packed batch ``[total, width]`` lie in the padded one ``[batch, length, width]``."""
 
-    index: Int[Tensor, " total"]
+    index: Int[Tensor, " total"]  # type: ignore[assignment]
     batch: int
     length: int
 

@@ -253,8 +253,8 @@ def _finish(
         "finished",
         final=final,
         optimized_metric={"name": config["optimized_metric"], "value": value},
-        bad_samples=dict(datamodule.train.bad),
-        truncated_texts=getattr(datamodule.tokenizer, "truncated", 0),
+        bad_samples=dict(datamodule.bad),
+        truncated_texts=datamodule.truncated,
     )
     if value is None:
         hint = did_you_mean(config["optimized_metric"], final)

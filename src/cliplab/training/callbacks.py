@@ -215,7 +215,7 @@ class ProgressBar(RichProgressBar):
         super().__init__(refresh_rate=refresh_rate, theme=RichProgressBarTheme(metrics_format=".4g"))
 
     def _get_train_description(self, current_epoch: int) -> str:
-        steps = self.trainer.lightning_module.total_steps
+        steps: int = self.trainer.lightning_module.total_steps  # type: ignore[assignment]
         return f"Epoch {current_epoch + 1} of {-(-steps // max(1, int(self.trainer.num_training_batches)))}"
 
     def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
