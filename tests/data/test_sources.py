@@ -199,7 +199,7 @@ def test_no_caption_in_a_cell(cell: Any) -> None:
 
 def test_errors_say_what_was_found_and_what_to_do(tmp_path: Path, layouts: dict[str, Path]) -> None:
     datasets.Dataset.from_dict({"url": ["http://x"], "text": ["y"]}).to_parquet(tmp_path / "train.parquet")
-    with pytest.raises(ValueError, match="no image column among url, text.*img2dataset"):
+    with pytest.raises(ValueError, match=r"no image column among url, text.*img2dataset"):
         CaptionDataset(path=str(tmp_path))
     with pytest.raises(ValueError, match=r"no caption column among image, captions; looked for title"):
         CaptionDataset(path=str(layouts["parquet_of_images"]), caption_columns=["title"])

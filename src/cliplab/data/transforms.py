@@ -42,7 +42,8 @@ class EvalTransform:
 class TrainTransform:
     """Random resized crop, as CLIP trains with: area share in ``scale``, aspect in ``ratio``; ``flip`` is a chance.
 
-    The crop is cut before an antialiased bicubic resize in uint8, within one grey level of Pillow's result.
+    The crop is cut before an antialiased bicubic resize in uint8, within one grey level of Pillow's result but for rare
+    pixels of noise.
     """
 
     def __init__(
