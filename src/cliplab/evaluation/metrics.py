@@ -1,6 +1,7 @@
 """Exact counts with summed states, and intervals."""
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,34 +18,48 @@ def wilson_interval(hits: float, total: float, z: float = 1.959963984540054) -> 
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def label_ranks(logits: Tensor, labels: Tensor) -> Tensor:
-    """How many classes come before the right one, int64 ``[batch]``; 0 is a hit. Ties go to the lower class index."""
+class Ranks(NamedTuple):
+    """How many classes come before the right one, 0 being a hit; each int64 ``[batch]``.
+
+    ``rank`` gives ties to the lower class index, ``best`` to the right class, ``worst`` to the others.
+    """
+
+    rank: Tensor
+    best: Tensor
+    worst: Tensor
+
+
+def label_ranks(logits: Tensor, labels: Tensor) -> Ranks:
+    """Ranks of the right classes; logits ``[batch, classes]``, labels ``[batch]``. What is not a number is a miss."""
     own = logits.gather(1, labels.unsqueeze(1))
+    tied = logits == own
     earlier = torch.arange(logits.shape[1], device=logits.device) < labels.unsqueeze(1)
-    return ((logits > own) | ((logits == own) & earlier)).sum(1)
+    best = (~(logits <= own)).sum(1)
+    return Ranks(best + (tied & earlier).sum(1), best, best + tied.sum(1) - 1)
 
 
 class RankCounts(Metric):
-    """Per class: images, first-place hits, top-five hits, summed rank."""
+    """Per class: images, hits, top-five hits, summed rank, and the hits if every tie were lost or won."""
 
     full_state_update = False
     counts: Tensor
 
     def __init__(self, classes: int) -> None:
         super().__init__()
-        self.add_state("counts", torch.zeros(classes, 4, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("counts", torch.zeros(classes, 6, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, ranks: Tensor, labels: Tensor) -> None:
-        columns = torch.stack([torch.ones_like(ranks), ranks < 1, ranks < 5, ranks], dim=1)
+    def update(self, ranks: Ranks, labels: Tensor) -> None:
+        rank, best, worst = ranks
+        columns = torch.stack([torch.ones_like(rank), rank < 1, rank < 5, rank, worst < 1, best < 1], dim=1)
         self.counts.index_add_(0, labels, columns.to(torch.int64))
 
     def compute(self) -> Tensor:
-        """int64 ``[classes, 4]``."""
+        """int64 ``[classes, 6]``."""
         return self.counts
 
 
 class CalibrationBins(Metric):
-    """Streamed expected calibration error (Guo et al. 2017, eq. 3): per confidence bin count, hits, confidence."""
+    """Per confidence bin: images, hits, summed confidence. What calibration needs, whatever the size of the set."""
 
     full_state_update = False
     bins: Tensor
@@ -59,5 +74,10 @@ class CalibrationBins(Metric):
         self.bins.index_add_(0, slot, columns.double())
 
     def compute(self) -> Tensor:
-        """Expected calibration error in [0, 1]."""
-        return (self.bins[:, 1] - self.bins[:, 2]).abs().sum() / self.bins[:, 0].sum()
+        """float64 ``[bins, 3]``."""
+        return self.bins
+
+
+def calibration_error(bins: Tensor) -> float:
+    """Expected calibration error in [0, 1] (Guo et al. 2017, eq. 3) of ``[bins, 3]``: images, hits, confidence."""
+    return float((bins[:, 1] - bins[:, 2]).abs().sum() / bins[:, 0].sum())

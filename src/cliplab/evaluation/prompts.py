@@ -47,7 +47,7 @@ def imagenet_class_names() -> list[str]:
 
 
 def load_templates(source: str | Sequence[str]) -> list[str]:
-    """Templates with one ``{}`` each: ``plain``, ``simple``, ``openai_7``, ``openai_80``, a file with one a line, or a list.
+    """Templates with one ``{}`` each: ``plain``, ``simple``, ``openai_7``, ``openai_80``, a file (one a line), a list.
 
     Raises ValueError on an unknown name or a template without ``{}``.
     """
@@ -89,7 +89,10 @@ def embed_texts(model: Encoders, tokens: Tokens, device: torch.device) -> Float[
 
 
 class Prompts:
-    """The prompts of a classification set, tokenised once; distinct names and distinct prompts are encoded once."""
+    """The prompts of a classification set, tokenised once; distinct names and distinct prompts are encoded once.
+
+    ``classes`` int64 ``[classes]`` says which distinct name a class has.
+    """
 
     def __init__(
         self, class_names: Sequence[str], templates: Sequence[str], tokenizer: Callable[[Sequence[str]], Tokens]
@@ -102,8 +105,13 @@ class Prompts:
         place = {name: i for i, name in enumerate(names)}
         self.classes = torch.tensor([place[name] for name in class_names])
 
-    def weights(self, model: Encoders, device: torch.device) -> Float[Tensor, "classes dim"]:
-        """Each template's embedding normalised, their mean, normalised again (Radford et al. 2021, section 3.1.4)."""
+    def weights(self, model: Encoders, device: torch.device) -> Float[Tensor, "names dim"]:
+        """One unit vector for each distinct name: every template's embedding normalised, their mean, normalised again
+        (Radford et al. 2021, section 3.1.4)."""
         embeds = F.normalize(embed_texts(model, self.tokens, device), dim=-1)
-        names = F.normalize(embeds[self.rows.to(device)].mean(1), dim=-1)  # [names, dim]
-        return names[self.classes.to(device)]
+        return F.normalize(embeds[self.rows.to(device)].mean(1), dim=-1)
+
+    def logits(self, image_embeds: Float[Tensor, "batch dim"], weights: Tensor) -> Float[Tensor, "batch classes"]:
+        """Float32 outside autocast; classes of one name tie exactly, since their product is computed once."""
+        with torch.autocast(image_embeds.device.type, enabled=False):
+            return (100 * image_embeds.float() @ weights.T)[:, self.classes.to(weights.device)]

@@ -6,86 +6,111 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
-from cliplab.distributed import gather, rank, world_size
+from cliplab.distributed import gather, world_size
+from cliplab.evaluation.batches import CachedImages, fixed_batches, picture_hash
 from cliplab.evaluation.prompts import embed_texts
 from cliplab.evaluation.result import Encoders, EvaluationResult
 from cliplab.models.tokens import Tokens
 
 KS = (1, 5, 10)
-BLOCK = 1024
+BLOCK = 512
 
 
-def best_ranks(queries: Tensor, keys: Tensor, query_labels: Tensor, key_labels: Tensor) -> Tensor:
+def best_ranks(queries: Tensor, keys: Tensor, query_captions: Tensor, key_captions: Tensor) -> Tensor:
     """Rank of the best matching key for each query, int64 ``[queries]``, 0 is first, blockwise.
 
-    A key matches when its label equals the query's. Ties count against the match: a constant embedding scores nothing.
+    Captions are ids ``[rows, captions]``, negative for none; a key matches when it shares one with the query.
+    Ties count against the match, and so does what is not a number: a constant embedding scores nothing.
     """
     ranks = []
     for start in range(0, len(queries), BLOCK):
         scores = queries[start : start + BLOCK] @ keys.T
-        match = query_labels[start : start + BLOCK, None] == key_labels[None]
+        match = torch.zeros_like(scores, dtype=torch.bool)
+        for own in query_captions[start : start + BLOCK].unbind(1):
+            for other in key_captions.unbind(1):
+                match |= (own[:, None] == other[None]) & (own[:, None] >= 0)
         best = scores.masked_fill(~match, float("-inf")).amax(1, keepdim=True)
-        ranks.append(((scores >= best) & ~match).sum(1))
+        ranks.append((~(scores < best) & ~match).sum(1))
     return torch.cat(ranks)
+
+
+def median_rank(ranks: Tensor) -> float:
+    """Counted from 1; the mean of the middle two when their number is even."""
+    return float(ranks.double().quantile(0.5) + 1)
 
 
 class Retrieval:
     """Recall at 1, 5, 10 and median rank both ways over a caption set, several captions an image.
 
-    Pairs with the same caption text match each other, since nobody could tell them apart. Metric names are
-    CLIP_benchmark's; ``recall@1`` is the mean of both ways.
+    A caption that several images share matches all of them, since nobody could tell them apart. Metric names are
+    CLIP_benchmark's; ``recall@k`` is the mean of both ways.
     """
 
     task = "zeroshot_retrieval"
 
     def __init__(self, *, name: str, dataset: Any, batch_size: int = 256) -> None:
         self.name, self.dataset, self.batch_size = name, dataset, batch_size
-        self._images: Tensor | None = None
-        self._captions: list[list[str]] = []
+        self.images = CachedImages(dataset)
+        self._texts: tuple[Tokens, Tensor] | None = None
 
     @property
     def protocol_hash(self) -> str:
-        return hashlib.sha256(f"retrieval {self.dataset.fingerprint}".encode()).hexdigest()[:16]
+        """Changes with the data or its transform."""
+        facts = f"retrieval {self.dataset.fingerprint} {picture_hash(self.images)}"
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
-    def _load(self) -> tuple[Tensor, list[list[str]]]:
-        if self._images is None:
-            pairs = [self.dataset[i] for i in range(len(self.dataset))]
-            self._images = torch.stack([image for image, _ in pairs])
-            self._captions = [captions for _, captions in pairs]
-        return self._images, self._captions
+    def _embed_images(self, model: Encoders, device: torch.device) -> tuple[Tensor, list[list[str]]]:
+        """Embeddings and captions of all images in the order of the set, each rank computing its share."""
+        parts, captions = [], []
+        for images, own, indices in fixed_batches(self.images, self.batch_size):
+            parts.append(model.encode_image(images.to(device, non_blocking=True))[: len(indices)].float())
+            captions += own
+        return joined(torch.cat(parts), captions, len(self.dataset))
 
-    def _embed_images(self, model: Encoders, images: Tensor, device: torch.device) -> Tensor:
-        """All images, each rank its share of equally many fixed-shape batches."""
-        batches = -(-len(images) // self.batch_size)
-        share = -(-batches // world_size())
-        parts = []
-        for batch in range(rank() * share, (rank() + 1) * share):
-            part = images[batch * self.batch_size : (batch + 1) * self.batch_size]
-            filler = part.new_zeros(self.batch_size - len(part), *images.shape[1:])
-            parts.append(model.encode_image(torch.cat([part, filler]).to(device)).float())
-        return gather(torch.cat(parts))[: len(images)]
+    def _caption_ids(self, captions: list[list[str]], tokenizer: Callable[[Sequence[str]], Tokens]) -> Tensor:
+        """Tokenise the distinct captions once; int64 ``[images, most captions]``, -1 where an image has fewer."""
+        if self._texts is None:
+            place = {text: i for i, text in enumerate(dict.fromkeys(text for own in captions for text in own))}
+            ids = [torch.tensor([place[text] for text in own], dtype=torch.int64) for own in captions]
+            self._texts = tokenizer(list(place)), pad_sequence(ids, batch_first=True, padding_value=-1)
+        return self._texts[1]
 
+    @torch.no_grad()
     def evaluate(self, model: Encoders, tokenizer: Callable[[Sequence[str]], Tokens], device: Any) -> EvaluationResult:
-        device, start = torch.device(device), time.perf_counter()
-        images, captions = self._load()
-        texts = [c for own in captions for c in own]
-        owner = torch.tensor([i for i, own in enumerate(captions) for _ in own])
-        label: dict[str, int] = {}
-        image_labels = torch.tensor([label.setdefault(own[0], i) for i, own in enumerate(captions)]).to(device)
-        text_labels = image_labels[owner.to(device)]
-        image_embeds = self._embed_images(model, images, device)
-        text_embeds = embed_texts(model, tokenizer(texts), device)
+        device, clock = torch.device(device), [time.perf_counter()]
+        image_embeds, captions = self._embed_images(model, device)
+        clock.append(time.perf_counter())
+        image_captions = self._caption_ids(captions, tokenizer).to(device)
+        text_captions = image_captions[image_captions >= 0].unsqueeze(1)  # [captions, 1], in the order of the set
+        assert self._texts is not None
+        text_embeds = embed_texts(model, self._texts[0], device)[text_captions.squeeze(1)]
+        clock.append(time.perf_counter())
         with torch.autocast(device.type, enabled=False):
             ways = {
-                "image_retrieval": best_ranks(text_embeds, image_embeds, text_labels, image_labels),
-                "text_retrieval": best_ranks(image_embeds, text_embeds, image_labels, text_labels),
+                "image_retrieval": best_ranks(text_embeds, image_embeds, text_captions, image_captions),
+                "text_retrieval": best_ranks(image_embeds, text_embeds, image_captions, text_captions),
             }
         metrics = {f"{way}_recall@{k}": float((r < k).double().mean()) for way, r in ways.items() for k in KS}
-        metrics |= {f"{way}_median_rank": float(r.double().median() + 1) for way, r in ways.items()}
+        metrics |= {f"{way}_median_rank": median_rank(r) for way, r in ways.items()}
         for k in KS:
             metrics[f"recall@{k}"] = sum(metrics[f"{way}_recall@{k}"] for way in ways) / 2
-        seconds = {"total": time.perf_counter() - start}
-        details = {"images": len(images), "captions": len(texts)}
-        return EvaluationResult(self.name, self.task, metrics, self.protocol_hash, details, {}, seconds)
+        metrics |= {"images": float(len(image_embeds)), "captions": float(len(text_embeds))}
+        seconds = {"images": clock[1] - clock[0], "text": clock[2] - clock[1], "search": time.perf_counter() - clock[2]}
+        return EvaluationResult(self.name, self.task, metrics, self.protocol_hash, {}, {}, seconds)
+
+
+def joined(embeds: Tensor, captions: list[list[str]], total: int) -> tuple[Tensor, list[list[str]]]:
+    """Every rank's rows ``rank, rank + world, …`` in the order of the set, ``[total, dim]``, and their captions."""
+    world = world_size()
+    if world == 1:
+        return embeds, captions
+    share = -(-total // world)
+    filled = torch.cat([embeds, embeds.new_zeros(share - len(embeds), embeds.shape[1])])
+    rows = gather(filled).view(world, share, -1).transpose(0, 1).flatten(0, 1)[:total]
+    everyone: list[Any] = [None] * world
+    dist.all_gather_object(everyone, captions)
+    return rows, [everyone[i % world][i // world] for i in range(total)]
