@@ -18,7 +18,7 @@ def _picture(data: bytes | None) -> str:
 
 
 def _gallery(samples: dict[str, list[Any]], names: list[str]) -> list[dict[str, Any]]:
-    if "thumbnail" not in samples:
+    if not names or "thumbnail" not in samples:
         return []
     shelves = []
     for title, rows in gallery_rows(samples).items():
@@ -40,7 +40,7 @@ def _gallery(samples: dict[str, list[Any]], names: list[str]) -> list[dict[str, 
 
 
 def _confusions(samples: dict[str, list[Any]], names: list[str]) -> list[dict[str, Any]]:
-    if not samples:
+    if not names or not samples:
         return []
     pairs = Counter(
         (label, top[0])
@@ -82,7 +82,12 @@ def write_report(run_dir: Path) -> Path:
     results = [read_json(path) for path in sorted((run_dir / "results").glob("*.json"))]
     sets = [_classification(run_dir, r) for r in results if r["task"] == "zeroshot_classification"]
     history = [line for line in read_history(run_dir) if "acc1" in line["metrics"]]
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.ChainableUndefined,
+    )
     environment.filters["percent"] = lambda x, digits=1: f"{100 * x:.{digits}f} %"
     page = environment.get_template("report.html.jinja").render(
         manifest=read_json(run_dir / "manifest.json") or {},

@@ -14,8 +14,10 @@ INK = "#123456"  # stands for the page's text colour until the SVG is done
 
 
 def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
-    style = {"text.color": INK, "axes.edgecolor": INK, "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK}
-    with matplotlib.rc_context({**style, "svg.fonttype": "none", "font.size": 10, "font.family": "sans-serif"}):
+    colours = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    style: dict[Any, Any] = dict.fromkeys(colours, INK)
+    style |= {"svg.fonttype": "none", "svg.hashsalt": "cliplab", "font.size": 10, "font.family": "sans-serif"}
+    with matplotlib.rc_context(style):
         figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", alpha=0.25, linewidth=0.5)

@@ -1,0 +1,81 @@
+"""Names, templates, and the classifier they make."""
+
+import hashlib
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from open_clip import zero_shot_metadata
+
+from cliplab.data.tokenizers import CLIPTokenizer
+from cliplab.evaluation.prompts import SEVEN, Prompts, embed_texts, imagenet_class_names, load_templates
+from tests.models.test_parity import open_clip_twin
+from tests.models.weights import tiny
+
+from .toys import DEVICE, Table, Words
+
+
+def sha256(lines: list[str]) -> str:
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def test_names_and_templates_are_the_papers() -> None:
+    names, templates = imagenet_class_names(), load_templates("openai_80")
+    assert sha256(names) == "571ae1c583b4be7da87519494c52bf405a46af05d5815627c7a0dee997068b60"
+    assert sha256(templates) == "4f976686fb651bb5803d4689dcd849f75efe0ef19a3c801355bc9a6f03c8a5af"
+    assert len(set(names)) == 998
+    assert set(SEVEN) <= set(templates)
+    assert len(load_templates("openai_7")) == 7
+
+
+def test_templates_from_a_file_or_a_list(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("a {} here\n\none {}\n")
+    assert load_templates(str(tmp_path / "mine.txt")) == load_templates(["a {} here", "one {}"])
+    assert load_templates("plain") == ["{}"]
+    for wrong in ("openai_81", ["no place"], ["{} and {}"], []):
+        with pytest.raises(ValueError, match=r"template"):
+            load_templates(wrong)
+
+
+def test_each_template_is_normalised_before_the_mean() -> None:
+    """Two templates, at 0 and 90 degrees and of very different length: the mean lies at 45 degrees."""
+    words = Words()
+    prompts = Prompts(["x"], ["a {}", "b {}"], words)
+    model = Table(torch.eye(2), torch.tensor([[1.0, 0.0], [0.0, 50.0]]))
+    model.texts = torch.tensor([[1.0, 0.0], [0.0, 50.0]])
+    torch.testing.assert_close(prompts.weights(model, DEVICE), torch.tensor([[0.5**0.5, 0.5**0.5]]))
+
+
+def test_a_name_that_occurs_twice_is_encoded_once_and_ties_exactly() -> None:
+    prompts = Prompts(["missile", "cat", "missile"], ["a {}", "the {}", "a {}"], CLIPTokenizer(77))
+    assert len(prompts.tokens.lengths) == 4
+    model = tiny("vit").eval()
+    with torch.no_grad():
+        logits = prompts.logits(torch.randn(50, 32), prompts.weights(model, DEVICE))
+    assert torch.equal(logits[:, 0], logits[:, 2])
+    assert logits.dtype == torch.float32
+
+
+def test_classifier_equals_open_clips_on_the_same_random_weights() -> None:
+    model = tiny("vit").eval()
+    twin = open_clip_twin(model, "vit").eval()
+    names = [*imagenet_class_names()[:7], "missile", "missile"]
+    tokenizer = open_clip.SimpleTokenizer()
+    theirs = open_clip.build_zero_shot_classifier(
+        twin, tokenizer, names, zero_shot_metadata.OPENAI_IMAGENET_TEMPLATES, num_classes_per_batch=3, device="cpu"
+    )
+    prompts = Prompts(names, load_templates("openai_80"), CLIPTokenizer(77))
+    with torch.no_grad():
+        ours = prompts.weights(model, DEVICE)[prompts.classes]
+    torch.testing.assert_close(ours, theirs.T, rtol=1e-5, atol=1e-5)
+
+
+def test_texts_come_back_in_order_whatever_their_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cliplab.evaluation.prompts.TOKENS_PER_BATCH", 20)
+    model, tokenizer = tiny("vit").eval(), CLIPTokenizer(77)
+    texts = ["one two three four five", "a", "", "b c", "word " * 90, "x y z"]
+    with torch.no_grad():
+        together = embed_texts(model, tokenizer(texts), DEVICE)
+        for text, embed in zip(texts, together, strict=True):
+            torch.testing.assert_close(embed, model.encode_text(tokenizer([text]))[0], rtol=1e-5, atol=1e-5)

@@ -1,0 +1,143 @@
+"""Sets with known accuracies, over one, two and three ranks."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from cliplab.evaluation.retrieval import Retrieval
+from cliplab.evaluation.zero_shot import ZeroShotClassification, imagenet_classification
+
+from .toys import DEVICE, Captioned, Labelled, Table, Words
+
+NAMES = [f"n{i}" for i in range(6)]
+
+
+def evaluate(
+    labels: list[int], images: torch.Tensor, texts: torch.Tensor, names: list[str] = NAMES
+) -> dict[str, float]:
+    evaluator = ZeroShotClassification(name="toy", dataset=Labelled(labels, names), templates="plain", batch_size=4)
+    return evaluator.evaluate(Table(images, texts), Words(), DEVICE).metrics
+
+
+def test_oracle_is_always_right() -> None:
+    labels = [0, 1, 2, 3, 4, 5, 3]
+    metrics = evaluate(labels, torch.eye(6)[labels], torch.eye(6))
+    assert (metrics["acc1"], metrics["acc5"], metrics["mean_per_class_recall"], metrics["mean_rank"]) == (1, 1, 1, 1)
+    assert metrics["images"] == 7
+    assert metrics["chance"] == pytest.approx(1 / 6)
+
+
+def test_permuted_labels_are_right_at_the_fixed_points() -> None:
+    seen = [0, 1, 2, 3, 4, 5]
+    labels = [0, 2, 1, 3, 5, 4]  # two fixed points
+    assert evaluate(labels, torch.eye(6)[seen], torch.eye(6))["acc1"] == pytest.approx(2 / 6)
+
+
+def test_constant_texts_all_tie_and_the_first_class_wins() -> None:
+    metrics = evaluate([0, 1, 2, 3, 4, 5], torch.eye(6), torch.ones(6, 6))
+    assert metrics["acc1"] == pytest.approx(1 / 6)
+    assert metrics["acc5"] == pytest.approx(5 / 6)
+    assert metrics["mean_rank"] == pytest.approx(3.5)
+    assert (metrics["acc1_ties_lost"], metrics["acc1_ties_won"]) == (0, 1)
+
+
+def test_accuracy_is_mean_recall_on_a_balanced_set_with_names_that_occur_twice() -> None:
+    names = ["a", "b", "a", "c"]
+    labels = [0, 1, 2, 3] * 5
+    torch.manual_seed(1)
+    metrics = evaluate(labels, torch.randn(20, 3), torch.randn(3, 3), names)
+    assert metrics["acc1"] == pytest.approx(metrics["mean_per_class_recall"])
+
+
+def test_logits_are_float32_where_bfloat16_would_tie() -> None:
+    """Two names one ten-thousandth apart: in bfloat16 both products are the same number."""
+    texts = torch.tensor([[1.0, 0.0], [1.0, 2e-4]])
+    images = torch.tensor([[1.0, 0.02]])
+    normal = [torch.nn.functional.normalize(x, dim=-1).bfloat16() for x in (images, texts)]
+    tied = normal[0] @ normal[1].T
+    assert tied[0, 0] == tied[0, 1]
+    with torch.autocast("cpu", torch.bfloat16):
+        assert evaluate([1], images, texts, ["a", "b"])["acc1"] == 1
+
+
+def test_protocol_hash_changes_with_each_part() -> None:
+    def print_of(names: list[str] = NAMES, templates: str = "plain", fingerprint: str = "f", first: int = 0) -> str:
+        data = Labelled([0] * 4, names, fingerprint)
+        if first:
+            data.__class__ = type("Other", (Labelled,), {"__getitem__": lambda s, i: (torch.full((3, 2, 2), first), 0)})
+        return ZeroShotClassification(name="t", dataset=data, templates=templates).protocol_hash
+
+    prints = [
+        print_of(),
+        print_of(names=[*NAMES[:-1], "other"]),
+        print_of(templates="simple"),
+        print_of(fingerprint="g"),
+        print_of(first=9),
+    ]
+    assert len(set(prints)) == 5
+    assert print_of() == prints[0]
+
+
+def test_wrong_number_of_names_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"zeroshot set imagenet.* classes"):
+        imagenet_classification(name="imagenet", dataset=Labelled([0], NAMES))
+
+
+def test_retrieval_by_hand() -> None:
+    """Image 1's captions are the third and fourth text; text "y" describes image 0 but lies next to image 1."""
+    data = Captioned([["x", "y"], ["z", "w"]])
+    texts = torch.tensor([[1.0, 0.0], [0.2, 1.0], [0.0, 1.0], [0.1, 1.0]])
+    metrics = Retrieval(name="r", dataset=data).evaluate(Table(torch.eye(2), texts), Words(), DEVICE).metrics
+    assert metrics["image_retrieval_recall@1"] == 3 / 4
+    assert metrics["text_retrieval_recall@1"] == 1
+    assert metrics["recall@1"] == 7 / 8
+    assert metrics["image_retrieval_recall@5"] == 1
+    assert (metrics["image_retrieval_median_rank"], metrics["text_retrieval_median_rank"]) == (1, 1)
+    assert (metrics["images"], metrics["captions"]) == (2, 4)
+
+
+def test_retrieval_of_a_constant_scores_nothing_and_shared_captions_match_all() -> None:
+    data = Captioned([["a"], ["b"], ["c"]])
+    constant = Table(torch.ones(3, 2), torch.ones(3, 2))
+    assert Retrieval(name="r", dataset=data).evaluate(constant, Words(), DEVICE).metrics["recall@1"] == 0
+    twice = Captioned([["a"], ["a"], ["c"]])
+    metrics = (
+        Retrieval(name="r", dataset=twice)
+        .evaluate(Table(torch.tensor([[1.0, 0], [1, 0.1], [0, 1]]), torch.eye(2)), Words(), DEVICE)
+        .metrics
+    )
+    assert metrics["recall@1"] == 1
+
+
+def everything() -> dict[str, dict[str, float]]:
+    generator = torch.Generator().manual_seed(5)
+    images, texts = (torch.randn(11, 4, generator=generator) for _ in range(2))
+    labels = [i % 6 for i in range(11)]
+    classes = evaluate(labels, images, texts)
+    pairs = Captioned([[f"c{i}", f"d{i}"] if i % 3 else [f"c{i}"] for i in range(11)])
+    wide = torch.randn(22, 4, generator=generator)
+    found = Retrieval(name="r", dataset=pairs, batch_size=2).evaluate(Table(images, wide), Words(), DEVICE).metrics
+    return {"classes": classes, "retrieval": found}
+
+
+def one_rank(number: int, ranks: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet{ranks}", rank=number, world_size=ranks)
+    Path(folder, f"{ranks}-{number}.json").write_text(json.dumps(everything()))
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_any_number_of_ranks_counts_the_same(ranks: int, tmp_path: Path) -> None:
+    expected = everything()
+    mp.spawn(one_rank, args=(ranks, str(tmp_path)), nprocs=ranks)
+    for number in range(ranks):
+        found = json.loads((tmp_path / f"{ranks}-{number}.json").read_text())
+        assert found["retrieval"] == expected["retrieval"]
+        ece = found["classes"].pop("ece"), expected["classes"]["ece"]
+        assert ece[0] == pytest.approx(ece[1])
+        assert found["classes"] == {k: v for k, v in expected["classes"].items() if k != "ece"}
