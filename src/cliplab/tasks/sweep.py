@@ -44,6 +44,8 @@ def summarise(folder: Path) -> Path | None:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
         writer.writerows(rows)
+    fixed = ("job", "status", "value")
+    columns = [c for c in columns if c in fixed or len({row.get(c) for row in rows}) > 1]  # what tells jobs apart
     table = Table(*columns, title=f"{folder.name}: best first")
     for row in rows:
         cells = (row.get(column, "") for column in columns)
