@@ -145,10 +145,9 @@ def test_unusable_rows_are_replaced_and_counted(streaming: bool, workers: int, t
     modules = data_module(caption_source(path=path, **options), num_workers=workers, max_bad_fraction=1.0)
     batches = list(modules.train_dataloader())
     assert [len(b.images) for b in batches] == [4, 4, 4]
-    reasons = {"not_an_image", "empty", "missing"}
-    assert set(modules.bad) == reasons or (streaming and workers and set(modules.bad) < reasons)
-    if not streaming:
-        assert modules.bad == {"not_an_image": 1, "empty": 1, "missing": 2}  # row 8 also after row 7
+    reasons = {"not_an_image": 1, "empty": 1, "missing": 1}  # row 8 is noted in its own turn, not also after row 7
+    # Two workers share twelve rows unevenly in a stream: one may go round its own again.
+    assert modules.bad == reasons or (streaming and workers and set(modules.bad) <= set(reasons))
 
 
 def test_too_many_unusable_rows_stop_the_run(tmp_path: Path) -> None:
@@ -161,10 +160,12 @@ def test_too_many_unusable_rows_stop_the_run(tmp_path: Path) -> None:
 
 def test_nothing_but_unusable_rows(tmp_path: Path) -> None:
     path = broken(tmp_path, dict.fromkeys(range(ROWS), b"no picture"))
-    with pytest.raises(RuntimeError, match="12 rows in a row from row"):
+    with pytest.raises(
+        RuntimeError, match=r"12 rows one after the other are unusable, from row \d+ \(not_an_image\) on"
+    ):
         epochs(CaptionDataset(path=path))
     stream = CaptionStream(path=path, samples_per_epoch=ROWS)
-    with pytest.raises(RuntimeError, match="1000 rows in a row"):
+    with pytest.raises(RuntimeError, match="1000 rows one after the other"):
         epochs(stream)
 
 
@@ -181,7 +182,8 @@ def test_cut_captions_are_counted(tmp_path: Path) -> None:
     [
         ("one", ["one"]),
         ("one\n\n two \n", ["one", "two"]),
-        ("", [""]),
+        ({"txt": "three"}, ["three"]),
+        ("x" * 20_000_000, ["x" * 10_000]),
         (b"caf\xc3\xa9 \xff", ["café \ufffd"]),
         (["a", None, "b"], ["a", "b"]),
         ([{"raw": "a"}, {"raw": "b"}], ["a", "b"]),
@@ -191,10 +193,21 @@ def test_captions_in_a_cell(cell: Any, expected: list[str]) -> None:
     assert captions_of(cell) == expected
 
 
-@pytest.mark.parametrize("cell", [None, 3, []])
-def test_no_caption_in_a_cell(cell: Any) -> None:
-    with pytest.raises(BadImage, match="no_caption"):
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        (None, "no_caption"),
+        ([], "no_caption"),
+        ("", "empty_caption"),
+        ([" ", None], "empty_caption"),
+        (3, "caption_not_text"),
+        ([{"raw": 2.5}], "caption_not_text"),
+    ],
+)
+def test_no_caption_in_a_cell(cell: Any, reason: str) -> None:
+    with pytest.raises(BadImage) as raised:
         captions_of(cell)
+    assert raised.value.reason == reason
 
 
 def test_errors_say_what_was_found_and_what_to_do(tmp_path: Path, layouts: dict[str, Path]) -> None:

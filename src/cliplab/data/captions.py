@@ -1,8 +1,7 @@
 """Image-caption pairs by row, from any Hugging Face data set."""
 
 import hashlib
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import datasets
@@ -19,37 +18,60 @@ from cliplab.data.order import sample_rng
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img")
 CAPTION_COLUMNS = ("caption", "captions", "text", "txt", "alt_text", "caption_0", "TEXT", "sentences", "sentence")
 
-
-MOST_SKIPPED = 1000  # unusable rows in a row, after which a source is given up
-
-
-def too_many_skipped(reasons: Sequence[str], where: str) -> RuntimeError:
-    return RuntimeError(f"{len(reasons)} rows in a row from {where} on are unusable: {dict(Counter(reasons))}")
+MOST_BAD = 1000  # unusable rows one after the other, after which a source is given up
+MOST_CHARACTERS = 10_000  # of a caption; no tower reads as many, and cleaning megabytes would take seconds
 
 
 class Sample(NamedTuple):
-    """One training pair: uint8 ``[3, size, size]``, its caption, where it comes from and what it shows; ``skipped`` are the
-    reasons of the unusable rows that were passed over on the way to it."""
+    """One training pair: uint8 ``[3, size, size]``, its caption, where it comes from and what it shows. ``bad`` is (reason,
+    place) of the row that should have been here, when it was unusable and this is the next usable one instead."""
 
     image: Tensor
     caption: str
     epoch: int
     index: int  # type: ignore[assignment]
     group: int
-    skipped: tuple[str, ...] = ()
+    bad: tuple[str, str] | None = None
+
+
+def first_usable(read: Callable[[int], Sample], most: int, place: str) -> Sample:
+    """``read(0)``, else the first of ``read(1)``, … that is usable. Only the first is noted as ``bad``: each of the others
+    is read, and noted, in its own turn. Raises RuntimeError after ``most`` unusable ones."""
+    reason = ""
+    for attempt in range(most):
+        try:
+            sample = read(attempt)
+        except BadImage as error:
+            reason = reason or error.reason
+        else:
+            return sample._replace(bad=(reason, place)) if reason else sample
+    raise RuntimeError(f"{most} rows one after the other are unusable, from {place} ({reason}) on")
+
+
+def _texts(value: Any) -> list[str]:
+    """Every text in a cell, empty ones too."""
+    if value is None:
+        return []
+    if isinstance(value, bytes):
+        value = value[: 4 * MOST_CHARACTERS].decode("utf8", errors="replace")
+    if isinstance(value, str):
+        return [line.strip() for line in value[:MOST_CHARACTERS].split("\n")]
+    if isinstance(value, dict):
+        return _texts(next((value[c] for c in ("raw", *CAPTION_COLUMNS) if value.get(c) is not None), None))
+    if isinstance(value, Sequence):
+        return [text for v in value for text in _texts(v)]
+    raise BadImage("caption_not_text", type(value).__name__)
 
 
 def captions_of(value: Any) -> list[str]:
-    """All captions in a cell: a string (one per line), a list of strings, or a list of {"raw": …}."""
-    if isinstance(value, bytes):
-        value = value.decode("utf8", errors="replace")
-    if isinstance(value, str):
-        return [line.strip() for line in value.split("\n") if line.strip()] or [""]
-    if isinstance(value, Sequence):
-        found = [v.get("raw", "") if isinstance(v, dict) else str(v) for v in value if v is not None]
-        if found:
-            return found
-    raise BadImage("no_caption", type(value).__name__)
+    """All captions in a cell: a string (one per line), bytes, a list, or a dictionary with a caption in it.
+
+    Raises BadImage with reason ``no_caption``, ``empty_caption`` or ``caption_not_text``.
+    """
+    found = _texts(value)
+    if not any(found):
+        raise BadImage("empty_caption" if found else "no_caption")
+    return [text for text in found if text]
 
 
 class CaptionRows:
@@ -64,7 +86,7 @@ class CaptionRows:
         self.caption_columns = numbered if self.caption_column in numbered else [self.caption_column]
 
     def captions(self, row: dict[str, Any]) -> list[str]:
-        return [caption for column in self.caption_columns for caption in captions_of(row[column])]
+        return captions_of([row[column] for column in self.caption_columns])
 
 
 class CaptionDataset(Dataset):
@@ -73,7 +95,8 @@ class CaptionDataset(Dataset):
     The data set is opened from ``path`` (hub id, local folder or file) or handed over as ``dataset``. Of several
     captions one is drawn. A picture or caption that cannot be read is replaced by the next row, which is noted in the
     sample. ``group_column`` tells which rows show the same thing. ``cache_images`` keeps each picture, decoded and fitted
-    by the evaluation transform, in memory (uint8) and skips the training transform. ``limit`` keeps the first rows only.
+    by the evaluation transform, in memory (uint8; each worker has its own) and skips the training transform. ``limit``
+    keeps the first rows only.
     """
 
     def __init__(
@@ -150,14 +173,8 @@ class CaptionDataset(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        skipped: list[str] = []
-        for attempt in range(min(len(self.dataset), MOST_SKIPPED)):
-            try:
-                sample = self._read(epoch, (index + attempt) % len(self.dataset))
-                return sample._replace(skipped=tuple(skipped))
-            except BadImage as error:
-                skipped.append(error.reason)
-        raise too_many_skipped(skipped, f"row {index}")
+        size = len(self.dataset)
+        return first_usable(lambda k: self._read(epoch, (index + k) % size), min(size, MOST_BAD), f"row {index}")
 
 
 class CaptionPairs(Dataset):

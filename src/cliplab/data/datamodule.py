@@ -19,15 +19,15 @@ from cliplab.models.tokens import Tokens
 
 
 class Batch(NamedTuple):
-    """uint8 images ``[B, 3, S, S]``, tokens, and per sample its epoch, index and group, int64 ``[B]``; the reasons of rows
-    passed over, and how many texts were cut."""
+    """uint8 images ``[B, 3, S, S]``, tokens, and per sample its epoch, index and group, int64 ``[B]``; (reason, place)
+    of each unusable row that was replaced, and how many texts were cut."""
 
     images: Tensor
     tokens: Tokens
     epochs: Tensor
     indices: Tensor
     groups: Tensor
-    skipped: list[str]
+    bad: list[tuple[str, str]]
     truncated: int
 
 
@@ -41,8 +41,8 @@ class Collate:
         epochs, indices, groups = torch.tensor([(s.epoch, s.index, s.group) for s in samples]).T.contiguous()
         before = self.tokenizer.truncated
         tokens = self.tokenizer([s.caption for s in samples])
-        skipped = [reason for s in samples for reason in s.skipped]
-        return Batch(stack(samples), tokens, epochs, indices, groups, skipped, self.tokenizer.truncated - before)
+        bad = [s.bad for s in samples if s.bad]
+        return Batch(stack(samples), tokens, epochs, indices, groups, bad, self.tokenizer.truncated - before)
 
 
 class _EpochBatches:
@@ -88,13 +88,14 @@ class CaptionLoader:
             "collate_fn": collate,
             "num_workers": num_workers,
             "pin_memory": torch.cuda.is_available(),
-            "persistent_workers": False,
         }
         self.batches = _EpochBatches(len(source), batch_size, seed)
         if isinstance(source, IterableDataset):
+            # Fresh workers every epoch: they are told where to begin when they start.
             self.loader = DataLoader(source, batch_size=batch_size // world_size(), **options)
         else:
-            self.loader = DataLoader(source, batch_sampler=self.batches, **options)  # type: ignore[arg-type]
+            options |= {"batch_sampler": self.batches, "persistent_workers": num_workers > 0}
+            self.loader = DataLoader(source, **options)  # type: ignore[arg-type]
 
     def __len__(self) -> int:
         return self.steps
@@ -103,12 +104,9 @@ class CaptionLoader:
         if self.position >= self.steps:
             self.epoch, self.position = self.epoch + 1, 0
         self.batches.epoch, self.batches.start = self.epoch, self.position
-        skip = 0
         if isinstance(self.source, CaptionStream):
-            self.source.epoch, skip = self.epoch, self.position
+            self.source.begin(epoch=self.epoch, start=self.position, batch_size=self.loader.batch_size or 1)
         iterator = iter(self.loader)
-        for _ in range(skip):  # a stream is re-read up to where it was
-            next(iterator)
         while self.position < self.steps:
             batch = next(iterator)
             self.position += 1
@@ -154,6 +152,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         self.tokenizer, self.batch_size, self.seed, self.num_workers = tokenizer, batch_size, seed, num_workers
         self.max_bad_fraction, self.seen, self.truncated = max_bad_fraction, 0, 0
         self.bad: Counter[str] = Counter()
+        self.first_bad: list[str] = []
         for source in (train, validation):
             if source is not None:
                 source.prepare(seed=seed, train_transform=train_transform, eval_transform=eval_transform)
@@ -177,14 +176,15 @@ class CaptionDataModule(lightning.LightningDataModule):
         return loader
 
     def _count(self, batch: Batch) -> None:
-        self.bad.update(batch.skipped)
+        self.bad.update(reason for reason, _ in batch.bad)
+        self.first_bad = (self.first_bad + [f"{place}: {reason}" for reason, place in batch.bad])[:10]
         self.truncated += batch.truncated
-        bad = sum(self.bad.values())
-        self.seen += len(batch.images) + len(batch.skipped)
+        self.seen += len(batch.images)
+        bad = self.bad.total()
         if self.seen >= 100 and bad > self.max_bad_fraction * self.seen:
             raise RuntimeError(
                 f"{bad} of {self.seen} rows are unusable, {dict(self.bad)}: above data.max_bad_fraction "
-                f"{self.max_bad_fraction}; mend the data or raise it"
+                f"{self.max_bad_fraction}; mend the data or raise it. The first: {'; '.join(self.first_bad)}"
             )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

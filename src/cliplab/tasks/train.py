@@ -59,7 +59,9 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*monitor='val/.*could not find the monitored key.*")  # a rare evaluation
+    warnings.filterwarnings(
+        "ignore", message=".*monitor='val/.*could not find the monitored key.*"
+    )  # a rare evaluation
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
 
 
