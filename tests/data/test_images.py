@@ -1,6 +1,8 @@
 """Everything people call an image: read right, or refused with a reason to count."""
 
 import io
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cliplab.data.images import BadImage, decode_image
+from cliplab.data.images import BadImage, decode_image, decode_pixels
+from cliplab.data.jpeg import decode_usual_jpeg
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -96,3 +99,67 @@ def test_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cliplab.data.images.MAX_PIXELS", 99)
     with pytest.raises(BadImage, match="too_large: 10 x 10"):
         decode_image(encoded(colour("RGB", "red", (10, 10)), "PNG"))
+
+
+def jpeg(size: tuple[int, int], mode: str = "RGB", **options: Any) -> bytes:
+    y, x = np.mgrid[: size[1], : size[0]]
+    waves = np.stack([127 + 120 * np.sin(x / (3 + 5 * c) + y / (11 - 3 * c)) for c in range(3)], -1)
+    return encoded(Image.fromarray(waves.astype(np.uint8)).convert(mode), "JPEG", **options)
+
+
+def turned(orientation: int) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return jpeg((40, 30), exif=exif)
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("quality", [30, 75, 95])
+@pytest.mark.parametrize("size", [(500, 375), (33, 17), (1, 1), (1, 90)], ids=str)
+def test_usual_jpeg_gives_pillows_pixels(size: tuple[int, int], quality: int, subsampling: int) -> None:
+    for options in ({}, {"progressive": True}, {"mode": "L"}):
+        sampling = {} if "mode" in options else {"subsampling": subsampling}
+        data = jpeg(size, quality=quality, **sampling, **options)
+        fast = decode_usual_jpeg(data, 10**9)
+        assert fast is not None
+        assert np.array_equal(fast, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+def test_unusual_jpeg_is_left_to_pillow() -> None:
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
+    unusual = [turned(6), turned(3), jpeg((40, 30), "CMYK"), jpeg((40, 30), xmp=xmp), jpeg((40, 30))[:-300], PNG, b""]
+    assert [decode_usual_jpeg(data, 10**9) for data in unusual] == [None] * len(unusual)
+    assert decode_usual_jpeg(jpeg((40, 30)), 40 * 30 - 1) is None
+    assert decode_usual_jpeg(turned(1), 10**9) is not None
+
+
+def outcome(decode: Callable[[bytes], Any], data: bytes) -> bytes | str:
+    try:
+        return np.asarray(decode(data)).tobytes()
+    except BadImage as error:
+        return error.reason
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_jpeg_meets_the_same_end_either_way() -> None:
+    rng = np.random.default_rng(0)
+    ends = Counter()
+    for i in range(400):
+        data = bytearray(turned(int(rng.choice([1, 6]))) if i % 3 else jpeg((40, 30), progressive=True))
+        if i % 2:
+            data[int(rng.integers(2, len(data)))] = int(rng.integers(256))
+        else:
+            del data[int(rng.integers(len(data))) :]
+        pixels = outcome(decode_pixels, bytes(data))
+        assert pixels == outcome(decode_image, bytes(data))
+        ends[pixels if isinstance(pixels, str) else "read"] += 1
+    assert set(ends) >= {"read", "broken", "not_an_image"}
+
+
+def test_pixels_of_every_way_an_image_arrives(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(data := jpeg((12, 9)))
+    expected = np.asarray(decode_image(data))
+    for value in (data, str(tmp_path / "x"), {"bytes": data}, {"bytes": None, "path": tmp_path / "x"}, expected):
+        assert np.array_equal(decode_pixels(value), expected)
+    with pytest.raises(BadImage, match="missing_file"):
+        decode_pixels(str(tmp_path / "nowhere"))

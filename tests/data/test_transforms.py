@@ -42,7 +42,7 @@ def test_training_crop_is_within_one_grey_level_of_pillows_but_for_rare_pixels(s
         assert 0 <= top <= size[1] - height
         box = (left, top, left + width, top + height)
         expected = np.asarray(image.crop(box).resize((64, 64), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-        got = transform(image, np.random.default_rng(seed)).numpy()
+        got = transform(np.asarray(image), np.random.default_rng(seed)).numpy()
         difference = np.abs(got.astype(int) - expected.astype(int))
         assert (difference <= 1).mean() > 0.998
         assert difference.max() <= 4  # noise at full contrast, where the two round between their passes otherwise
@@ -57,7 +57,7 @@ def test_crop_area_and_aspect_lie_in_their_ranges() -> None:
 
 
 def test_flip_is_certain_or_never() -> None:
-    image = photograph(20, 20)
+    image = np.asarray(photograph(20, 20))
     plain, flipped = (
         TrainTransform(20, scale=(1, 1), ratio=(1, 1), flip=chance)(image, np.random.default_rng(0))
         for chance in (0, 1)

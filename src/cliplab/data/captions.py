@@ -6,13 +6,12 @@ from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from cliplab.data.hub import first_present, open_dataset
-from cliplab.data.images import BadImage, decode_image
+from cliplab.data.images import BadImage, decode_image, decode_pixels
 from cliplab.data.order import sample_rng
 
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img")
@@ -168,7 +167,7 @@ class CaptionDataset(Dataset):
                 self._cache[index] = self.eval_transform(decode_image(row[self.rows.image_column]))  # type: ignore[misc]
             image = self._cache[index]
         else:
-            image = self.train_transform(decode_image(row[self.rows.image_column]), rng)  # type: ignore[misc]
+            image = self.train_transform(decode_pixels(row[self.rows.image_column]), rng)  # type: ignore[misc]
         return Sample(image, caption, epoch, index, int(self.groups[index]))
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
@@ -194,4 +193,5 @@ class CaptionPairs(Dataset):
 
 
 def stack(samples: Sequence[Sample]) -> Tensor:
-    return torch.stack([s.image for s in samples])
+    """Written straight into shared memory when a worker does it."""
+    return default_collate([s.image for s in samples])

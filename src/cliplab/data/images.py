@@ -2,10 +2,14 @@
 
 import io
 import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cliplab.data.jpeg import decode_usual_jpeg
 
 MAX_PIXELS = 100_000_000
 
@@ -72,3 +76,14 @@ def decode_image(value: Any) -> Image.Image:
         raise BadImage("not_an_image", str(error)[:80]) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadImage("broken", str(error)[:80]) from error
+
+
+def decode_pixels(value: Any) -> UInt8[np.ndarray, "height width 3"]:
+    """The pixels of ``decode_image(value)``, exactly, with less work for ordinary JPEG files. Raises BadImage likewise."""
+    data = value
+    if isinstance(data, dict):
+        data = data["bytes"] if data.get("bytes") is not None else data.get("path")
+    if isinstance(data, str | os.PathLike) and os.path.isfile(data):
+        data = Path(data).read_bytes()
+    pixels = decode_usual_jpeg(data, MAX_PIXELS) if isinstance(data, bytes) else None
+    return np.asarray(decode_image(value)) if pixels is None else pixels

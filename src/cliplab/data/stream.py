@@ -20,7 +20,7 @@ from cliplab.data.captions import (
     first_usable,
 )
 from cliplab.data.hub import open_dataset
-from cliplab.data.images import decode_image
+from cliplab.data.images import decode_pixels
 from cliplab.data.order import sample_rng
 from cliplab.distributed import rank, world_size
 
@@ -129,7 +129,7 @@ class CaptionStream(IterableDataset):
         rng = sample_rng(self.seed, self.epoch, number)
         captions = self.rows.captions(row)
         caption = captions[int(rng.integers(len(captions)))]
-        image = self.train_transform(decode_image(row[self.rows.image_column]), rng)  # type: ignore[misc]
+        image = self.train_transform(decode_pixels(row[self.rows.image_column]), rng)  # type: ignore[misc]
         return Sample(image, caption, self.epoch, number, number)
 
     def __iter__(self) -> Iterator[Sample]:

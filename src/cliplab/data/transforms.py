@@ -69,10 +69,12 @@ class TrainTransform:
         w, h = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
         return (width - w) // 2, (height - h) // 2, w, h
 
-    def __call__(self, image: Image.Image, rng: np.random.Generator) -> UInt8[Tensor, "3 size size"]:
-        left, top, width, height = self._crop(*image.size, rng)
-        pixels = np.asarray(image)[top : top + height, left : left + width]
-        x = torch.from_numpy(pixels.copy()).permute(2, 0, 1).unsqueeze(0)  # channels last in memory
+    def __call__(
+        self, pixels: UInt8[np.ndarray, "height width 3"], rng: np.random.Generator
+    ) -> UInt8[Tensor, "3 size size"]:
+        left, top, width, height = self._crop(pixels.shape[1], pixels.shape[0], rng)
+        crop = pixels[top : top + height, left : left + width].copy()
+        x = torch.from_numpy(crop).permute(2, 0, 1).unsqueeze(0)  # channels last in memory
         if (height, width) != (self.image_size, self.image_size):
             x = F.interpolate(x, size=(self.image_size, self.image_size), mode="bicubic", antialias=True)
         x = x.squeeze(0)
