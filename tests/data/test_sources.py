@@ -9,12 +9,15 @@ import datasets
 import pytest
 import torch
 
-from cliplab.data import datamodule as module
+from cliplab.data import loader as module
+from cliplab.data import stream as stream_module
 from cliplab.data.captions import CaptionDataset, captions_of
-from cliplab.data.datamodule import Batch, CaptionDataModule
+from cliplab.data.datamodule import CaptionDataModule
 from cliplab.data.hub import UnreachableData, open_dataset
 from cliplab.data.images import BadImage
-from cliplab.data.stream import CaptionStream, caption_source
+from cliplab.data.loader import Batch
+from cliplab.data.sources import caption_source
+from cliplab.data.stream import CaptionStream
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.data.transforms import EvalTransform, TrainTransform
 
@@ -57,15 +60,59 @@ def test_pairs_are_the_pictures_with_all_their_captions(layout: str, layouts: di
         assert torch.equal(image, EvalTransform(16)(picture(i)))
 
 
-@pytest.mark.parametrize("layout", [name for name in LAYOUTS if name != "arrow"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("workers", [0, 2])
 def test_streams_give_each_row_once_an_epoch(layout: str, workers: int, layouts: dict[str, Path]) -> None:
     stream = caption_source(path=str(layouts[layout]), streaming=True, samples_per_epoch=ROWS, shuffle_buffer=5)
-    batches = epochs(stream, 2, num_workers=workers, batch_size=2)
-    for epoch in (batches[: ROWS // 2], batches[ROWS // 2 :]):
-        seen = Counter(int(b.images[k, 0].float().mean()) for b in epoch for k in range(2))
+    batches = epochs(stream, 2, num_workers=workers, batch_size=3)
+    for epoch in (batches[: ROWS // 3], batches[ROWS // 3 :]):
+        seen = Counter(int(b.images[k, 0].float().mean()) for b in epoch for k in range(3))
         assert len(seen) == ROWS, "every picture has its own red"
-    assert not torch.equal(batches[0].images, batches[ROWS // 2].images)
+    assert not torch.equal(batches[0].images, batches[ROWS // 3].images)
+
+
+@pytest.mark.parametrize("parts", [1, 12])
+@pytest.mark.parametrize("layout", ["parquet_of_images", "webdataset", "image_folder"])
+def test_streams_do_not_depend_on_workers(layout: str, parts: int, layouts: dict[str, Path]) -> None:
+    def batches(workers: int) -> list[Batch]:
+        options = {"streaming": True, "samples_per_epoch": 2 * ROWS, "shuffle_buffer": 5, "parts": parts}
+        return epochs(caption_source(path=str(layouts[layout]), **options), 2, num_workers=workers, batch_size=2)
+
+    reference = batches(0)
+    for workers in (1, 3):
+        same(batches(workers), reference)
+
+
+def test_streams_of_given_lanes_do_not_depend_on_ranks(
+    layouts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def batches() -> list[Batch]:
+        options = {"streaming": True, "samples_per_epoch": ROWS, "shuffle_buffer": 6, "lanes": 2}
+        return epochs(caption_source(path=str(layouts["parquet_of_images"]), **options), 2, batch_size=4)
+
+    whole, ranks = batches(), []
+    for number in range(4):
+        for place in (module, stream_module):
+            monkeypatch.setattr(place, "world_size", lambda: 4)
+            monkeypatch.setattr(place, "rank", lambda n=number: n)
+        ranks.append(batches())
+    for joint, *shares in zip(whole, *ranks, strict=True):
+        assert torch.equal(joint.images, torch.cat([share.images for share in shares]))
+        assert torch.equal(joint.indices, torch.cat([share.indices for share in shares]))
+
+
+@pytest.mark.parametrize("layout", ["image_folder", "webdataset"])
+def test_ranks_share_fewer_shards_than_there_are_ranks(
+    layout: str, layouts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    for number in range(3):
+        for place in (module, stream_module):
+            monkeypatch.setattr(place, "world_size", lambda: 3)
+            monkeypatch.setattr(place, "rank", lambda n=number: n)
+        stream = caption_source(path=str(layouts[layout]), streaming=True, samples_per_epoch=ROWS)
+        seen += [int(b.images[0, 0].float().mean()) for b in epochs(stream, batch_size=3)]
+    assert len(set(seen)) == ROWS
 
 
 @pytest.mark.parametrize("workers", [0, 2])

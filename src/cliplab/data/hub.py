@@ -1,5 +1,7 @@
 """Opening Hugging Face data sets, local or from the hub, with errors that say what to do."""
 
+import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,18 +28,42 @@ class UnreachableData(ValueError):
     """The data set cannot be opened."""
 
 
-def _local_builder(path: Path, split: str) -> tuple[str, dict[str, Any]]:
-    """Which reader fits a local folder or file."""
-    if path.is_file():
+def _local_builder(path: Path, split: str, data_files: str | Sequence[str] | None) -> tuple[str, dict[str, Any]]:
+    """Which reader fits a local folder or file, and its arguments."""
+    if data_files is not None:
+        chosen = [data_files] if isinstance(data_files, str) else list(data_files)
+        files = sorted(p for f in chosen for p in (path.glob(f) if "*" in f else [path / f]))
+    elif path.is_file():
         files = [path]
     else:
         files = sorted(p for p in path.rglob("*") if p.suffix in (".parquet", ".tar", ".arrow", ".csv"))
     for suffix, builder in ((".parquet", "parquet"), (".tar", "webdataset"), (".arrow", "arrow"), (".csv", "csv")):
-        matching = [str(p) for p in files if p.suffix == suffix and p.name != "metadata.csv"]
+        matching = [str(p) for p in files if p.suffix == suffix and (p.name != "metadata.csv" or data_files)]
         if matching:
             of_split = [f for f in matching if split in str(Path(f).relative_to(path) if path.is_dir() else f)]
-            return builder, {"data_files": {split: of_split or matching}}
+            return builder, {"data_files": {split: matching if data_files is not None else of_split or matching}}
     return "imagefolder", {"data_dir": str(path), "drop_labels": None}
+
+
+def _arguments(
+    path: str, split: str, name: str | None, revision: str | None, data_files: str | Sequence[str] | None
+) -> tuple[str, dict[str, Any]]:
+    """What ``datasets.load_dataset`` is called with."""
+    local = Path(path).expanduser()
+    if local.exists():
+        return _local_builder(local, split, data_files)
+    chosen = {} if data_files is None else {"data_files": data_files if isinstance(data_files, str) else [*data_files]}
+    return path, {"name": name, "revision": revision, **chosen}
+
+
+def _saved(path: str, split: str) -> Any:
+    """What ``save_to_disk`` wrote there, or None."""
+    local = Path(path).expanduser()
+    if (local / "dataset_info.json").is_file():
+        return datasets.load_from_disk(str(local))
+    if (local / "dataset_dict.json").is_file():
+        return datasets.load_from_disk(str(local))[split]
+    return None
 
 
 def open_dataset(
@@ -54,22 +80,12 @@ def open_dataset(
     A local folder is read as what it holds: ``save_to_disk`` output, Parquet, webdataset tars, Arrow, CSV, or a folder of
     images (``metadata.jsonl`` or class folders). Raises UnreachableData with the ways out.
     """
-    local = Path(path).expanduser()
-    extra: dict[str, Any] = {"name": name, "revision": revision}
     try:
-        if (local / "dataset_info.json").is_file():
-            return datasets.load_from_disk(str(local))
-        if (local / "dataset_dict.json").is_file():
-            return datasets.load_from_disk(str(local))[split]
-        if local.exists():
-            builder, arguments = _local_builder(local, split)
-            if data_files is not None:
-                chosen = [data_files] if isinstance(data_files, str) else list(data_files)
-                arguments = {"data_files": {split: [str(local / f) for f in chosen]}}
-            return datasets.load_dataset(builder, split=split, streaming=streaming, **arguments)
-        if data_files is not None:
-            extra["data_files"] = data_files if isinstance(data_files, str) else list(data_files)
-        return datasets.load_dataset(path, split=split, streaming=streaming, **extra)
+        saved = _saved(path, split)
+        if saved is not None:
+            return saved.to_iterable_dataset(num_shards=min(64, 1 + len(saved) // 1000)) if streaming else saved
+        builder, arguments = _arguments(path, split, name, revision, data_files)
+        return datasets.load_dataset(builder, split=split, streaming=streaming, **arguments)
     except Exception as error:
         reason = (
             SCRIPTS
@@ -77,6 +93,35 @@ def open_dataset(
             else f"{type(error).__name__}: {str(error).splitlines()[0].rstrip('.')}"
         )
         raise UnreachableData(f"data set {path!r} (split {split!r}) cannot be opened: {reason}") from error
+
+
+def _file_facts(file: Path, root: Path) -> str:
+    """Name, size and, of a large file, both ends: a Parquet file's end holds the place and bounds of every column."""
+    size, ends = file.stat().st_size, b""
+    if file.suffix in (".parquet", ".tar", ".arrow", ".csv", ".jsonl"):
+        with file.open("rb") as opened:
+            ends = opened.read(4096)
+            opened.seek(max(0, size - 4096))
+            ends += opened.read()
+    return f"{os.path.relpath(file, root)} {size} {hashlib.sha256(ends).hexdigest()}"
+
+
+def files_fingerprint(
+    *, path: str, split: str, name: str | None, revision: str | None, data_files: str | Sequence[str] | None
+) -> str:
+    """Changes with the files a source is read from: their names, sizes and ends, or the hub's commit. It stays when a
+    folder is copied to another place."""
+    local = Path(path).expanduser()
+    if local.exists():
+        builder, arguments = _local_builder(local, split, data_files)
+        files = [p for p in sorted(local.rglob("*")) if p.is_file()] if builder == "imagefolder" else []
+        files = files or [Path(f) for f in arguments.get("data_files", {}).get(split, ())]
+        facts = [_file_facts(file, local) for file in files]
+    else:
+        builder, arguments = _arguments(path, split, name, revision, data_files)
+        config = datasets.load_dataset_builder(builder, **arguments).config
+        facts = [str(file) for file in (config.data_files or {}).get(split, ())]  # with the commit in each address
+    return hashlib.sha256("\n".join([path if not local.exists() else "", *facts]).encode()).hexdigest()
 
 
 def first_present(columns: Sequence[str], wanted: Sequence[str], what: str, where: str) -> str:
