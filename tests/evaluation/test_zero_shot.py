@@ -69,7 +69,7 @@ def test_protocol_hash_changes_with_each_part() -> None:
         data = Labelled([0] * 4, names, fingerprint)
         if first:
             data.__class__ = type("Other", (Labelled,), {"__getitem__": lambda s, i: (torch.full((3, 2, 2), first), 0)})
-        return ZeroShotClassification(name="t", dataset=data, templates=templates).protocol_hash
+        return ZeroShotClassification(name="t", dataset=data, templates=templates).protocol["all"]
 
     prints = [
         print_of(),
@@ -80,6 +80,41 @@ def test_protocol_hash_changes_with_each_part() -> None:
     ]
     assert len(set(prints)) == 5
     assert print_of() == prints[0]
+
+
+def result_of(labels: list[int], images: torch.Tensor, texts: torch.Tensor, names: list[str], templates: list[str]):
+    data = Labelled(labels, names)
+    evaluator = ZeroShotClassification(name="toy", dataset=data, templates=templates, batch_size=4)
+    return evaluator.evaluate(Table(images, texts), Words(), DEVICE)
+
+
+def test_every_template_alone_from_the_same_images() -> None:
+    """The first template is an oracle, the second exchanges the first two classes; together they are right again."""
+    texts = torch.cat([torch.stack([5 * row, other]) for row, other in zip(torch.eye(4), torch.eye(4)[[1, 0, 2, 3]])])
+    result = result_of([0, 1, 2, 3, 3], torch.eye(4)[[0, 1, 2, 3, 3]], texts, NAMES[:4], ["a {}", "b {}"])
+    alone = [(line["template"], line["acc1"], line["acc5"]) for line in result.details["per_template"]]
+    assert alone == [("a {}", 1.0, 1.0), ("b {}", 3 / 5, 1.0)]
+    single = result_of([0, 1], torch.eye(4), torch.eye(4), NAMES[:4], ["{}"])
+    assert single.details["per_template"] == []
+
+
+def test_confusions_are_counted_and_the_most_frequent_come_first() -> None:
+    seen = torch.eye(6)[[1, 1, 1, 0, 3, 2, 4, 5]]
+    result = result_of([0, 0, 1, 1, 2, 2, 4, 5], seen, torch.eye(6), NAMES, ["{}"])
+    found = [(line["label"], line["answer"], line["count"]) for line in result.details["confusions"]]
+    assert found == [(0, 1, 2), (1, 0, 1), (2, 3, 1)]
+
+
+def test_labels_in_another_order_and_names_of_another_set_are_told() -> None:
+    labels = list(range(6)) * 5
+    shifted = torch.eye(6)[[(label + 1) % 6 for label in labels]]
+    (warning,) = result_of(labels, shifted, torch.eye(6), NAMES, ["{}"]).details["warnings"]
+    assert "in different orders" in warning
+    assert result_of(labels, torch.eye(6)[labels], torch.eye(6), NAMES, ["{}"]).details["warnings"] == []
+    assert result_of(labels, torch.ones(30, 6), torch.eye(6), NAMES, ["{}"]).details["warnings"] == []
+    few = [0, 1] * 10
+    (warning,) = result_of(few, torch.eye(6)[few], torch.eye(6), NAMES, ["{}"]).details["warnings"]
+    assert "only 2 of the 6 named classes have images" in warning
 
 
 def test_wrong_number_of_names_is_refused() -> None:
@@ -98,6 +133,18 @@ def test_retrieval_by_hand() -> None:
     assert metrics["image_retrieval_recall@5"] == 1
     assert (metrics["image_retrieval_median_rank"], metrics["text_retrieval_median_rank"]) == (1, 1)
     assert (metrics["images"], metrics["captions"]) == (2, 4)
+
+
+def test_retrieval_rows_say_what_was_found() -> None:
+    data = Captioned([["x", "y"], ["z"]])
+    texts = torch.tensor([[1.0, 0.0], [0.2, 1.0], [0.0, 1.0]])
+    rows = Retrieval(name="r", dataset=data).evaluate(Table(torch.eye(2), texts), Words(), DEVICE).samples
+    assert rows["captions"] == [["x", "y"], ["z"]]
+    assert rows["text_rank"] == [0, 0]
+    assert rows["top_texts"] == [["x", "y", "z"], ["z", "y", "x"]]
+    assert rows["top_text_scores"][0][0] == 1
+    assert rows["image_rank"] == [[0, 1], [0]]
+    assert rows["top_images"] == [[[0, 1], [1, 0]], [[1, 0]]]
 
 
 def test_retrieval_of_a_constant_scores_nothing_and_shared_captions_match_all() -> None:

@@ -1,6 +1,7 @@
 """Towers and sets whose right answers are known beforehand."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -40,6 +41,7 @@ class Labelled:
 
     def __init__(self, labels: Sequence[int], names: Sequence[str], fingerprint: str = "f") -> None:
         self.labels, self.class_names, self.fingerprint = list(labels), list(names), fingerprint
+        self.transform = SimpleNamespace(fingerprint="none")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,6 +55,7 @@ class Captioned:
 
     def __init__(self, captions: Sequence[Sequence[str]], fingerprint: str = "f") -> None:
         self.captions, self.fingerprint = [list(c) for c in captions], fingerprint
+        self.transform = SimpleNamespace(fingerprint="none")
 
     def __len__(self) -> int:
         return len(self.captions)

@@ -180,7 +180,7 @@ class CaptionPairs(Dataset):
     """A caption data set seen by the retrieval evaluator: ``[i]`` gives (uint8 image, captions)."""
 
     def __init__(self, source: CaptionDataset) -> None:
-        self.source, self.fingerprint = source, source.fingerprint
+        self.source, self.fingerprint, self.transform = source, source.fingerprint, source.eval_transform
 
     def __len__(self) -> int:
         return len(self.source)

@@ -58,6 +58,43 @@ class RankCounts(Metric):
         return self.counts
 
 
+class Confusion(Metric):
+    """How often each class was answered with each, whatever the size of the set."""
+
+    full_state_update = False
+    pairs: Tensor
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.add_state("pairs", torch.zeros(classes, classes, dtype=torch.int32), dist_reduce_fx="sum")
+
+    def update(self, labels: Tensor, answers: Tensor) -> None:
+        self.pairs.index_put_((labels, answers), torch.ones_like(labels, dtype=torch.int32), accumulate=True)
+
+    def compute(self) -> Tensor:
+        """int32 ``[classes, classes]``: rows are labels, columns answers."""
+        return self.pairs
+
+
+def top_confusions(pairs: Tensor, most: int = 50) -> list[dict[str, int]]:
+    """The most frequent wrong answers, by count, then label, then answer."""
+    wrong = pairs.clone().fill_diagonal_(0).flatten()
+    order = wrong.argsort(descending=True, stable=True)[:most].tolist()
+    classes = pairs.shape[1]
+    return [{"label": i // classes, "answer": i % classes, "count": int(wrong[i])} for i in order if wrong[i]]
+
+
+def same_answer_shares(pairs: Tensor) -> tuple[float, float]:
+    """Chance that two images of one label get the same answer, and that any two images do."""
+
+    def agreement(groups: Tensor) -> float:
+        groups = groups.double()
+        sizes = groups.sum(-1)
+        return float((groups * (groups - 1)).sum() / (sizes * (sizes - 1)).sum().clamp(min=1))
+
+    return agreement(pairs), agreement(pairs.sum(0))
+
+
 class CalibrationBins(Metric):
     """Per confidence bin: images, hits, summed confidence. What calibration needs, whatever the size of the set."""
 

@@ -88,6 +88,11 @@ def embed_texts(model: Encoders, tokens: Tokens, device: torch.device) -> Float[
     return torch.empty_like(embeds).index_copy_(0, order.to(device), embeds)
 
 
+def ensemble(weights: Float[Tensor, "names templates dim"]) -> Float[Tensor, "names dim"]:
+    """The mean of every template's unit vector, normalised again (Radford et al. 2021, section 3.1.4)."""
+    return F.normalize(weights.mean(1), dim=-1)
+
+
 class Prompts:
     """The prompts of a classification set, tokenised once; distinct names and distinct prompts are encoded once.
 
@@ -105,11 +110,13 @@ class Prompts:
         place = {name: i for i, name in enumerate(names)}
         self.classes = torch.tensor([place[name] for name in class_names])
 
+    def template_weights(self, model: Encoders, device: torch.device) -> Float[Tensor, "names templates dim"]:
+        """A unit vector for each distinct name in each template."""
+        return F.normalize(embed_texts(model, self.tokens, device), dim=-1)[self.rows.to(device)]
+
     def weights(self, model: Encoders, device: torch.device) -> Float[Tensor, "names dim"]:
-        """One unit vector for each distinct name: every template's embedding normalised, their mean, normalised again
-        (Radford et al. 2021, section 3.1.4)."""
-        embeds = F.normalize(embed_texts(model, self.tokens, device), dim=-1)
-        return F.normalize(embeds[self.rows.to(device)].mean(1), dim=-1)
+        """One unit vector for each distinct name; see ``ensemble``."""
+        return ensemble(self.template_weights(model, device))
 
     def logits(self, image_embeds: Float[Tensor, "batch dim"], weights: Tensor) -> Float[Tensor, "batch classes"]:
         """Float32 outside autocast; classes of one name tie exactly, since their product is computed once."""

@@ -1,7 +1,6 @@
 """Zero-shot classification."""
 
-import hashlib
-import json
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,9 +11,19 @@ import torch.distributed as dist
 from torch import Tensor
 
 from cliplab.distributed import world_size
-from cliplab.evaluation.batches import CachedImages, fixed_batches, picture_hash
-from cliplab.evaluation.metrics import CalibrationBins, RankCounts, calibration_error, label_ranks, wilson_interval
-from cliplab.evaluation.prompts import Prompts, imagenet_class_names, load_templates
+from cliplab.evaluation.batches import CachedImages, fixed_batches
+from cliplab.evaluation.metrics import (
+    CalibrationBins,
+    Confusion,
+    RankCounts,
+    calibration_error,
+    label_ranks,
+    same_answer_shares,
+    top_confusions,
+    wilson_interval,
+)
+from cliplab.evaluation.prompts import Prompts, ensemble, imagenet_class_names, load_templates
+from cliplab.evaluation.protocol import protocol_of
 from cliplab.evaluation.result import Encoders, EvaluationResult
 from cliplab.models.tokens import Tokens
 
@@ -53,49 +62,64 @@ class ZeroShotClassification:
     def chance(self) -> float:
         return 1 / len(self.class_names)
 
-    @property
-    def protocol_hash(self) -> str:
-        """Changes with the names, the templates, the data or its transform (seen in the first picture)."""
-        facts = [self.class_names, self.templates, self.dataset.fingerprint, picture_hash(self.images)]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+    @functools.cached_property
+    def protocol(self) -> dict[str, str | None]:
+        """See ``protocol_of``."""
+        return protocol_of(dataset=self.dataset, images=self.images, names=self.class_names, templates=self.templates)
 
     @torch.no_grad()
-    def evaluate(self, model: Encoders, tokenizer: Callable[[Sequence[str]], Tokens], device: Any) -> EvaluationResult:
+    def evaluate(
+        self,
+        model: Encoders,
+        tokenizer: Callable[[Sequence[str]], Tokens],
+        device: Any,
+        *,
+        thorough: bool = True,
+    ) -> EvaluationResult:
+        """``thorough`` also scores every template alone, from the same image embeddings."""
         device = torch.device(device)
         clock = [time.perf_counter()]
         if self._prompts is None:
             self._prompts = Prompts(self.class_names, self.templates, tokenizer)
-        weights = self._prompts.weights(model, device)
+        by_template = self._prompts.template_weights(model, device)
+        weights = ensemble(by_template)
+        alone = by_template.unbind(1) if thorough and len(self.templates) > 1 else ()
         clock.append(time.perf_counter())
-        counts, bins = RankCounts(len(self.class_names)).to(device), CalibrationBins().to(device)
-        table = []
+        tally = Tally(len(self.class_names), len(self.templates)).to(device)
         for images, targets, indices in fixed_batches(self.images, self.batch_size):
             embeds = model.encode_image(images.to(device, non_blocking=True))[: len(indices)]
-            logits = self._prompts.logits(embeds, weights)
             labels = torch.tensor(targets, dtype=torch.int64, device=device)
-            ranks = label_ranks(logits, labels)
-            top = logits.sort(dim=1, descending=True, stable=True).indices[:, :TOP]  # ties as in the ranks
-            shares = logits.softmax(-1).gather(1, top)
-            counts.update(ranks, labels)
-            bins.update(shares[:, 0], ranks.rank < 1)
-            table.append([x.cpu() for x in (torch.tensor(indices, dtype=torch.int64), labels, ranks.rank, top, shares)])
+            tally.update(self._prompts.logits(embeds, weights), labels, torch.tensor(indices, dtype=torch.int64))
+            for i, own in enumerate(alone):
+                tally.update_template(i, self._prompts.logits(embeds, own), labels)
         clock.append(time.perf_counter())
         seconds = {"text": clock[1] - clock[0], "images": clock[2] - clock[1]}
-        return self._result(counts.compute().cpu(), bins.compute().cpu(), _gathered(table), seconds)
+        return self._result(tally, seconds)
 
-    def _result(
-        self, counts: Tensor, bins: Tensor, table: dict[str, np.ndarray], seconds: dict[str, float]
-    ) -> EvaluationResult:
+    def _result(self, tally: "Tally", seconds: dict[str, float]) -> EvaluationResult:
+        counts, bins, pairs = (m.compute().cpu() for m in (tally.counts, tally.bins, tally.confusion))
+        table = tally.table()
         metrics = self._metrics(counts, bins) | self._groups(table)
         details = {
             "class_names": self.class_names,
             "templates": self.templates,
             "counts": counts.tolist(),
             "calibration": bins.tolist(),
-            "warnings": mislabelled(table, metrics),
+            "confusions": top_confusions(pairs),
+            "per_template": self._per_template(tally),
+            "protocol": self.protocol,
+            "subset": None,
+            "warnings": likely_mistakes(pairs, metrics),
         }
         samples = {key: values.tolist() for key, values in table.items()}
-        return EvaluationResult(self.name, self.task, metrics, self.protocol_hash, details, samples, seconds)
+        return EvaluationResult(self.name, self.task, metrics, str(self.protocol["all"]), details, samples, seconds)
+
+    def _per_template(self, tally: "Tally") -> list[dict[str, Any]]:
+        return [
+            {"template": template, "acc1": total[1] / total[0], "acc5": total[2] / total[0]}
+            for template, total in zip(self.templates, tally.alone.compute().tolist(), strict=True)
+            if total[0]  # none when they were not asked for
+        ]
 
     def _metrics(self, counts: Tensor, bins: Tensor) -> dict[str, float]:
         images, hits, top5, rank_sum, sure, possible = (int(x) for x in counts.sum(0))
@@ -124,36 +148,60 @@ class ZeroShotClassification:
         return {f"acc1_{name}": float(hit[mask].mean()) for name, mask in members.items() if mask.any()}
 
 
-def mislabelled(table: dict[str, np.ndarray], metrics: dict[str, float]) -> list[str]:
-    """A sentence when the accuracy sits at chance although images of one label get one answer, and another label's
-    another: the model sees the classes, so labels and names are probably in different orders."""
-    labels, answers = table["label"], table["top5"][:, 0]
+def likely_mistakes(pairs: Tensor, metrics: dict[str, float]) -> list[str]:
+    """Sentences about what looks wrong in the setting rather than in the model.
 
-    def agreement(groups: np.ndarray) -> float:
-        """Chance that two images of one group get the same answer."""
-        pairs = np.unique(np.stack([groups, answers]), axis=1, return_counts=True)[1]
-        sizes = np.unique(groups, return_counts=True)[1]
-        return float((pairs * (pairs - 1)).sum() / max(1, (sizes * (sizes - 1)).sum()))
+    Labels and names in different orders: the accuracy sits at chance although images of one label get one answer, and
+    another label's another, so the model sees the classes. Names of another set: most of them never occur as a label.
+    """
+    found = []
+    within, overall = same_answer_shares(pairs)
+    if metrics["acc1_ci_low"] <= 2 * metrics["chance"] and within >= max(0.25, 4 * overall):
+        found.append(
+            f"top-1 is {metrics['acc1']:.1%}, near chance, yet two images of one label get the same answer in "
+            f"{within:.0%} of cases: labels and class names are probably in different orders; check dataset.class_names"
+        )
+    shown, classes = int((pairs.sum(1) > 0).sum()), len(pairs)
+    if 2 * shown < classes <= metrics["images"]:
+        found.append(
+            f"only {shown} of the {classes} named classes have images: if the set has {shown} classes, it was scored "
+            "against the names of another; check dataset.class_names"
+        )
+    return found
 
-    within, overall = agreement(labels), agreement(np.zeros_like(labels))
-    if metrics["acc1_ci_low"] > 2 * metrics["chance"] or within < max(0.25, 4 * overall):
-        return []
-    return [
-        f"top-1 is {metrics['acc1']:.1%}, near chance, yet two images of one label get the same answer in "
-        f"{within:.0%} of cases: labels and class names are probably in different orders; check dataset.class_names"
-    ]
 
+class Tally(torch.nn.Module):
+    """All that is counted while images pass: integer ranks, calibration bins, confusions, ranks of each template alone,
+    and a row per image."""
 
-def _gathered(table: list[list[Tensor]]) -> dict[str, np.ndarray]:
-    """The per-image table of all ranks in the order of the set."""
-    columns = [torch.cat(parts).numpy() for parts in zip(*table, strict=True)]
-    if world_size() > 1:
-        everyone: list[Any] = [None] * world_size()
-        dist.all_gather_object(everyone, columns)
-        columns = [np.concatenate(parts) for parts in zip(*everyone, strict=True)]
-    order = columns[0].argsort()
-    names = ("index", "label", "rank", "top5", "top5_probability")
-    return {name: column[order] for name, column in zip(names, columns, strict=True)}
+    def __init__(self, classes: int, templates: int) -> None:
+        super().__init__()
+        self.counts, self.bins, self.confusion = RankCounts(classes), CalibrationBins(), Confusion(classes)
+        self.alone = RankCounts(templates)
+        self.rows: list[list[Tensor]] = []
+
+    def update(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
+        ranks = label_ranks(logits, labels)
+        top = logits.sort(dim=1, descending=True, stable=True).indices[:, :TOP]  # ties as in the ranks
+        shares = logits.softmax(-1).gather(1, top)
+        self.counts.update(ranks, labels)
+        self.bins.update(shares[:, 0], ranks.rank < 1)
+        self.confusion.update(labels, top[:, 0])
+        self.rows.append([x.cpu() for x in (indices, labels, ranks.rank, top, shares)])
+
+    def update_template(self, template: int, logits: Tensor, labels: Tensor) -> None:
+        self.alone.update(label_ranks(logits, labels), torch.full_like(labels, template))
+
+    def table(self) -> dict[str, np.ndarray]:
+        """The rows of all ranks in the order of the set."""
+        columns = [torch.cat(parts).numpy() for parts in zip(*self.rows, strict=True)]
+        if world_size() > 1:
+            everyone: list[Any] = [None] * world_size()
+            dist.all_gather_object(everyone, columns)
+            columns = [np.concatenate(parts) for parts in zip(*everyone, strict=True)]
+        order = columns[0].argsort()
+        names = ("index", "label", "rank", "top5", "top5_probability")
+        return {name: column[order] for name, column in zip(names, columns, strict=True)}
 
 
 def imagenet_classification(

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cliplab.evaluation.result import EvaluationResult
+from cliplab.evaluation.result import EvaluationResult, file_stem
 
 GALLERY = 12
 
@@ -52,7 +52,7 @@ def _thumbnail(dataset: Any, index: int) -> bytes:
 
 def write_result(run_dir: Path, result: EvaluationResult, dataset: Any, model: str, pretrained: str) -> Path:
     """Write results/<set>.json, details/<set>.json and samples/<set>.parquet; return the first."""
-    name = result.name + ("_retrieval" if result.task == "zeroshot_retrieval" else "")
+    name = file_stem(result.name, result.task)
     path = run_dir / "results" / f"{name}.json"
     facts = {
         "dataset": result.name,
@@ -66,7 +66,8 @@ def write_result(run_dir: Path, result: EvaluationResult, dataset: Any, model: s
     write_json(path, facts)
     write_json(run_dir / "details" / f"{name}.json", {**result.details, "seconds": result.seconds})
     if result.samples:
-        wanted = {i for rows in gallery_rows(result.samples).values() for i in rows}
+        ranked = "top5_probability" in result.samples
+        wanted = {i for rows in gallery_rows(result.samples).values() for i in rows} if ranked else set()
         indices = result.samples["index"]
         pictures = [_thumbnail(dataset, indices[i]) if i in wanted else None for i in range(len(indices))]
         (run_dir / "samples").mkdir(exist_ok=True)

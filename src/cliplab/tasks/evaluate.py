@@ -78,7 +78,8 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
     tokenizer = build(config["tokenizer"])
     results = []
     for evaluator in evaluators:
-        result = run_evaluator(evaluator, module, tokenizer, trainer.precision_plugin.forward_context())
+        precision = trainer.precision_plugin.forward_context()
+        result = run_evaluator(evaluator, module, tokenizer, precision, thorough=True)
         write_result(run_dir, result, evaluator.dataset, config["name"], path.stem)
         results.append(result)
     final = {key: value for result in results for key, value in named_metrics(result).items()}

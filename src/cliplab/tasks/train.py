@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.tree import Tree
 
-from cliplab.evaluation.result import EvaluationResult
+from cliplab.evaluation.result import EvaluationResult, file_stem
 from cliplab.evaluation.retrieval import Retrieval
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
@@ -242,8 +242,8 @@ def _finish(
 ) -> float | None:
     """Results, manifest and report of the last weights."""
     if evaluation.evaluated_step != trainer.global_step:
-        evaluation.evaluate(trainer, module)
-    results = [(evaluator, evaluation.results[evaluator.name]) for evaluator in evaluation.evaluators]
+        evaluation.evaluate(trainer, module, thorough=True)
+    results = [(e, evaluation.results[file_stem(e.name, e.task)]) for e in evaluation.evaluators]
     final = {key: float(value) for key, value in trainer.callback_metrics.items() if key != "step"}
     for _, result in results:
         final |= named_metrics(result)

@@ -13,19 +13,21 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 
-from cliplab.evaluation.result import EvaluationResult
+from cliplab.evaluation.result import EvaluationResult, file_stem
 from cliplab.models.tokens import Tokens
 from cliplab.training.loggers import CSVLogger
 from cliplab.training.module import ContrastiveModule
 
 
-def run_evaluator(evaluator: Any, module: ContrastiveModule, tokenizer: Callable, precision: Any) -> EvaluationResult:
+def run_evaluator(
+    evaluator: Any, module: ContrastiveModule, tokenizer: Callable, precision: Any, *, thorough: bool
+) -> EvaluationResult:
     """Evaluate the unwrapped model in eval mode, without gradient, in the run's precision; then restore the mode."""
     model, training = module.model, module.model.training
     model.eval()
     try:
         with torch.inference_mode(), precision:
-            return evaluator.evaluate(model, tokenizer, module.device)
+            return evaluator.evaluate(model, tokenizer, module.device, thorough=thorough)
     finally:
         model.train(training)
 
@@ -40,7 +42,8 @@ class Evaluate(Callback):
     """Runs the evaluators before training and after every ``every_n_epochs`` epochs (or ``every_n_steps`` steps).
 
     Logs ``zeroshot/<set>/<metric>`` (``val/<metric>`` for the validation pairs), which other callbacks may monitor, and
-    appends one line per evaluation to ``zeroshot/history.jsonl``. ``results`` holds the latest.
+    appends one line per evaluation to ``zeroshot/history.jsonl``. ``results`` holds the latest, by ``file_stem``. The
+    evaluation of the last step is thorough; ``evaluated_step`` is the step of the latest thorough one.
     """
 
     def __init__(
@@ -75,27 +78,30 @@ class Evaluate(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: ContrastiveModule) -> None:  # type: ignore[override]
         step = trainer.global_step
         if trainer.is_global_zero:
-            self._rewind_history(step)
+            # What was evaluated after the step where training goes on is forgotten; all of it when training starts over.
+            self._keep_history(lambda earlier: 0 < step >= earlier)
             for logger in trainer.loggers:
                 if isinstance(logger, CSVLogger):
                     logger.rewind(step)
         if self.before_training and step == 0:
-            self.evaluate(trainer, pl_module)
+            self.evaluate(trainer, pl_module, thorough=False)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: ContrastiveModule, *_: Any) -> None:  # type: ignore[override]
         """An epoch's evaluation belongs to its last step, so that a checkpoint of that step already knows of it."""
         if self._due(trainer.global_step):
-            metrics = self.evaluate(trainer, pl_module)
+            thorough = trainer.global_step == self.total_steps
+            metrics = self.evaluate(trainer, pl_module, thorough=thorough)
             pl_module.log_dict(metrics, logger=False, rank_zero_only=True)
 
-    def evaluate(self, trainer: Trainer, module: ContrastiveModule) -> dict[str, float]:
+    def evaluate(self, trainer: Trainer, module: ContrastiveModule, *, thorough: bool) -> dict[str, float]:
         """Run every evaluator, write history and loggers, return the metrics by logged name."""
         metrics: dict[str, float] = {}
         lines = []
         step = trainer.global_step
         for evaluator in self.evaluators:
-            result = run_evaluator(evaluator, module, self.tokenizer, trainer.precision_plugin.forward_context())
-            self.results[result.name] = result
+            precision = trainer.precision_plugin.forward_context()
+            result = run_evaluator(evaluator, module, self.tokenizer, precision, thorough=thorough)
+            self.results[file_stem(result.name, result.task)] = result
             metrics |= named_metrics(result)
             lines.append(
                 {
@@ -104,13 +110,16 @@ class Evaluate(Callback):
                     "epoch": -(-step // self.steps_per_epoch),
                     "step": step,
                     "samples_seen": step * trainer.datamodule.batch_size,  # type: ignore[attr-defined]
+                    "subset": result.details["subset"],
                     "metrics": result.metrics,
                     "protocol_hash": result.protocol_hash,
                     "seconds": result.seconds,
                 }
             )
-        self.evaluated_step = step
+        if thorough:
+            self.evaluated_step = step
         if trainer.is_global_zero and lines:
+            self._keep_history(lambda earlier: earlier != step)
             self.history.parent.mkdir(parents=True, exist_ok=True)
             with self.history.open("a") as file:
                 file.writelines(json.dumps(line) + "\n" for line in lines)
@@ -118,12 +127,13 @@ class Evaluate(Callback):
                 logger.log_metrics(metrics, step=step)
         return metrics
 
-    def _rewind_history(self, step: int) -> None:
-        """Forget evaluations after ``step``, and all of them when training starts over."""
+    def _keep_history(self, keep: Callable[[int], bool]) -> None:
+        """Forget the evaluations of the steps that ``keep`` refuses."""
         if self.history.is_file():
-            lines = self.history.read_text().splitlines() if step > 0 else []
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            self.history.write_text("".join(line + "\n" for line in kept))
+            lines = self.history.read_text().splitlines()
+            kept = [line for line in lines if keep(json.loads(line)["step"])]
+            if kept != lines:
+                self.history.write_text("".join(line + "\n" for line in kept))
 
 
 class LogSteps(Callback):
