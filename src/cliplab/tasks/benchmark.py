@@ -1,0 +1,53 @@
+"""task=benchmark: measure one thing against its plain counterpart, in alternation; benchmark= says which."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from cliplab.reporting.results import write_json
+from cliplab.tasks.config import ConfigError, build
+from cliplab.tasks.manifest import Manifest
+from cliplab.tasks.train import quiet, save_config, set_seed
+
+
+class Measured(NamedTuple):
+    """What a benchmark returns: a table (its rows all have the same keys), a sentence, and any further facts."""
+
+    rows: Sequence[dict[str, Any]]
+    summary: str
+    facts: dict[str, Any]
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    return str(value)
+
+
+def print_rows(rows: Sequence[dict[str, Any]]) -> None:
+    table = Table(*rows[0])
+    for row in rows:
+        table.add_row(*(_shown(value) for value in row.values()))
+    Console().print(table)
+
+
+def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
+    """Call the chosen benchmark with the whole config, print its table, write ``benchmark.json`` and print its path."""
+    if not config.get("benchmark"):
+        raise ConfigError("benchmark: choose what to measure, such as benchmark=loader")
+    run_dir = Path(config["paths"]["run"])
+    quiet()
+    set_seed(config["seed"])
+    measure = build(config["benchmark"])
+    save_config(config, run_dir, overrides)
+    manifest = Manifest(run_dir, config, overrides)
+    manifest.start()
+    measured: Measured = measure(config=config)
+    write_json(run_dir / "benchmark.json", measured._asdict())
+    manifest.finish("finished")
+    print_rows(measured.rows)
+    print(measured.summary)
+    print(run_dir / "benchmark.json")
