@@ -1,5 +1,6 @@
 """Text to tokens."""
 
+import copy
 import functools
 import gzip
 import html
@@ -59,6 +60,12 @@ class CLIPTokenizer:
             raise ValueError(f"context_length {context_length} leaves no room for text; set it to 3 or more")
         self.context_length = context_length
         self.truncated = 0
+
+    def library_tokenizer(self) -> _FastCLIPTokenizer:
+        """The same vocabulary as transformers' own object, which cuts at ``context_length``; to be saved beside weights."""
+        tokenizer = copy.deepcopy(_fast_tokenizer())
+        tokenizer.model_max_length = self.context_length
+        return tokenizer
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         cleaned = [clean_text(text) for text in texts]

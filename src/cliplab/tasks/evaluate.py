@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from cliplab.checkpoints.weights import Weights
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.tasks.config import ConfigError, build, resolved
 from cliplab.tasks.manifest import Manifest
+from cliplab.tasks.pretrained import load_weights, typed_keys, with_weights
 from cliplab.tasks.train import (
     announce,
     build_evaluators,
@@ -24,7 +26,7 @@ from cliplab.tasks.train import (
 from cliplab.training.callbacks import named_metrics, run_evaluator
 from cliplab.training.module import ContrastiveModule
 
-OWN = ("task", "ckpt", "paths", "run")
+OWN = ("task", "ckpt", "paths", "run", "pretrained")
 
 
 def checkpoint_config(checkpoint: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
@@ -43,19 +45,36 @@ def checkpoint_config(checkpoint: dict[str, Any], cfg: Any, overrides: Sequence[
     return resolved(stored)
 
 
-def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | None:
-    """Rebuild the model from ``ckpt=``, evaluate, write results and report. Prints the report's path."""
+def read_checkpoint(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> tuple[dict[str, Any], Weights]:
+    """The config and weights of ``ckpt=``, or of ``pretrained=`` under the config that was composed."""
+    if config.get("pretrained"):
+        if config["ckpt"]:
+            raise ConfigError("pretrained: ckpt= names a model too; give one of them")
+        config, weights = with_weights(cfg, overrides)
+        if "name" not in typed_keys(overrides):
+            config["name"] = Path(config["pretrained"].rpartition(":")[2]).stem
+        if not {"data", "experiment"} & set(typed_keys(overrides)):
+            config["data"]["validation"] = None  # nobody asked for the default data
+        return config, weights
     if not config["ckpt"]:
         raise ConfigError(
-            "ckpt: task=evaluate needs a checkpoint; ckpt=logs/train/<experiment>/<run>/checkpoints/last.ckpt"
+            "ckpt: task=evaluate needs a checkpoint; ckpt=logs/train/<experiment>/<run>/checkpoints/last.ckpt, "
+            "or pretrained=<foreign weights>"
         )
     path = Path(config["ckpt"])
     if not path.is_file():
         raise ConfigError(f"ckpt: {path} is no file")
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     if "cliplab_config" not in checkpoint:
-        raise ConfigError(f"ckpt: {path} was not written by cliplab; it carries no config")
+        raise ConfigError(f"ckpt: {path} was not written by cliplab; it carries no config; use pretrained={path}")
     config = checkpoint_config(checkpoint, cfg, overrides)
+    state = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
+    return config, Weights(config["model"], config["tokenizer"], state, str(path))
+
+
+def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | None:
+    """Rebuild the model from ``ckpt=`` or ``pretrained=``, evaluate, write results and report. Prints the report's path."""
+    config, weights = read_checkpoint(config, cfg, overrides)
     run_dir = Path(config["paths"]["run"])
     quiet()
     save_config(config, run_dir, overrides)
@@ -65,10 +84,10 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
         evaluators += validation_evaluators(build(config["data"]))
     if not evaluators:
         raise ConfigError("zeroshot: there is nothing to evaluate; choose a set, zeroshot=…")
-    module = load_module(checkpoint, config)
+    module = load_module(weights, config)
     manifest = Manifest(run_dir, config, overrides)
     manifest.start(
-        checkpoint=str(path),
+        checkpoint=weights.source,
         data={"source": config["data"].get("path") or config["name"]},
         parameters=sum(p.numel() for p in module.model.parameters()),
         credits=credits_of(evaluators),
@@ -80,7 +99,7 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
     for evaluator in evaluators:
         precision = trainer.precision_plugin.forward_context()
         result = run_evaluator(evaluator, module, tokenizer, precision, thorough=True)
-        write_result(run_dir, result, evaluator.dataset, config["name"], path.stem)
+        write_result(run_dir, result, evaluator.dataset, config["name"], Path(weights.source).stem)
         results.append(result)
     final = {key: value for result in results for key, value in named_metrics(result).items()}
     value = final.get(config["optimized_metric"])
@@ -90,10 +109,10 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
     return value
 
 
-def load_module(checkpoint: dict[str, Any], config: dict[str, Any]) -> ContrastiveModule:
+def load_module(weights: Weights, config: dict[str, Any]) -> ContrastiveModule:
     """The trained model in its module."""
     model = build(config["model"])
-    model.load_state_dict({k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()})
+    load_weights(model, weights)
     return ContrastiveModule(
         model=model,
         loss=build(config["objective"]),

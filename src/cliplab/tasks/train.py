@@ -19,12 +19,14 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.tree import Tree
 
+from cliplab.checkpoints.weights import Weights
 from cliplab.evaluation.result import EvaluationResult, file_stem
 from cliplab.evaluation.retrieval import Retrieval
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.tasks import manifest as manifests
 from cliplab.tasks.config import ConfigError, build, choose_precision, did_you_mean, save_yaml
+from cliplab.tasks.pretrained import load_weights, with_weights
 from cliplab.training.callbacks import Evaluate, StopBetweenSteps, named_metrics
 from cliplab.training.module import ContrastiveModule
 
@@ -150,7 +152,9 @@ def relaunched_by_config(run_dir: Path) -> Iterator[None]:
         sys.argv = typed
 
 
-def build_parts(config: dict[str, Any]) -> tuple[ContrastiveModule, Any, Evaluate, list[Any]]:
+def build_parts(
+    config: dict[str, Any], weights: Weights | None = None
+) -> tuple[ContrastiveModule, Any, Evaluate, list[Any]]:
     """Module, data module, the evaluation callback and all callbacks; what cannot be reached stops the run here."""
     evaluators = build_evaluators(config)
     datamodule = build(config["data"])
@@ -159,6 +163,8 @@ def build_parts(config: dict[str, Any]) -> tuple[ContrastiveModule, Any, Evaluat
     schedule = build(fitting_schedule(config["scheduler"], steps))
     set_seed(config["seed"])
     model = build(config["model"])
+    if weights is not None:
+        load_weights(model, weights)
     if config["compile"]:
         model.image_encoder.compile()
         model.text_encoder.compile()
@@ -191,13 +197,17 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
     run_dir = Path(config["paths"]["run"])
     quiet()
     check_device(config["trainer"])
+    last = run_dir / "checkpoints" / "last.ckpt"
+    weights = None
+    if config.get("pretrained") and not last.is_file():  # a resumed run has all it needs
+        config, weights = with_weights(cfg, overrides)
     with torch.device("meta"):
         build(config["model"])  # sizes that do not fit are told before any data is read
     if is_first_rank():
         save_config(config, run_dir, overrides)
         print_config(config)
     set_seed(config["seed"])
-    module, datamodule, evaluation, callbacks = build_parts(config)
+    module, datamodule, evaluation, callbacks = build_parts(config, weights)
     manifest = manifests.Manifest(run_dir, config, overrides, write=is_first_rank())
     manifest.start(
         data={
@@ -211,7 +221,6 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
     )
     loggers = [build(node) for node in config["logger"].values()] if is_first_rank() else []
     trainer = build_trainer(config, callbacks, loggers, run_dir, max_steps=module.total_steps)
-    last = run_dir / "checkpoints" / "last.ckpt"
     try:
         with relaunched_by_config(run_dir):
             trainer.fit(

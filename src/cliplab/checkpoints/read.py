@@ -1,0 +1,136 @@
+"""``pretrained=``: from what a user names to the weights, whatever wrote them."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cliplab.checkpoints import open_clip
+from cliplab.checkpoints.io import read_file
+from cliplab.checkpoints.openai import looks_native, read_openai
+from cliplab.checkpoints.weights import Weights, listed
+
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+NAMED = "open_clip:"
+# What a foreign state dict is, by a key that stands in no other
+KINDS = {
+    "visual.trunk.": "an open_clip model around a timm tower",
+    "text_decoder.": "a CoCa model",
+    "vision_model.": "a state dict of transformers, whose config.json stands beside it: name the folder",
+    "text_model.": "a state dict of transformers, whose config.json stands beside it: name the folder",
+    "text.transformer.embeddings.": "an open_clip model around a Hugging Face text tower",
+    "visual.blocks.": "an EVA model",
+    "text.": "an open_clip model with a custom text tower",
+}
+
+
+def read_pretrained(spec: str) -> Weights:
+    """Read a weight file, a folder, a hub id, ``open_clip:<model>:<file or tag>``, or a checkpoint or run folder of ours.
+
+    Raises ValueError when it is none of these, cannot be read strictly, or does not fit the architecture it names; the
+    message lists the keys or sizes.
+    """
+    if spec.startswith(NAMED):
+        return _named(spec)
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return _folder(path)
+    if path.is_file():
+        return _file(path)
+    if path.suffix in SUFFIXES or path.is_absolute() or spec.count("/") != 1 or spec.startswith("."):
+        raise ValueError(f"{spec} is neither a file nor a folder")
+    return _folder(_fetched(spec))
+
+
+def _named(spec: str) -> Weights:
+    name, _, where = spec.removeprefix(NAMED).partition(":")
+    if not name or not where:
+        raise ValueError(f"{spec}: write open_clip:<model name>:<file or tag>, such as open_clip:ViT-B-32:openai")
+    config, path = open_clip.named_config(name), Path(where).expanduser()
+    facts: dict[str, Any] = {}
+    if not path.is_file():
+        path, facts = open_clip.pretrained_tag(name, where)
+    state, more = read_file(path)
+    if "QuickGELU" in more.get("classes", ()) and not config.get("quick_gelu"):
+        raise ValueError(f"{path}: the file has QuickGELU and {name} has GELU; use open_clip:{name}-quickgelu:{where}")
+    return open_clip.read_open_clip(config, facts, state, spec)
+
+
+def _folder(folder: Path) -> Weights:
+    last = folder / "checkpoints" / "last.ckpt"
+    if last.is_file():
+        return _file(last)
+    if (folder / open_clip.CONFIG).is_file():
+        return open_clip.read_folder(folder)
+    if (folder / "config.json").is_file():
+        kind = json.loads((folder / "config.json").read_text(encoding="utf8")).get("model_type")
+        if kind == "clip":
+            from cliplab.checkpoints.huggingface import read_clip_folder
+
+            return read_clip_folder(folder)
+        raise ValueError(f"{folder}: config.json is of a {kind!r} model; clip can be read")
+    files = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES)
+    if len(files) == 1:
+        return _file(files[0])
+    found = f"{len(files)} files of weights: {listed([f.name for f in files])}" if files else "no weights"
+    raise ValueError(f"{folder}: it has neither config.json nor {open_clip.CONFIG} and holds {found}; name one file")
+
+
+def _file(path: Path) -> Weights:
+    state, facts = read_file(path)
+    if "cliplab" in facts:
+        return own_weights(facts["cliplab"], state, str(path))
+    native = open_clip.native_state(state)
+    if not looks_native(native):
+        raise ValueError(f"{path}: {_kind(state)}; name its architecture, pretrained=open_clip:<model name>:{path}")
+    weights = read_openai(native, str(path), facts.get("classes"))
+    if weights.assumed:
+        what = "heads of width 64" + (" and QuickGELU" if "text_encoder.activation" in weights.assumed else "")
+        warnings.warn(
+            f"{path} does not say {what.replace(' and', ', nor')}: OpenAI's convention is taken; "
+            f"where it is wrong, name the model, pretrained=open_clip:<model name>:{path}",
+            stacklevel=2,
+        )
+    return weights
+
+
+def own_weights(config: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> Weights:
+    """The weights in a checkpoint of ours, with the configs it carries."""
+    transform = config.get("data", {}).get("eval_transform", {}).get("_target_", Weights.transform)
+    return Weights(config["model"], config["tokenizer"], dict(state), source, transform=transform)
+
+
+def _kind(state: Mapping[str, Tensor]) -> str:
+    for start, what in KINDS.items():
+        if any(key.startswith(start) for key in state):
+            return f"this is {what}"
+    return f"no CLIP model is known by the keys {listed(sorted(state)[:4])}"
+
+
+def _fetched(repository: str) -> Path:
+    """The files of a hub repository that are needed. Raises ValueError with the ways on when it cannot be reached."""
+    import huggingface_hub
+
+    try:
+        files = huggingface_hub.list_repo_files(repository)
+        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=wanted_files(files)))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"{repository} is no local file or folder, and on the Hugging Face hub it cannot be reached: {reason}. "
+            "Check the name, log in (hf auth login), or download it and name the folder"
+        ) from error
+
+
+def wanted_files(files: list[str]) -> list[str]:
+    """Configs and tokenizers, and the weights in one format only: open_clip's before transformers', safetensors first."""
+    small = [f for f in files if "/" not in f and f.endswith((".json", ".txt", ".model"))]
+    for stem in ("open_clip_model", "open_clip_pytorch_model", "model", "pytorch_model"):
+        for suffix in (".safetensors", ".bin"):
+            found = [f for f in files if f.startswith(stem) and f.endswith(suffix)]
+            if found:
+                return small + found
+    return small

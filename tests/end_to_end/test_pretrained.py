@@ -1,0 +1,95 @@
+"""``pretrained=``: evaluate foreign weights, train on from them, and need them no more afterwards."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from cliplab.checkpoints.openai import to_openai
+from tests.models.weights import built, tiny_config
+
+from .conftest import only_run
+
+CONFIG = tiny_config("vit")
+
+
+@pytest.fixture
+def foreign(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.pt"
+    torch.save(to_openai(CONFIG, built(CONFIG).state_dict()), path)
+    return path
+
+
+@pytest.fixture
+def beside(arguments: list[str]) -> list[str]:
+    """The small run's overrides without its model."""
+    return [a for a in arguments if not a.startswith(("model", "objective"))]
+
+
+@pytest.mark.filterwarnings("ignore:.*OpenAI's convention")
+def test_training_starts_from_the_file_and_its_checkpoint_stands_alone(
+    command: Callable[..., int], beside: list[str], foreign: Path, tmp_path: Path
+) -> None:
+    start = built(CONFIG).state_dict()
+    still = ["optimizer.lr=0", "trainer.max_epochs=1", "model.image_encoder.patch_dropout=0.25"]
+    assert command(f"pretrained={foreign}", *beside, *still) == 0
+    run = only_run(tmp_path)
+    foreign.unlink()
+    last = run / "checkpoints" / "last.ckpt"
+    saved = torch.load(last, weights_only=True)
+    for key, value in start.items():
+        assert torch.equal(saved["state_dict"][f"model.{key}"], value), key
+    model = saved["cliplab_config"]["model"]["image_encoder"]
+    assert (model["layers"], model["image_size"], model["patch_dropout"]) == (2, 32, 0.25)
+    assert saved["cliplab_config"]["data"]["eval_transform"]["image_size"] == 32
+    assert command("task=evaluate", f"ckpt={last}") == 0
+    assert command(f"resume={run}") == 0
+    assert command("task=evaluate", f"pretrained={run}", *beside) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*OpenAI's convention")
+def test_foreign_weights_are_evaluated(
+    command: Callable[..., int],
+    beside: list[str],
+    foreign: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    zeroshot = [a for a in beside if a.startswith(("zeroshot", "trainer.acc"))]
+    assert command("task=evaluate", f"pretrained={foreign}", *zeroshot) == 0
+    (run,) = (tmp_path / "logs" / "evaluate" / "emoji").iterdir()
+    result = json.loads((run / "results" / "folder.json").read_text())
+    assert (result["model"], result["pretrained"]) == ("tiny", "tiny")
+    assert [f.name for f in (run / "results").iterdir()] == ["folder.json"]
+    assert capsys.readouterr().out.splitlines()[-1] == str(run / "report.html")
+
+
+@pytest.mark.filterwarnings("ignore:.*OpenAI's convention")
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (["model.text_encoder.layers=3"], "model.text_encoder.layers is 2 in the file, not 3"),
+        (["model/image_encoder=rn50"], "model/image_encoder: pretrained=.* brings its own towers"),
+        (["ckpt=x.ckpt", "task=evaluate"], "pretrained: ckpt= names a model too"),
+        (["+model.image_encoder.lairs=3"], "takes no argument 'lairs'; did you mean 'layers'"),
+    ],
+)
+def test_contradiction_is_one_line(
+    typed: list[str], message: str, command: Callable[..., int], foreign: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+
+    assert command(f"pretrained={foreign}", *typed) == 1
+    assert re.search(message, capsys.readouterr().err.splitlines()[-1])
+
+
+@pytest.mark.filterwarnings("ignore:.*OpenAI's convention")
+def test_typed_activation_beats_the_convention(
+    command: Callable[..., int], beside: list[str], foreign: Path, tmp_path: Path
+) -> None:
+    gelu = ["model.image_encoder.activation=gelu", "model.text_encoder.activation=gelu", "trainer.max_steps=1"]
+    assert command(f"pretrained={foreign}", *beside, *gelu) == 0
+    saved = torch.load(only_run(tmp_path) / "checkpoints" / "last.ckpt", weights_only=True)["cliplab_config"]
+    assert saved["model"]["text_encoder"]["activation"] == saved["model"]["image_encoder"]["activation"] == "gelu"
