@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,3 +89,27 @@ def test_checkpoint_and_early_stopping_can_follow_a_zero_shot_set(
     assert status == 0
     history = (only_run(tmp_path) / "zeroshot" / "history.jsonl").read_text().splitlines()
     assert json.loads(history[-1])["epoch"] == 2
+
+
+def test_several_checkpoints_give_one_comparison(
+    finished: Path, command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [str(finished / "checkpoints" / f"{name}.ckpt") for name in ("last", "copy")]
+    shutil.copy(*files)
+    assert command("task=evaluate", f"ckpt=[{','.join(files)}]") == 0
+    out = only_run(tmp_path, "evaluate")
+    assert sorted(p.name for p in out.iterdir() if p.is_dir()) == ["1-last", "2-copy"]
+    record = json.loads((out / "comparison.json").read_text())
+    assert [run["checkpoint"] for run in record["runs"]] == files
+    assert record["sets"][0]["rows"][1]["difference"]["p_value"] == 1
+    assert capsys.readouterr().out.strip().endswith("comparison.html")
+
+    assert command("task=compare", f"run=[{finished},{out}/2-copy]") == 0
+    record = json.loads((only_run(tmp_path, "compare") / "comparison.json").read_text())
+    assert [run["label"] for run in record["runs"]] == ["emoji last", "emoji copy"]
+
+    assert command("task=evaluate", f"ckpt=[{files[0]},{tmp_path}/none.ckpt]") == 1
+    assert command("task=compare", f"run={finished}") == 1
+    said = capsys.readouterr().err
+    assert "none.ckpt is no file" in said
+    assert "two run folders or more" in said

@@ -1,4 +1,4 @@
-"""Plots as inline SVG that follow the page's colours."""
+"""Plots as inline SVG that follow the page's colours, light or dark."""
 
 import io
 import re
@@ -11,51 +11,106 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 INK = "#123456"  # stands for the page's text colour until the SVG is done
+COLOURS = [f"#a1b2c{i}" for i in range(6)]  # stand for the page's series colours --c0 to --c5
 
 
 def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
     colours = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     style: dict[Any, Any] = dict.fromkeys(colours, INK)
     style |= {"svg.fonttype": "none", "svg.hashsalt": "cliplab", "font.size": 10, "font.family": "sans-serif"}
+    style |= {"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "axes.titlesize": 10}
     with matplotlib.rc_context(style):
         figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", alpha=0.25, linewidth=0.5)
+        axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.6)
         draw(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
         plt.close(figure)
     text = buffer.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
+    for i, colour in enumerate(COLOURS):
+        text = text.replace(colour, f"var(--c{i})")
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"font: (\d+)px [^;\"]*", r"font-size: \1px", text)  # the page's own font
     return re.sub(r' (xmlns:xlink|xmlns)="[^"]*"', "", text, count=0).replace("xlink:href", "href")
 
 
-def accuracy_curves(history: Sequence[dict[str, Any]]) -> str:
-    """Top-1 and top-5 against epoch, one pair of lines per set."""
+def colour(i: int) -> str:
+    return COLOURS[i % len(COLOURS)]
+
+
+def accuracy_curves(
+    history: Sequence[dict[str, Any]],
+    *,
+    against: str = "epoch",
+    top5: bool = True,
+    references: Sequence[tuple[str, float]] = (),
+) -> str:
+    """Top-1 (and dashed, top-5) of each set against ``epoch`` or ``samples_seen``, with lines at published figures."""
 
     def draw(axes: Any) -> None:
-        for i, name in enumerate(dict.fromkeys(line["set"] for line in history if "acc1" in line["metrics"])):
+        for i, name in enumerate(dict.fromkeys(line["set"] for line in history)):
             lines = [line for line in history if line["set"] == name]
-            epochs = [line["epoch"] for line in lines]
-            colour = f"C{i}"
-            axes.plot(epochs, [100 * x["metrics"]["acc1"] for x in lines], color=colour, label=f"{name}, top-1")
-            axes.plot(epochs, [100 * x["metrics"]["acc5"] for x in lines], "--", color=colour, label=f"{name}, top-5")
-        axes.set(xlabel="epoch", ylabel="accuracy, %", ylim=(0, 100))
+            x = [line[against] for line in lines]
+            axes.plot(x, [100 * line["metrics"]["acc1"] for line in lines], color=colour(i), label=name, linewidth=1.8)
+            if top5:
+                y = [100 * line["metrics"]["acc5"] for line in lines]
+                axes.plot(x, y, "--", color=colour(i), linewidth=1, alpha=0.7)
+        for text, value in references:
+            axes.axhline(100 * value, color=INK, linewidth=0.8, linestyle=":")
+            axes.annotate(
+                text, (1, 100 * value), (0, 2), ("axes fraction", "data"), "offset points", ha="right", size=8
+            )
+        axes.set(xlabel=against.replace("_", " "), ylabel="accuracy, %", ylim=(0, 100))
+        if against == "samples_seen":
+            axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
         axes.legend(frameon=False, fontsize=9)
 
-    return _svg(draw, 7.2, 3.4)
+    return _svg(draw, 5.4, 3.2)
+
+
+def line_plot(title: str, steps: Sequence[float], values: Sequence[float], log: bool = False) -> str:
+    """One logged value against the step."""
+
+    def draw(axes: Any) -> None:
+        axes.plot(steps, values, color=colour(0), linewidth=1.5)
+        axes.set_title(title, loc="left")
+        axes.set(xlabel="step")
+        if log:
+            axes.set_yscale("log")
+
+    return _svg(draw, 3.4, 2.1)
 
 
 def reliability(bins: Sequence[Sequence[float]]) -> str:
-    """Accuracy against confidence, one bar per bin; the diagonal is perfect calibration."""
+    """Accuracy against confidence, one bar per bin, with the share of the images below; the diagonal is perfect."""
 
     def draw(axes: Any) -> None:
-        n = len(bins)
+        n, total = len(bins), sum(b[0] for b in bins)
+        centres = [(i + 0.5) / n for i in range(n)]
         axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
-        axes.bar(
-            [(i + 0.5) / n for i in range(n)], [b[1] / b[0] if b[0] else 0 for b in bins], width=0.9 / n, alpha=0.8
-        )
-        axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+        axes.bar(centres, [b[1] / b[0] if b[0] else 0 for b in bins], width=0.9 / n, color=colour(0), alpha=0.85)
+        axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), xticks=[])
+        below = axes.inset_axes((0, -0.3, 1, 0.22), sharex=axes)
+        below.bar(centres, [b[0] / total for b in bins], width=0.9 / n, color=colour(5))
+        below.spines[["top", "right"]].set_visible(False)
+        below.set(xlabel="confidence", yticks=[0, round(max(b[0] for b in bins) / total, 2)])
+        below.set_xticks([0, 0.25, 0.5, 0.75, 1])
+        below.tick_params(labelsize=8)
 
-    return _svg(draw, 3.6, 3.2)
+    return _svg(draw, 3.8, 3.6)
+
+
+def scatter(name: str, xs: Sequence[Any], values: Sequence[float], ylabel: str) -> str:
+    """A sweep's value against one of its settings; numbers spread over decades get a logarithmic axis."""
+
+    def draw(axes: Any) -> None:
+        numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in xs)
+        axes.plot(xs if numbers else [str(x) for x in xs], values, "o", color=colour(0), alpha=0.8, markersize=6)
+        if numbers and min(xs) > 0 and max(xs) / min(xs) >= 10:
+            axes.set_xscale("log")
+        axes.set(xlabel=name, ylabel=ylabel)
+        axes.margins(x=0.12, y=0.12)
+
+    return _svg(draw, 3.6, 2.6)

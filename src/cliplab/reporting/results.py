@@ -76,8 +76,9 @@ def write_result(run_dir: Path, result: EvaluationResult, dataset: Any, model: s
     return path
 
 
-def read_samples(path: Path) -> dict[str, list[Any]]:
-    return pq.read_table(path).to_pydict() if path.is_file() else {}
+def read_samples(path: Path, columns: Sequence[str] | None = None) -> dict[str, list[Any]]:
+    """The per-image table by column; empty when there is none."""
+    return pq.read_table(path, columns=list(columns) if columns else None).to_pydict() if path.is_file() else {}
 
 
 def read_history(run_dir: Path) -> Sequence[dict[str, Any]]:

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from cliplab.checkpoints.weights import Weights
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
+from cliplab.tasks.compare import evaluate_each
 from cliplab.tasks.config import ConfigError, build, resolved
 from cliplab.tasks.manifest import Manifest
 from cliplab.tasks.pretrained import load_weights, typed_keys, with_weights
@@ -73,7 +74,13 @@ def read_checkpoint(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) 
 
 
 def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | None:
-    """Rebuild the model from ``ckpt=`` or ``pretrained=``, evaluate, write results and report. Prints the report's path."""
+    """Rebuild the model from ``ckpt=`` or ``pretrained=``, evaluate, write results and report. Prints the report's path.
+
+    A list, ``ckpt=[a,b]``, gives a report each and one comparison.
+    """
+    if isinstance(config["ckpt"], list) or isinstance(config["pretrained"], list):
+        evaluate_each(cfg, overrides, lambda one, typed: run(resolved(one), one, typed))
+        return None
     config, weights = read_checkpoint(config, cfg, overrides)
     run_dir = Path(config["paths"]["run"])
     quiet()

@@ -1,0 +1,65 @@
+"""Templates become pages: one file each, style and script inside, no outside address."""
+
+import base64
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def percent(share: Any, digits: int = 1) -> str:
+    """``81.8 %``; a dash for what is not known."""
+    return f"{100 * share:.{digits}f} %" if isinstance(share, int | float) else "–"
+
+
+def points(difference: float) -> str:
+    """``+1.2`` percentage points, with a true minus sign."""
+    return f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def p_value(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def seconds(value: float) -> str:
+    """``850 ms``, ``12.3 s``, ``4 min 10 s``, ``2 h 5 min``."""
+    if value < 1:
+        return f"{1000 * value:.0f} ms"
+    if value < 60:
+        return f"{value:.1f} s"
+    if value < 3600:
+        return f"{value // 60:.0f} min {value % 60:.0f} s"
+    return f"{value // 3600:.0f} h {value % 3600 // 60:.0f} min"
+
+
+def picture(data: bytes | None) -> str:
+    """A PNG as an address within the page; empty for none."""
+    return "" if data is None else "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def hue(text: Any) -> int:
+    """A colour angle of a text, so that a changed hash is seen at a glance."""
+    return hashlib.sha256(str(text).encode()).digest()[0] * 360 // 256
+
+
+def cell(text: Any) -> str:
+    """Fit for a cell of a Markdown table."""
+    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+
+
+def render(template: str, **values: Any) -> str:
+    """The template filled; an undefined value counts as empty, since a report leaves out what is missing."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=lambda name: not str(name).endswith(".md.jinja"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.ChainableUndefined,
+    )
+    filters = (percent, points, p_value, seconds, picture, hue, cell)
+    environment.filters |= {function.__name__: function for function in filters}
+    environment.filters["count"] = lambda number: f"{int(number):,}"
+    return environment.get_template(template).render(**values)

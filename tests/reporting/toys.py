@@ -1,0 +1,86 @@
+"""Results made by hand and the run folder they fill."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from cliplab.evaluation.result import EvaluationResult
+from cliplab.reporting.results import write_json, write_result
+
+NAMES = ["cat", "<script>alert(1)</script>", "dog & co", "owl", "fox", "bee"]
+
+
+class Pictures:
+    def picture(self, index: int) -> Image.Image:
+        return Image.fromarray(np.full((200, 100, 3), 40 * index, dtype=np.uint8))
+
+
+def classification(name: str = "toy") -> EvaluationResult:
+    labels, ranks = [0, 1, 2, 3, 4, 5], [0, 0, 1, 5, 0, 2]
+    counts = [[1, int(r < 1), int(r < 5), r, int(r < 1), int(r < 1)] for r in ranks]
+    tops = [[label, *(i for i in range(6) if i != label)][:5] for label in labels]
+    metrics = {
+        "acc1": 0.5,
+        "acc5": 5 / 6,
+        "mean_per_class_recall": 0.5,
+        "acc1_ci_low": 0.1876,
+        "acc1_ci_high": 0.8124,
+        "mean_rank": 2.3,
+        "ece": 0.2,
+        "chance": 1 / 6,
+        "images": 6.0,
+        "classes": 6.0,
+        "acc1_twemoji": 0.25,
+    }
+    details = {"class_names": NAMES, "templates": ["a {}"], "counts": counts, "calibration": [[6, 3, 2.5]]}
+    samples = {
+        "index": labels,
+        "label": labels,
+        "rank": ranks,
+        "top5": [t if r == 0 else t[1:] + t[:1] for t, r in zip(tops, ranks, strict=True)],
+        "top5_probability": [[0.9 - 0.1 * i, 0.05, 0.02, 0.01, 0.0] for i in range(6)],
+    }
+    return EvaluationResult(name, "zeroshot_classification", metrics, "abc123", details, samples, {"text": 0.5})
+
+
+def retrieval() -> EvaluationResult:
+    ways = ("image_retrieval", "text_retrieval")
+    metrics = {f"{way}_recall@{k}": k / 10 for way in ways for k in (1, 5, 10)}
+    metrics |= {f"{way}_median_rank": 3.0 for way in ways} | {"images": 10.0, "captions": 10.0}
+    return EvaluationResult("val", "zeroshot_retrieval", metrics, "def456")
+
+
+def fill_run(folder: Path) -> Path:
+    for result in (classification(), retrieval()):
+        write_result(folder, result, Pictures(), "emoji", "last")
+    history = [
+        {
+            "set": "toy",
+            "epoch": e,
+            "step": 10 * e,
+            "samples_seen": 100 * e,
+            "metrics": {"acc1": 0.1 * e, "acc5": 0.2 * e},
+        }
+        for e in range(4)
+    ]
+    (folder / "zeroshot").mkdir()
+    (folder / "zeroshot" / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+    manifest = {
+        "run_name": "emoji",
+        "task": "train",
+        "status": "finished",
+        "command": "python run.py seed=2",
+        "seed": 2,
+        "started": "2026-01-01T00:00:00+00:00",
+        "finished": "2026-01-01T00:03:00+00:00",
+        "python": "3.11.7",
+        "versions": {"torch": "2.15.0"},
+        "git": {"commit": "0123abc", "dirty": True},
+        "hardware": {"cpu": "x86_64", "cores": 2, "memory_gb": 8.0, "gpus": []},
+        "parameters": 1234,
+        "credits": ["Drawings by somebody, https://example.org"],
+    }
+    write_json(folder / "manifest.json", manifest)
+    return folder
