@@ -1,5 +1,7 @@
 """Collectives that behave on one process as on many."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -42,3 +44,12 @@ def gather(local: Tensor) -> Tensor:
     parts = [torch.empty_like(local) for _ in range(world_size())]
     dist.all_gather(parts, local.contiguous())
     return torch.cat(parts)
+
+
+def gather_objects(local: Any) -> list[Any]:
+    """What every rank brings, in rank order. For small plain values, now and then."""
+    if world_size() == 1:
+        return [local]
+    found: list[Any] = [None] * world_size()
+    dist.all_gather_object(found, local)
+    return found

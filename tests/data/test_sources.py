@@ -194,7 +194,7 @@ def test_unusable_rows_are_replaced_and_counted(streaming: bool, workers: int, t
     assert [len(b.images) for b in batches] == [4, 4, 4]
     reasons = {"not_an_image": 1, "empty": 1, "missing": 1}  # row 8 is noted in its own turn, not also after row 7
     # Two workers share twelve rows unevenly in a stream: one may go round its own again.
-    assert modules.bad == reasons or (streaming and workers and set(modules.bad) <= set(reasons))
+    assert modules.counts.bad == reasons or (streaming and workers and set(modules.counts.bad) <= set(reasons))
 
 
 def test_too_many_unusable_rows_stop_the_run(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_cut_captions_are_counted(tmp_path: Path) -> None:
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
     modules = data_module(CaptionDataset(path=str(tmp_path)), num_workers=1)
     list(modules.train_dataloader())
-    assert modules.truncated == 2 + (20 * 1 + 5 > 30)
+    assert modules.counts.truncated == 2 + (20 * 1 + 5 > 30)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """The data module: any caption source, the same order for any number of workers and ranks, exact resume."""
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -8,17 +7,22 @@ import lightning
 import numpy as np
 
 from cliplab.data.captions import CaptionDataset, CaptionPairs
+from cliplab.data.counts import Counts
 from cliplab.data.loader import Batch, CaptionLoader, Collate
 from cliplab.data.stream import CaptionStream
 from cliplab.data.transforms import BatchAffine, EvalTransform
+from cliplab.distributed import gather_objects, rank, world_size
 
 
 class CaptionDataModule(lightning.LightningDataModule):
     """Reads ``train`` (and ``validation``) caption sources.
 
-    ``batch_size`` is the global batch, shared by the ranks. ``augment`` works on whole batches on their device. ``bad`` and
-    ``truncated`` count, on this rank, unusable rows by reason and cut texts; above ``max_bad_fraction`` training stops.
-    ``path``, ``streaming``, ``samples_per_epoch`` are said once here in configs, for the sources to refer to.
+    ``batch_size`` is the global batch, shared by the ranks. ``augment`` works on whole batches on their device. ``counts``
+    counts what this rank has read; above ``max_bad_fraction`` of unusable rows training stops. ``path``, ``streaming``,
+    ``samples_per_epoch`` are said once here in configs, for the sources to refer to.
+
+    Its state holds what every rank counted, and the facts that the order of samples depends on. A checkpoint goes on
+    over the same data only, unless ``allow_changed_data``.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         num_workers: int = 0,
         augment: BatchAffine | None = None,
         max_bad_fraction: float = 0.05,
+        allow_changed_data: bool = False,
         path: str | None = None,
         streaming: bool = False,
         samples_per_epoch: int | None = None,
@@ -43,9 +48,8 @@ class CaptionDataModule(lightning.LightningDataModule):
             raise ValueError(f"data.batch_size {batch_size} must be at least 1")
         self.train, self.validation, self.augment = train, validation, augment
         self.tokenizer, self.batch_size, self.seed, self.num_workers = tokenizer, batch_size, seed, num_workers
-        self.max_bad_fraction, self.seen, self.truncated = max_bad_fraction, 0, 0
-        self.bad: Counter[str] = Counter()
-        self.first_bad: list[str] = []
+        self.max_bad_fraction, self.allow_changed_data = max_bad_fraction, allow_changed_data
+        self.counts = Counts()
         for source in (train, validation):
             if source is not None:
                 source.prepare(seed=seed, train_transform=train_transform, eval_transform=eval_transform)
@@ -69,16 +73,41 @@ class CaptionDataModule(lightning.LightningDataModule):
         return loader
 
     def _count(self, batch: Batch) -> None:
-        self.bad.update(reason for reason, _ in batch.bad)
-        self.first_bad = (self.first_bad + [f"{place}: {reason}" for reason, place in batch.bad])[:10]
-        self.truncated += batch.truncated
-        self.seen += len(batch.images)
-        bad = self.bad.total()
-        if self.seen >= 100 and bad > self.max_bad_fraction * self.seen:
-            raise RuntimeError(
-                f"{bad} of {self.seen} rows are unusable, {dict(self.bad)}: above data.max_bad_fraction "
-                f"{self.max_bad_fraction}; mend the data or raise it. The first: {'; '.join(self.first_bad)}"
+        self.counts.add(batch)
+        self.counts.check(self.max_bad_fraction)
+
+    def all_counts(self) -> Counts:
+        """Counted by all ranks together; every rank must ask."""
+        return Counts.total(gather_objects(self.counts.as_dict()))
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "fingerprint of the data": self.fingerprint,
+            "samples an epoch": len(self.train),
+            "data.batch_size": self.batch_size,
+            "data.seed": self.seed,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        lanes = self.train.lanes if isinstance(self.train, CaptionStream) else None
+        return {"facts": self._facts(), "lanes": lanes, "counts": gather_objects(self.counts.as_dict())}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Raises ValueError when the checkpoint was made over other data or in another order."""
+        facts = self._facts()
+        changed = [f"{key} was {old} and is {facts[key]}" for key, old in state["facts"].items() if facts[key] != old]
+        if changed and not self.allow_changed_data:
+            raise ValueError(
+                f"the data are not those of the checkpoint: {'; '.join(changed)}. Give back what it was, or go on over "
+                "the new order with data.allow_changed_data=true"
             )
+        if isinstance(self.train, CaptionStream) and not changed:
+            self.train.lanes = state["lanes"]
+        counts = state["counts"]
+        if len(counts) == world_size():
+            self.counts = Counts(**counts[rank()])
+        elif rank() == 0:
+            self.counts = Counts.total(counts)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if self.augment is None:

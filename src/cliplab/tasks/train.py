@@ -28,6 +28,7 @@ from cliplab.tasks import manifest as manifests
 from cliplab.tasks.config import ConfigError, build, choose_precision, did_you_mean, save_yaml
 from cliplab.tasks.pretrained import load_weights, with_weights
 from cliplab.training.callbacks import Evaluate, StopBetweenSteps, named_metrics
+from cliplab.training.checkpoint_io import AtomicCheckpointIO
 from cliplab.training.module import ContrastiveModule
 
 
@@ -94,7 +95,8 @@ def build_trainer(
     """The trainer stops by steps, which a resumed run counts right, whereas Lightning's epochs may be off by one."""
     settings = {**config["trainer"], "max_epochs": -1, "max_steps": max_steps}
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
-    return build(settings, callbacks=callbacks, logger=loggers, default_root_dir=str(root))
+    plugins = [AtomicCheckpointIO(), *(settings.pop("plugins", None) or [])]
+    return build(settings, callbacks=callbacks, logger=loggers, plugins=plugins, default_root_dir=str(root))
 
 
 def count_steps(config: dict[str, Any], steps_per_epoch: int) -> tuple[int, int]:
@@ -253,6 +255,7 @@ def _finish(
     if evaluation.evaluated_step != trainer.global_step:
         evaluation.evaluate(trainer, module, thorough=True)
     results = [(e, evaluation.results[file_stem(e.name, e.task)]) for e in evaluation.evaluators]
+    counts = datamodule.all_counts()
     final = {key: float(value) for key, value in trainer.callback_metrics.items() if key != "step"}
     for _, result in results:
         final |= named_metrics(result)
@@ -265,8 +268,9 @@ def _finish(
         "finished",
         final=final,
         optimized_metric={"name": config["optimized_metric"], "value": value},
-        bad_samples=dict(datamodule.bad),
-        truncated_texts=datamodule.truncated,
+        bad_samples=dict(counts.bad),
+        first_bad_samples=counts.first_bad,
+        truncated_texts=counts.truncated,
     )
     if value is None:
         hint = did_you_mean(config["optimized_metric"], final)

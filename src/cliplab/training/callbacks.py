@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -130,10 +131,12 @@ class Evaluate(Callback):
     def _keep_history(self, keep: Callable[[int], bool]) -> None:
         """Forget the evaluations of the steps that ``keep`` refuses."""
         if self.history.is_file():
-            lines = self.history.read_text().splitlines()
-            kept = [line for line in lines if keep(json.loads(line)["step"])]
-            if kept != lines:
-                self.history.write_text("".join(line + "\n" for line in kept))
+            lines = self.history.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and keep(json.loads(line)["step"])]
+            if kept != lines:  # the last may also have been cut by a kill
+                part = self.history.with_suffix(".part")
+                part.write_text("".join(kept))
+                part.replace(self.history)
 
 
 class LogSteps(Callback):
@@ -176,6 +179,20 @@ class LogSteps(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         self.start = None
+
+
+class ReportData(Callback):
+    """At each epoch's end hands loggers what all ranks have read so far (``data/…``), and prints it when a row was
+    unusable. It belongs to the epoch's last step, so that a checkpoint of that step already knows of it."""
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step % int(trainer.num_training_batches):
+            return
+        counts = trainer.datamodule.all_counts()  # type: ignore[attr-defined]
+        if trainer.is_global_zero and counts.bad:
+            print(f"step {trainer.global_step}: {counts}", file=sys.stderr)
+        for logger in trainer.loggers:
+            logger.log_metrics(counts.metrics(), step=trainer.global_step)
 
 
 class GradientNorm(Callback):

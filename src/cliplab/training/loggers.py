@@ -20,7 +20,8 @@ class CSVLogger(Logger):
         self.columns = ["step"]
         if self.path.is_file():
             with self.path.open(newline="") as file:
-                self.rows = list(csv.DictReader(file))
+                whole = [line for line in file if line.endswith("\n")]  # a kill may have cut the last
+            self.rows = list(csv.DictReader(whole))
             self.columns = list(self.rows[0]) if self.rows else ["step"]
 
     @property

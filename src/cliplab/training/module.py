@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -51,6 +52,11 @@ class ContrastiveModule(lightning.LightningModule):
             logger=False,  # LogSteps hands them on
         )
         return result.loss
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """What the model draws (dropout) depends on seed, step and rank alone: nothing of it has to be saved."""
+        words = np.random.SeedSequence([self.config["seed"], batch_idx, self.global_step, self.global_rank])
+        torch.manual_seed(int(words.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.model.clamp_logit_scale()

@@ -1,0 +1,134 @@
+"""Runs killed by SIGKILL, on one and two ranks, by row and streaming, end as one that was never killed."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cliplab import cli
+from cliplab.training.module import ContrastiveModule
+
+WALL_CLOCK = ("train/images_per_second", "train/tokens_per_second")
+STEPS = 9
+
+
+def forked(work: Callable[[], None]) -> Callable[[], int]:
+    """Begin ``work`` in a child process that has everything imported already; call what comes back for its status."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return lambda: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def train(root: Path, argv: list[str], ranks: int = 1, kill_at: int | None = None) -> list[int]:
+    """The command on ``ranks`` processes, all killed after the forward and backward pass of step ``kill_at``; their
+    statuses. Every rank notes which samples it saw at which step."""
+    port = _free_port()
+
+    def work(rank: int) -> None:
+        os.environ |= {"CLIPLAB_ROOT": str(root), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
+        if ranks == 1:
+            for name in cli.RANK_VARIABLES:
+                os.environ.pop(name, None)
+        os.chdir(root)
+        clamp = ContrastiveModule.on_train_batch_end
+
+        def noting(self: ContrastiveModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+            clamp(self, outputs, batch, batch_idx)
+            with (root / f"seen-{rank}-of-{ranks}").open("a") as file:
+                file.write(json.dumps([self.global_step, batch.epochs.tolist(), batch.indices.tolist()]) + "\n")
+            if self.global_step == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        ContrastiveModule.on_train_batch_end = noting  # type: ignore[method-assign]
+        sys.argv = ["run.py", *argv]
+        if not any(a.startswith("resume=") for a in argv):  # as one rank tells the others
+            sys.argv += [f"hydra.run.dir={root}/run", f"paths.run={root}/run"]
+        cli._outcome.update(status=0, sweep=None)
+        cli.main()
+
+    waits = [forked(lambda rank=rank: work(rank)) for rank in range(ranks)]  # type: ignore[misc]
+    return [wait() for wait in waits]
+
+
+def samples(root: Path) -> dict[int, list[Any]]:
+    """By step the (epoch, index) of the global batch, as last seen."""
+    found: dict[int, dict[str, Any]] = {}
+    for file in sorted(root.glob("seen-*")):
+        for step, epochs, indices in map(json.loads, file.read_text().splitlines()):
+            found.setdefault(step, {})[file.name] = list(zip(epochs, indices, strict=True))
+    return {step: [pair for name in sorted(parts) for pair in parts[name]] for step, parts in found.items()}
+
+
+def outcome(root: Path) -> dict[str, Any]:
+    run = root / "run"
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    with (run / "metrics.csv").open() as file:
+        rows = [{k: v for k, v in row.items() if k not in WALL_CLOCK} for row in csv.DictReader(file)]
+    history = [json.loads(line) for line in (run / "zeroshot" / "history.jsonl").read_text().splitlines()]
+    history = [{k: v for k, v in line.items() if k != "seconds"} for line in history]
+    return {key: checkpoint[key] for key in ("state_dict", "optimizer_states", "lr_schedulers", "global_step")} | {
+        "rows": rows,
+        "history": history,
+        "data": checkpoint["CaptionDataModule"],
+    }
+
+
+def same(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def options(arguments: list[str], ranks: int, streaming: bool) -> list[str]:
+    kept = [a for a in arguments if not a.startswith(("trainer.accelerator", "data.num_workers", "trainer.log_every"))]
+    trainer = ["trainer=ddp_sim", f"trainer.devices={ranks}", "trainer.log_every_n_steps=1"]
+    stream = ["data.streaming=true", "data.samples_per_epoch=48", "data.train.shuffle_buffer=7"] if streaming else []
+    drawing = ["model.image_encoder.patch_dropout=0.5", "data.num_workers=2"]
+    return [*kept, *trainer, *stream, *drawing, "callbacks.checkpoint.every_n_train_steps=2"]
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("streaming", [False, True], ids=["rows", "stream"])
+def test_killed_runs_end_as_one_never_killed(streaming: bool, ranks: int, arguments: list[str], tmp_path: Path) -> None:
+    argv = options(arguments, ranks, streaming)
+    for place in ("whole", "killed"):
+        (tmp_path / place).mkdir()
+    assert train(tmp_path / "whole", argv, ranks) == [0] * ranks
+    root = tmp_path / "killed"
+    kills = sorted(np.random.default_rng(ranks + 2 * streaming).choice(np.arange(1, STEPS), 2, replace=False))
+    for kill, workers in zip(kills, (2, 1), strict=True):
+        assert set(train(root, [*argv, f"data.num_workers={workers}"], ranks, kill)) & {-9, 1} != set()
+        argv = [f"resume={root}/run"]
+    assert train(root, [*argv, "data.num_workers=0"], ranks) == [0] * ranks
+    whole, killed = outcome(tmp_path / "whole"), outcome(root)
+    assert [row["step"] for row in killed["rows"]] == [str(i) for i in range(STEPS + 1)]
+    for key, value in whole.items():
+        assert same(value, killed[key]), key
+    assert samples(root) == samples(tmp_path / "whole")
