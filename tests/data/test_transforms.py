@@ -4,8 +4,10 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from matplotlib import cbook
 from PIL import Image
 
+from cliplab.data.images import decode_image
 from cliplab.data.order import epoch_permutation, uniforms
 from cliplab.data.transforms import BatchAffine, EvalTransform, TrainTransform
 
@@ -31,6 +33,21 @@ def test_evaluation_transform_is_open_clips_to_the_bit(size: tuple[int, int]) ->
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
     assert ours.dtype == torch.uint8
     assert torch.equal((ours.float() / 255 - mean) / std, theirs)
+
+
+@pytest.mark.parametrize("size", [64, 224, 336])
+@pytest.mark.parametrize("file", ["grace_hopper.jpg", "Minduka_Present_Blue_Pack.png"])
+def test_evaluation_transform_is_open_clips_on_real_pictures(file: str, size: int) -> None:
+    """The photograph and the drawing that matplotlib brings along, from the file to the normalised tensor."""
+    path = cbook.get_sample_data(file, asfileobj=False)
+    image = decode_image(path)
+    theirs = open_clip.image_transform(size, is_train=False, mean=MEAN, std=STD)(image)
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
+    assert torch.equal((EvalTransform(size)(image).float() / 255 - mean) / std, theirs)
+    if file.endswith(".jpg"):  # no transparency: the whole way is open_clip's
+        assert torch.equal(
+            open_clip.image_transform(size, is_train=False, mean=MEAN, std=STD)(Image.open(path)), theirs
+        )
 
 
 @pytest.mark.parametrize("size", [(500, 375), (120, 90), (40, 40)], ids=str)

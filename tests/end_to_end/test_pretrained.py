@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from cliplab.checkpoints.openai import to_openai
+from cliplab.models.positions import resize_positions
 from tests.models.weights import built, tiny_config
 
 from .conftest import only_run
@@ -93,3 +94,16 @@ def test_typed_activation_beats_the_convention(
     assert command(f"pretrained={foreign}", *beside, *gelu) == 0
     saved = torch.load(only_run(tmp_path) / "checkpoints" / "last.ckpt", weights_only=True)["cliplab_config"]
     assert saved["model"]["text_encoder"]["activation"] == saved["model"]["image_encoder"]["activation"] == "gelu"
+
+
+@pytest.mark.filterwarnings("ignore:.*OpenAI's convention")
+def test_another_image_size_interpolates_positions(
+    command: Callable[..., int], beside: list[str], foreign: Path, tmp_path: Path
+) -> None:
+    typed = ["model.image_encoder.image_size=48", "optimizer.lr=0", "trainer.max_steps=1"]
+    assert command(f"pretrained={foreign}", *beside, *typed) == 0
+    saved = torch.load(only_run(tmp_path) / "checkpoints" / "last.ckpt", weights_only=True)
+    key = "image_encoder.positional_embedding"
+    expected = resize_positions(built(CONFIG).state_dict()[key], 37)
+    assert torch.equal(saved["state_dict"][f"model.{key}"], expected)
+    assert saved["cliplab_config"]["data"]["eval_transform"]["image_size"] == 48

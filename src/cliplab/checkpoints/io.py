@@ -71,7 +71,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             facts["cliplab"] = saved["cliplab_config"]
         state = plain_state(saved, path)
         if "cliplab" in facts:
-            state = {key.removeprefix("model."): value for key, value in state.items()}
+            state = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, facts
 
 

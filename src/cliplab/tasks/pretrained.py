@@ -1,16 +1,21 @@
 """``pretrained=``: the model of a foreign file takes the place of the configured one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from torch import Tensor
 
 from cliplab.checkpoints.read import read_pretrained
-from cliplab.checkpoints.weights import Weights, load_exactly
+from cliplab.checkpoints.weights import RESNET, VIT, Weights, load_exactly
+from cliplab.models.positions import resize_positions
 from cliplab.tasks.config import ConfigError, check, resolved
 
-FREE = ("max_logit_scale", "image_encoder.patch_dropout")  # settings that the weights do not decide
+# Settings that the weights do not decide; positions are interpolated for another image size
+FREE = ("max_logit_scale", "image_encoder.patch_dropout", "image_encoder.image_size")
+RESNET_STRIDE = 32  # pixels for one position of the attention pool
 
 
 def typed_keys(overrides: Sequence[str]) -> list[str]:
@@ -40,6 +45,16 @@ def _settle(model: dict[str, Any], weights: Weights, cfg: Any, overrides: Sequen
     return settled
 
 
+def resized(state: dict[str, Tensor], image_encoder: dict[str, Any]) -> dict[str, Tensor]:
+    """The state with the image tower's position embeddings interpolated to its image size, where it is another."""
+    places = {VIT: "image_encoder.positional_embedding", RESNET: "image_encoder.pool.positional_embedding"}
+    key = places.get(image_encoder["_target_"])
+    if key is None:
+        return state
+    side = image_encoder["image_size"] // image_encoder.get("patch_size", RESNET_STRIDE)
+    return {**state, key: resize_positions(state[key], side**2 + 1)}
+
+
 def with_weights(cfg: Any, overrides: Sequence[str]) -> tuple[dict[str, Any], Weights]:
     """The resolved config with the file's model, tokenizer and image size, and the file's weights.
 
@@ -51,6 +66,7 @@ def with_weights(cfg: Any, overrides: Sequence[str]) -> tuple[dict[str, Any], We
         cfg.model = _settle(weights.model, weights, cfg, overrides)
         cfg.tokenizer = weights.tokenizer
     config = resolved(cfg)
+    weights = replace(weights, model=config["model"], state=resized(weights.state, config["model"]["image_encoder"]))
     check({"model": config["model"], "tokenizer": config["tokenizer"]}, {"model": None, "tokenizer": None})
     return config, weights
 

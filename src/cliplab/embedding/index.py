@@ -1,0 +1,90 @@
+"""Nearest unit vectors: an exact product for small collections, an approximate graph for large ones."""
+
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+
+QUERIES_AT_ONCE = 256
+
+
+class Index(Protocol):
+    """What a search needs."""
+
+    def search(
+        self, queries: Float[np.ndarray, "queries dim"], top: int
+    ) -> tuple[Int[np.ndarray, "queries top"], Float[np.ndarray, "queries top"]]: ...
+
+
+class ExactIndex:
+    """Every cosine, by matrix product; ties go to the lower position. ``vectors`` are unit rows, float32."""
+
+    def __init__(self, vectors: Float[np.ndarray, "rows dim"]) -> None:
+        self.vectors = np.ascontiguousarray(vectors, np.float32)
+
+    def search(
+        self, queries: Float[np.ndarray, "queries dim"], top: int
+    ) -> tuple[Int[np.ndarray, "queries top"], Float[np.ndarray, "queries top"]]:
+        """Positions and cosines of the ``top`` nearest rows (all rows when there are fewer), best first."""
+        top = checked_top(top, len(self.vectors))
+        positions, scores = [], []
+        for start in range(0, len(queries), QUERIES_AT_ONCE):
+            cosines = queries[start : start + QUERIES_AT_ONCE] @ self.vectors.T
+            best = np.argsort(-cosines, axis=1, kind="stable")[:, :top]
+            positions.append(best)
+            scores.append(np.take_along_axis(cosines, best, axis=1))
+        return np.concatenate(positions), np.concatenate(scores)
+
+
+class ApproximateIndex:
+    """A navigable graph (HNSW) of usearch: a query looks at a small part of the rows.
+
+    ``connectivity`` is the number of neighbours a row keeps, ``expansion_add`` and ``expansion_search`` the candidates held
+    while building and while searching; more means better recall and more time. Needs ``pip install -e ".[search]"``.
+    Source: Malkov & Yashunin 2016.
+    """
+
+    def __init__(
+        self,
+        vectors: Float[np.ndarray, "rows dim"],
+        connectivity: int = 16,
+        expansion_add: int = 128,
+        expansion_search: int = 64,
+    ) -> None:
+        try:
+            from usearch.index import Index as Graph
+        except ImportError as error:
+            raise ImportError(
+                'index=usearch needs usearch; run: pip install -e ".[search]", or use index=exact'
+            ) from error
+        vectors = np.ascontiguousarray(vectors, np.float32)
+        self.rows = len(vectors)
+        self.graph: Any = Graph(
+            ndim=vectors.shape[1],
+            metric="ip",
+            dtype="f32",
+            connectivity=connectivity,
+            expansion_add=expansion_add,
+            expansion_search=expansion_search,
+        )
+        self.graph.add(np.arange(self.rows, dtype=np.uint64), vectors)
+
+    def search(
+        self, queries: Float[np.ndarray, "queries dim"], top: int
+    ) -> tuple[Int[np.ndarray, "queries top"], Float[np.ndarray, "queries top"]]:
+        """As ``ExactIndex.search``, where now and then a near row is missed."""
+        found = self.graph.search(np.atleast_2d(queries).astype(np.float32), checked_top(top, self.rows))
+        keys, distances = np.atleast_2d(found.keys), np.atleast_2d(found.distances)
+        return keys.astype(np.int64), (1 - distances).astype(np.float32)
+
+
+def checked_top(top: int, rows: int) -> int:
+    if top < 1:
+        raise ValueError(f"top {top} must be 1 or more")
+    return min(top, rows)
+
+
+def recall(index: Index, exact: ExactIndex, queries: Float[np.ndarray, "queries dim"], top: int) -> float:
+    """The share of the exact ``top`` rows that ``index`` finds too, over the queries."""
+    truth, found = exact.search(queries, top)[0], index.search(queries, top)[0]
+    return float(np.mean([len(set(a) & set(b)) / len(a) for a, b in zip(truth, found, strict=True)]))

@@ -1,0 +1,234 @@
+"""A trained model as a user holds it: pictures and texts in, unit vectors out."""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from rich.progress import track
+from torch import Tensor
+
+from cliplab.data.images import BadImage, decode_image
+from cliplab.embedding.index import ExactIndex, Index
+from cliplab.evaluation.prompts import Prompts, embed_texts, load_templates
+from cliplab.models.clip import CLIP
+
+SUFFIXES = tuple(sorted({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}))
+SHOWN_FROM = 4  # batches, from which a progress bar is worth its line
+
+
+class Skipped(NamedTuple):
+    """An image that could not be used: its place in what was given, and a short reason."""
+
+    position: int
+    reason: str
+
+
+class Classification(NamedTuple):
+    """``probabilities`` float32 ``[images, labels]``, each row summing to 1; ``kept`` the positions of the images that
+    could be read, one for each row."""
+
+    labels: list[str]
+    probabilities: Float[np.ndarray, "images labels"]
+    kept: Int[np.ndarray, " images"]
+
+    @property
+    def best(self) -> list[str]:
+        """The most probable label of each row."""
+        return [self.labels[i] for i in self.probabilities.argmax(1)]
+
+
+class Hit(NamedTuple):
+    """One search result: its position in what was searched, the cosine, and the image (or id) itself."""
+
+    position: int
+    score: float
+    image: Any
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Every picture file below a folder, sorted. Raises ValueError when there is no folder or no picture."""
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder; name a folder of images")
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not found:
+        raise ValueError(f"{root}: there are no images in this folder; looked for {', '.join(SUFFIXES)}")
+    return found
+
+
+def as_list(images: Any) -> list[Any]:
+    """A folder's pictures, one path or picture in a list, or the list itself."""
+    if isinstance(images, str | os.PathLike) and Path(images).is_dir():
+        return list(list_images(images))
+    if isinstance(images, str | os.PathLike | bytes | Image.Image | dict):
+        return [images]
+    return list(images)
+
+
+class EmbeddingModel:
+    """A CLIP with its tokenizer and evaluation transform. Use ``cliplab.load`` to make one.
+
+    Images are paths, PIL pictures, encoded bytes or uint8 arrays ``[height, width, 3]``. One that cannot be read is left
+    out; ``skipped`` lists those of the last call, ``kept`` the positions of the others, and a warning counts them. A text
+    longer than the context is cut; ``truncated`` counts those of the last call.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: CLIP,
+        tokenizer: Any,
+        transform: Callable[[Image.Image], Tensor],
+        source: str = "",
+        device: str | torch.device = "cpu",
+        batch_size: int = 64,
+        workers: int = 4,
+        progress: bool = True,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size {batch_size} must be 1 or more")
+        self.model = model.eval().requires_grad_(False).to(device)
+        self.tokenizer, self.transform, self.source = tokenizer, transform, source
+        self.device, self.batch_size, self.workers = torch.device(device), batch_size, max(1, workers)
+        self.progress = progress
+        self.skipped: list[Skipped] = []
+        self.kept: Int[np.ndarray, " images"] = np.zeros(0, np.int64)
+        self.truncated = 0
+
+    @property
+    def embed_dim(self) -> int:
+        return self.model.embed_dim
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model multiplies a cosine with: the inverse temperature it has learnt."""
+        return float(self.model.logit_scale.exp())
+
+    def _pixels(self, image: Any) -> Tensor | str:
+        try:
+            return self.transform(decode_image(image))
+        except BadImage as error:
+            return error.reason
+
+    def _shown(self, batches: Iterable[Any], count: int, what: str) -> Iterable[Any]:
+        wanted = self.progress and count >= SHOWN_FROM
+        return track(batches, description=what, total=count, transient=True) if wanted else batches
+
+    def _batches(self, images: Sequence[Any]) -> Iterator[list[Tensor | str]]:
+        """Decoded batches; the next one is decoded while the model works on this one."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            starts = range(0, len(images), self.batch_size)
+            ahead = [[pool.submit(self._pixels, x) for x in images[: self.batch_size]]]
+            for start in starts:
+                following = images[start + self.batch_size : start + 2 * self.batch_size]
+                ahead.append([pool.submit(self._pixels, x) for x in following])
+                yield [future.result() for future in ahead.pop(0)]
+
+    def embed_images(self, images: Any) -> Float[np.ndarray, "kept embed_dim"]:
+        """Unit vectors, float32, of a list of images, of one image, or of every picture in a folder.
+
+        One row for each image that can be read, in order. Raises ValueError when nothing is given or nothing can be read.
+        """
+        images = as_list(images)
+        if not images:
+            raise ValueError("no images were given")
+        rows, position = [], 0
+        self.skipped, kept = [], []
+        count = -(-len(images) // self.batch_size)
+        for batch in self._shown(self._batches(images), count, "images"):
+            good = [x for x in batch if isinstance(x, Tensor)]
+            self.skipped += [Skipped(position + i, x) for i, x in enumerate(batch) if isinstance(x, str)]
+            kept += [position + i for i, x in enumerate(batch) if isinstance(x, Tensor)]
+            position += len(batch)
+            if good:
+                with torch.inference_mode():
+                    rows.append(self.model.encode_image(torch.stack(good).to(self.device)).float().cpu())
+        self.kept = np.asarray(kept, np.int64)
+        if self.skipped:
+            warnings.warn(
+                f"{len(self.skipped)} of {len(images)} images skipped: {self.skipped_reasons()}", stacklevel=2
+            )
+        if not rows:
+            raise ValueError(f"none of the {len(images)} images can be read: {self.skipped_reasons()}")
+        return torch.cat(rows).numpy()
+
+    def skipped_reasons(self) -> str:
+        """Such as ``broken 2, missing_file 1``."""
+        return ", ".join(f"{reason} {n}" for reason, n in Counter(s.reason for s in self.skipped).most_common())
+
+    def embed_texts(self, texts: str | Sequence[str]) -> Float[np.ndarray, "texts embed_dim"]:
+        """Unit vectors, float32, one row for each text. Raises ValueError when none is given."""
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if not texts:
+            raise ValueError("no texts were given")
+        tokens = self._tokens(texts)
+        with torch.inference_mode():
+            return embed_texts(self.model, tokens, self.device).cpu().numpy()
+
+    def _tokens(self, texts: Sequence[str]) -> Any:
+        before = self.tokenizer.truncated
+        tokens = self.tokenizer(texts)
+        self.truncated = self.tokenizer.truncated - before
+        if self.truncated:
+            most = self.tokenizer.context_length
+            warnings.warn(f"{self.truncated} of {len(texts)} texts cut at {most} tokens", stacklevel=3)
+        return tokens
+
+    def classifier(
+        self, labels: Sequence[str], templates: str | Sequence[str]
+    ) -> Float[np.ndarray, "labels embed_dim"]:
+        """One unit vector for each label: the mean over the templates, as in zero-shot evaluation."""
+        prompts = Prompts(labels, load_templates(templates), self._tokens)
+        with torch.inference_mode():
+            return prompts.weights(self.model, self.device)[prompts.classes.to(self.device)].cpu().numpy()
+
+    def classify(self, images: Any, labels: Sequence[str], templates: str | Sequence[str] = "simple") -> Classification:
+        """Probabilities of each label for each image, at the model's own temperature.
+
+        ``templates`` is ``plain``, ``simple`` ("a photo of a {}."), ``openai_7``, ``openai_80``, a file or a list. Raises
+        ValueError without labels, with a label twice, or when no image can be read.
+        """
+        labels = [label.strip() for label in ([labels] if isinstance(labels, str) else labels)]
+        if not labels or not all(labels):
+            raise ValueError("labels must be one or more names, none of them empty")
+        twice = [label for label, n in Counter(labels).items() if n > 1]
+        if twice:
+            raise ValueError(f"label {twice[0]!r} is given twice")
+        weights = self.classifier(labels, templates)
+        logits = self.logit_scale * (self.embed_images(images) @ weights.T)
+        shares = np.exp(logits - logits.max(1, keepdims=True))
+        return Classification(labels, shares / shares.sum(1, keepdims=True), self.kept)
+
+    def embed_query(self, query: Any) -> Float[np.ndarray, "1 embed_dim"]:
+        """The vector of a sentence or of an image; a string that names a file of pictures is an image."""
+        is_file = isinstance(query, os.PathLike) or (isinstance(query, str) and query.lower().endswith(SUFFIXES))
+        if is_file and not Path(query).is_file():
+            raise ValueError(f"query {query!s} looks like an image file, and there is none of that name")
+        if isinstance(query, str) and not is_file:
+            if not query.strip():
+                raise ValueError("query is empty; give a sentence or an image")
+            return self.embed_texts(query)
+        return self.embed_images([query])
+
+    def search(self, images: Any, query: Any, top: int = 10, index: Callable[[Any], Index] = ExactIndex) -> list[Hit]:
+        """The ``top`` images nearest to a sentence or an image, best first.
+
+        ``images`` is anything ``embed_images`` takes, or its result ``[images, embed_dim]``, so that they are embedded once.
+        """
+        if isinstance(images, np.ndarray) and images.ndim == 2:
+            embeds, kept, items = images, np.arange(len(images)), None
+        else:
+            items = as_list(images)
+            embeds = self.embed_images(items)
+            kept = self.kept
+        positions, scores = index(embeds).search(self.embed_query(query), top)
+        places = [int(kept[i]) for i in positions[0]]
+        return [Hit(p, float(s), None if items is None else items[p]) for p, s in zip(places, scores[0], strict=True)]

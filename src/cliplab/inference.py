@@ -1,0 +1,33 @@
+"""``cliplab.load``: a trained model to use from Python."""
+
+import torch
+
+from cliplab.checkpoints.read import read_pretrained
+from cliplab.embedding.model import Classification, EmbeddingModel, Hit, Skipped
+from cliplab.tasks.loading import embedding_model
+
+__all__ = ["Classification", "EmbeddingModel", "Hit", "Skipped", "load"]
+
+
+def load(
+    path: str,
+    *,
+    device: str | None = None,
+    batch_size: int = 64,
+    workers: int = 4,
+    progress: bool = True,
+) -> EmbeddingModel:
+    """Load a model with its tokenizer and preprocessing.
+
+    ``path`` is a run folder or checkpoint of ours, or foreign weights as ``pretrained=`` takes them: OpenAI's ``.pt``, a
+    folder or hub id of transformers or open_clip, ``open_clip:<model>:<file or tag>``. ``device`` is a GPU where there is
+    one. Raises ValueError when nothing can be read there, or when it does not fit; the message lists what.
+
+    >>> model = cliplab.load("logs/train/emoji/<run>")
+    >>> model.embed_images(["a.jpg", "b.jpg"]).shape, model.embed_texts(["a dog"]).dtype
+    ((2, 128), dtype('float32'))
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return embedding_model(
+        read_pretrained(str(path)), device=device, batch_size=batch_size, workers=workers, progress=progress
+    )

@@ -1,0 +1,45 @@
+"""The model that a command works with, from ``ckpt=``, ``run=`` or ``pretrained=``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from cliplab.checkpoints.read import read_pretrained
+from cliplab.checkpoints.weights import Weights
+from cliplab.embedding.model import EmbeddingModel
+from cliplab.tasks.config import ConfigError, build
+from cliplab.tasks.pretrained import load_weights, with_weights
+
+
+def named_weights(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> Weights:
+    """The weights a command names. Raises ConfigError unless exactly one of ckpt, run and pretrained is given."""
+    given = [key for key in ("ckpt", "run", "pretrained") if config.get(key)]
+    if len(given) != 1:
+        task = config["task"]["name"]
+        told = f"{' and '.join(given)} are given; one is enough" if given else f"task={task} needs a model"
+        raise ConfigError(
+            f"{given[0] if given else 'ckpt'}: {told}: ckpt=<run>/checkpoints/last.ckpt, run=<run folder> or "
+            "pretrained=<foreign weights>"
+        )
+    if given == ["pretrained"]:
+        return with_weights(cfg, overrides)[1]
+    return read_pretrained(str(config[given[0]]))
+
+
+def embedding_model(weights: Weights, **settings: Any) -> EmbeddingModel:
+    """Build what the weights describe; ``settings`` go to ``EmbeddingModel``."""
+    model = build(weights.model)
+    load_weights(model, weights)
+    transform = build({"_target_": weights.transform, "image_size": model.image_size})
+    return EmbeddingModel(
+        model=model, tokenizer=build(weights.tokenizer), transform=transform, source=weights.source, **settings
+    )
+
+
+def task_model(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> EmbeddingModel:
+    """The named model on the trainer's device, with the batch size and the workers of the task."""
+    accelerator, task = config["trainer"]["accelerator"], config["task"]
+    device = "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    weights = named_weights(config, cfg, overrides)
+    return embedding_model(weights, device=device, batch_size=task["batch_size"], workers=task["workers"])
