@@ -198,6 +198,7 @@ def main() -> None:
         return _print_help()
     os.environ.setdefault("CLIPLAB_ROOT", str(project_root()))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, not to Hydra's printer
     if any(a.startswith("resume=") for a in argv):
         sys.argv[1:] = argv = _resume_arguments(argv)
     elif "--cfg" not in argv and not any(a.startswith("--config-path") for a in argv):
@@ -212,6 +213,11 @@ def main() -> None:
         hydra.main(config_path=str(config_dir()), config_name="config", version_base="1.3")(_run_job)()
     except KeyboardInterrupt:
         _outcome["status"] = 130
+    except ValueError as error:
+        if not _outcome["sweep"]:
+            raise
+        print(f"error: the search ended without a result: {_one_line(error)}", file=sys.stderr)
+        _outcome["status"] = 1
     if _outcome["sweep"]:
         from cliplab.tasks.sweep import summarise
 

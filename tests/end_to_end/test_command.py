@@ -99,3 +99,29 @@ def test_multirun_runs_every_job_and_ends_with_a_leaderboard(
     said = capsys.readouterr()
     assert "data.batch_size 9999 exceeds the training samples" in said.err
     assert said.out.strip().endswith("summary.csv")
+
+
+def search(command: Callable[..., int], arguments: list[str], *more: str) -> int:
+    short = [a for a in arguments if not a.startswith(("trainer.max_epochs", "data.batch_size"))]
+    return command("-m", *short, "sweep=optuna", "hydra.sweeper.n_trials=2", "trainer.max_epochs=1", *more)
+
+
+def test_search_returns_the_metric_to_optuna(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(command, arguments, "data.batch_size=16", "optimized_metric=zeroshot/folder/mean_rank") == 0
+    (sweep,) = (tmp_path / "logs" / "multiruns").iterdir()
+    with (sweep / "summary.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len({row["optimizer.lr"] for row in rows}) == 2
+    assert all(1e-4 <= float(row["optimizer.lr"]) <= 5e-3 for row in rows)
+    finals = [json.loads((sweep / row["job"] / "manifest.json").read_text())["final"] for row in rows]
+    assert [float(row["value"]) for row in rows] == [final["zeroshot/folder/mean_rank"] for final in finals]
+    assert f"Best value: {rows[0]['value'][:6]}" in capsys.readouterr().out
+
+
+def test_search_in_which_every_trial_fails_says_so(
+    command: Callable[..., int], arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert search(command, arguments, "data.batch_size=9999") == 1
+    assert "error: the search ended without a result" in capsys.readouterr().err.splitlines()[-1]

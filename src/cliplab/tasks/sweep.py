@@ -46,7 +46,9 @@ def summarise(folder: Path) -> Path | None:
         writer.writerows(rows)
     fixed = ("job", "status", "value")
     columns = [c for c in columns if c in fixed or len({row.get(c) for row in rows}) > 1]  # what tells jobs apart
-    table = Table(*columns, title=f"{folder.name}: best first")
+    table = Table(title=f"{folder.name}: best first")
+    for column in columns:
+        table.add_column(column, overflow="fold")
     for row in rows:
         cells = (row.get(column, "") for column in columns)
         table.add_row(*(f"{c:.4f}" if isinstance(c, float) else "" if c is None else str(c) for c in cells))
