@@ -9,6 +9,8 @@ from typing import Any
 
 import datasets
 
+from cliplab.data.parquet import stream_parquet
+
 SCRIPTS = "it needs a loading script, which the datasets library no longer runs; use a Parquet or webdataset copy"
 
 
@@ -85,6 +87,8 @@ def open_dataset(
         if saved is not None:
             return saved.to_iterable_dataset(num_shards=min(64, 1 + len(saved) // 1000)) if streaming else saved
         builder, arguments = _arguments(path, split, name, revision, data_files)
+        if streaming and builder == "parquet":
+            return stream_parquet(arguments["data_files"][split])
         return datasets.load_dataset(builder, split=split, streaming=streaming, **arguments)
     except Exception as error:
         reason = (
