@@ -64,7 +64,8 @@ def _composition_error(error: Exception, overrides: list[str]) -> str:
         return f"{key}: no such key{did_you_mean(key, _all_keys())}"
     value = next((o.split("=", 1)[1] for o in overrides if o.startswith(key + "=")), "")
     choices = _choices(config_dir() / key)
-    if choices and value not in choices:
+    value = next((v for v in value.strip("[]").replace(" ", "").split(",") if v not in choices), "")  # of a list too
+    if choices and value:
         hint = did_you_mean(value, choices) or ";"
         return f"{key}: no choice {value!r}{hint} there are {', '.join(choices)}"
     return text

@@ -81,8 +81,7 @@ def test_zero_shot_set_has_its_own_names_as_candidates(built: Path) -> None:
     assert len(data.credits) == 3
     one = emoji_labelled(split="compositions", image_size=48, styles=["openmoji"])
     assert len(one) == len(data) / 2
-    prints = {d.fingerprint for d in (data, one, emoji_labelled(split="compositions", image_size=32))}
-    assert len(prints) == 3
+    assert data.fingerprint != one.fingerprint
     assert data.fingerprint == emoji_labelled(split="compositions", image_size=48).fingerprint
 
 

@@ -9,7 +9,8 @@ import torch
 from open_clip import zero_shot_metadata
 
 from cliplab.data.tokenizers import CLIPTokenizer
-from cliplab.evaluation.prompts import SEVEN, Prompts, embed_texts, imagenet_class_names, load_templates
+from cliplab.evaluation.imagenet import imagenet_class_names
+from cliplab.evaluation.prompts import SEVEN, Prompts, embed_texts, load_templates
 from tests.models.test_parity import open_clip_twin
 from tests.models.weights import tiny
 

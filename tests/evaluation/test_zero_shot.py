@@ -65,7 +65,9 @@ def test_logits_are_float32_where_bfloat16_would_tie() -> None:
 
 
 def test_protocol_hash_changes_with_each_part() -> None:
-    def print_of(names: list[str] = NAMES, templates: str = "plain", fingerprint: str = "f", first: int = 0) -> str:
+    def print_of(
+        names: list[str] = NAMES, templates: str = "plain", fingerprint: str = "f", first: int = 0
+    ) -> str | None:
         data = Labelled([0] * 4, names, fingerprint)
         if first:
             data.__class__ = type("Other", (Labelled,), {"__getitem__": lambda s, i: (torch.full((3, 2, 2), first), 0)})

@@ -1,5 +1,6 @@
 """Image-caption pairs by row, from any Hugging Face data set."""
 
+import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,9 +11,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from cliplab.data.fingerprint import content_fingerprint
 from cliplab.data.hub import first_present, open_dataset
 from cliplab.data.images import BadImage, decode_image, decode_pixels
 from cliplab.data.order import sample_rng
+from cliplab.data.transforms import EvalTransform
 
 IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img")
 CAPTION_COLUMNS = ("caption", "captions", "text", "txt", "alt_text", "caption_0", "TEXT", "sentences", "sentence")
@@ -180,7 +183,14 @@ class CaptionPairs(Dataset):
     """A caption data set seen by the retrieval evaluator: ``[i]`` gives (uint8 image, captions)."""
 
     def __init__(self, source: CaptionDataset) -> None:
-        self.source, self.fingerprint, self.transform = source, source.fingerprint, source.eval_transform
+        self.source, self.transform, self.credits = source, source.eval_transform, source.credits
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Changes with the pictures and the captions; see ``content_fingerprint``."""
+        rows = self.source.rows
+        captions = [list(self.source.dataset[column]) for column in rows.caption_columns]
+        return content_fingerprint(self.source.dataset, rows.image_column, repr(captions).encode())
 
     def __len__(self) -> int:
         return len(self.source)
@@ -190,6 +200,32 @@ class CaptionPairs(Dataset):
 
     def picture(self, index: int) -> Image.Image:
         return self.source.picture(index)
+
+
+def caption_pairs(
+    *,
+    path: str | None,
+    image_size: int,
+    split: str = "test",
+    name: str | None = None,
+    data_files: str | Sequence[str] | None = None,
+    image_columns: Sequence[str] = IMAGE_COLUMNS,
+    caption_columns: Sequence[str] = CAPTION_COLUMNS,
+    limit: int | None = None,
+) -> CaptionPairs:
+    """A caption set for retrieval, by row, with all captions of each picture; see CaptionDataset."""
+    source = CaptionDataset(
+        path=path,
+        split=split,
+        name=name,
+        data_files=data_files,
+        image_columns=image_columns,
+        caption_columns=caption_columns,
+        limit=limit,
+    )
+    transform = EvalTransform(image_size)
+    source.prepare(seed=0, train_transform=transform, eval_transform=transform)
+    return CaptionPairs(source)
 
 
 def stack(samples: Sequence[Sample]) -> Tensor:

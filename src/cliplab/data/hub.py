@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import huggingface_hub
+from huggingface_hub.errors import HfHubHTTPError
 
 from cliplab.data.parquet import stream_parquet
 
 SCRIPTS = "it needs a loading script, which the datasets library no longer runs; use a Parquet or webdataset copy"
+
+SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval")
 
 
 @contextmanager
@@ -44,7 +48,9 @@ def _local_builder(path: Path, split: str, data_files: str | Sequence[str] | Non
         if matching:
             of_split = [f for f in matching if split in str(Path(f).relative_to(path) if path.is_dir() else f)]
             return builder, {"data_files": {split: matching if data_files is not None else of_split or matching}}
-    return "imagefolder", {"data_dir": str(path), "drop_labels": None}
+    if any(p.is_dir() and p.name.lower() in SPLIT_FOLDERS for p in path.iterdir()):
+        return "imagefolder", {"data_dir": str(path), "drop_labels": None}
+    return "imagefolder", {"data_files": {split: [str(path / "**")]}, "drop_labels": None}  # all of it is the split
 
 
 def _arguments(
@@ -97,6 +103,18 @@ def open_dataset(
             else f"{type(error).__name__}: {str(error).splitlines()[0].rstrip('.')}"
         )
         raise UnreachableData(f"data set {path!r} (split {split!r}) cannot be opened: {reason}") from error
+
+
+def side_file(path: str, file_name: str) -> Path | None:
+    """A small file that lies beside a data set, in the local folder or in the hub's repository; None when there is none,
+    or none can be reached."""
+    local = Path(path).expanduser()
+    if local.exists():
+        return local / file_name if (local / file_name).is_file() else None
+    try:
+        return Path(huggingface_hub.hf_hub_download(path, file_name, repo_type="dataset"))
+    except (OSError, ValueError, HfHubHTTPError):  # what is not there, not reachable, or no hub id at all
+        return None
 
 
 def _file_facts(file: Path, root: Path) -> str:

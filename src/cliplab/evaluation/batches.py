@@ -1,49 +1,191 @@
-"""How a set reaches the model: sharded over ranks, in batches of one shape, decoded once."""
+"""How a set reaches the model: sharded over ranks, in batches of one shape, decoded once, copied ahead."""
 
+import functools
 import hashlib
-from collections.abc import Iterator
-from typing import Any
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.utils.data import DataLoader
 
-from cliplab.distributed import rank, world_size
+from cliplab.distributed import gather, rank, world_size
+from cliplab.evaluation.clock import Phases
+from cliplab.evaluation.result import Encoders
+
+IN_MEMORY = 2**29  # bytes of decoded pictures; more of them lie in a memory-mapped file
 
 
-def fixed_batches(dataset: Any, batch_size: int) -> Iterator[tuple[Tensor, list[Any], list[int]]]:
-    """This rank's images, targets and indices, of the rows ``rank, rank + world, …``.
+class ImageBatch(NamedTuple):
+    """uint8 images ``[batch size, 3, size, size]``, filled up with zeros, and the targets and rows of the real ones."""
 
-    Images are always ``[batch_size, …]``, filled up with zeros, and every rank gets equally many batches: an embedding
-    depends neither on its neighbours nor on the number of ranks, and no rank of a sharded model waits for another.
+    images: Tensor
+    targets: list[Any]
+    rows: list[int]
+
+
+def _stacked(items: list[tuple[Tensor, Any]]) -> tuple[Tensor, list[Any]]:
+    return torch.stack([image for image, _ in items]), [target for _, target in items]
+
+
+class ImageCache:
+    """Decoded pictures of this rank's rows, ``[rows, 3, size, size]`` in uint8: in memory, or in a file that has no name
+    and goes when the run does. The file lies in ``folder``, by default the system's folder for temporary files."""
+
+    def __init__(self, rows: int, shape: Sequence[int], folder: str | None) -> None:
+        size = (rows, *shape)
+        if int(np.prod(size)) <= IN_MEMORY:
+            self.pictures = torch.empty(size, dtype=torch.uint8)
+        else:
+            self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+            self.pictures = torch.from_numpy(np.memmap(self.file, dtype=np.uint8, mode="w+", shape=size))
+        self.targets: dict[int, Any] = {}
+
+    def put(self, slots: Sequence[int], images: Tensor, targets: Sequence[Any]) -> None:
+        self.pictures[list(slots)] = images
+        self.targets.update(zip(slots, targets, strict=True))
+
+    def get(self, slots: Sequence[int]) -> tuple[Tensor, list[Any]]:
+        return self.pictures[list(slots)], [self.targets[slot] for slot in slots]
+
+
+class EvaluationImages:
+    """A data set of (uint8 image, target), in batches for this rank: the rows whose number, divided by the ranks, leaves
+    its own.
+
+    Images are always ``[batch_size, …]`` and every rank gets equally many batches: an embedding depends neither on its
+    neighbours nor on the number of ranks, and no rank of a sharded model waits for another. ``num_workers`` processes
+    decode, and stay for the next evaluation. Where all decoded pictures fit ``cache_gb`` they are kept for it instead;
+    0 keeps none.
     """
-    own = range(rank(), len(dataset), world_size())
-    blank = torch.zeros_like(dataset[0][0])
-    for start in range(0, -(-len(dataset) // world_size()), batch_size):
-        indices = list(own[start : start + batch_size])
-        items = [dataset[i] for i in indices]
-        images = [image for image, _ in items] + [blank] * (batch_size - len(items))
-        yield torch.stack(images), [target for _, target in items], indices
 
-
-class CachedImages:
-    """A data set whose decoded pictures are kept in memory (uint8) when all of them fit ``limit_bytes``."""
-
-    def __init__(self, dataset: Any, limit_bytes: int = 512 * 2**20) -> None:
-        self.dataset, self.limit = dataset, limit_bytes
-        self.cache: dict[int, tuple[Tensor, Any]] = {}
+    def __init__(
+        self,
+        dataset: Any,
+        *,
+        batch_size: int,
+        num_workers: int = 0,
+        cache_gb: float = 0.5,
+        cache_dir: str | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size {batch_size} of an evaluation must be at least 1")
+        self.dataset, self.batch_size, self.num_workers = dataset, batch_size, num_workers
+        self.cache_bytes, self.cache_dir = cache_gb * 2**30, cache_dir
+        self.cache: ImageCache | None = None
+        self.plan: list[list[int]] = []
+        self.loader: DataLoader | None = None
 
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        if index in self.cache:
-            return self.cache[index]
-        item = self.dataset[index]
-        if item[0].numel() * len(self.dataset) <= self.limit:
-            self.cache[index] = item
-        return item
+    @functools.cached_property
+    def first(self) -> Tensor:
+        """The first picture as the model sees it."""
+        return self.dataset[0][0]
+
+    def _decoded(self, plan: list[list[int]]) -> Iterator[tuple[Tensor, list[Any]]]:
+        self.plan[:] = plan
+        if self.loader is None:
+            self.loader = DataLoader(
+                self.dataset,
+                batch_sampler=self.plan,
+                num_workers=self.num_workers,
+                persistent_workers=self.num_workers > 0,
+                collate_fn=_stacked,
+                generator=torch.Generator(),  # its own: an evaluation leaves the training's draws alone
+            )
+        return iter(self.loader)
+
+    def _wanted(self, rows: Sequence[int]) -> list[list[int]]:
+        """The rows of this rank's batches; the last ones may be empty, where another rank still has some."""
+        world, shares = world_size(), [0] * world_size()
+        for row in rows:
+            shares[row % world] += 1
+        own = [row for row in rows if row % world == rank()]
+        return [own[start : start + self.batch_size] for start in range(0, max(shares), self.batch_size)]
+
+    def _pictures(self, rows: Sequence[int]) -> Iterator[ImageBatch]:
+        world, blank = world_size(), torch.zeros_like(self.first)
+        if self.cache is None and blank.numel() * len(self.dataset) <= self.cache_bytes:
+            self.cache = ImageCache(-(-len(self.dataset) // world), blank.shape, self.cache_dir)
+        known = self.cache.targets if self.cache else {}
+        wanted = self._wanted(rows)
+        missing = [[row for row in batch if row // world not in known] for batch in wanted]
+        decoded = self._decoded([batch for batch in missing if batch]) if any(missing) else iter(())
+        for batch, new in zip(wanted, missing, strict=True):
+            images, targets = next(decoded) if new else (blank[None][:0], [])
+            if self.cache:
+                self.cache.put([row // world for row in new], images, targets)
+                images, targets = self.cache.get([row // world for row in batch])
+            filling = blank.expand(self.batch_size - len(batch), *blank.shape)
+            yield ImageBatch(torch.cat([images, filling]), targets, batch)
+        if self.cache and len(self.cache.targets) == len(range(rank(), len(self.dataset), world)):
+            self.loader = None  # its processes have done their work
+
+    def batches(self, device: torch.device, phases: Phases, rows: Sequence[int] | None = None) -> Iterator[ImageBatch]:
+        """Batches on ``device``, of all rows or of ``rows``, each copied while the model works on the one before.
+
+        The program's waiting for pictures is the phase ``load``.
+        """
+        source = self._pictures(range(len(self.dataset)) if rows is None else rows)
+        if device.type != "cuda":
+            while (batch := _next(source, phases)) is not None:
+                yield batch._replace(images=batch.images.to(device))
+            return
+        stream, ahead = torch.cuda.Stream(device), _next(source, phases)
+        sent = None if ahead is None else _sent(ahead, device, stream)
+        while sent is not None:
+            batch, copied = sent
+            following = _next(source, phases)
+            sent = None if following is None else _sent(following, device, stream)
+            torch.cuda.current_stream(device).wait_event(copied)
+            batch.images.record_stream(torch.cuda.current_stream(device))
+            yield batch
 
 
-def picture_hash(images: Any) -> str:
-    """Of the first picture as the model sees it."""
-    return hashlib.sha256(images[0][0].contiguous().numpy().tobytes()).hexdigest()
+def _next(source: Iterator[ImageBatch], phases: Phases) -> ImageBatch | None:
+    with phases("load", host=True):
+        return next(source, None)
+
+
+def _sent(batch: ImageBatch, device: torch.device, stream: Any) -> tuple[ImageBatch, Any]:
+    """The batch on its way to a GPU on a stream of its own, and the event of its arrival."""
+    copied = torch.cuda.Event()
+    with torch.cuda.stream(stream):
+        batch = batch._replace(images=batch.images.pin_memory().to(device, non_blocking=True))
+        copied.record(stream)
+    return batch, copied
+
+
+def embed_images(
+    model: Encoders, images: EvaluationImages, device: torch.device, phases: Phases
+) -> tuple[Tensor, list[Any]]:
+    """Embeddings ``[rows, dim]`` in float32 and targets of the whole set in its order, each rank computing its share."""
+    parts, targets = [], []
+    for batch in images.batches(device, phases):
+        with phases("images"):
+            parts.append(model.encode_image(batch.images)[: len(batch.rows)].float())
+        targets += batch.targets
+    return joined(torch.cat(parts), targets, len(images))
+
+
+def joined(embeds: Tensor, targets: list[Any], total: int) -> tuple[Tensor, list[Any]]:
+    """Every rank's rows ``rank, rank + world, …`` in the order of the set, ``[total, dim]``, and their targets."""
+    world = world_size()
+    if world == 1:
+        return embeds, targets
+    share = -(-total // world)
+    filled = torch.cat([embeds, embeds.new_zeros(share - len(embeds), embeds.shape[1])])
+    rows = gather(filled).view(world, share, -1).transpose(0, 1).flatten(0, 1)[:total]
+    everyone: list[Any] = [None] * world
+    dist.all_gather_object(everyone, targets)
+    return rows, [everyone[i % world][i // world] for i in range(total)]
+
+
+def picture_hash(picture: Tensor) -> str:
+    """SHA-256 of a picture's pixels."""
+    return hashlib.sha256(picture.contiguous().numpy().tobytes()).hexdigest()

@@ -1,16 +1,16 @@
 """Class names, prompt templates, and the classifier made from them."""
 
-import functools
-import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from cliplab.distributed import gather, rank, world_size
+from cliplab.evaluation.imagenet import looks_like_wordnet, open_clip_metadata
 from cliplab.evaluation.result import Encoders
 from cliplab.models.tokens import Tokens
 
@@ -26,30 +26,11 @@ SEVEN = (
 TOKENS_PER_BATCH = 16_384
 
 
-@functools.cache
-def _open_clip_metadata() -> ModuleType:
-    """The file of the installed open_clip_torch that lists ImageNet names and templates, loaded on its own."""
-    package = importlib.util.find_spec("open_clip")
-    if package is None or package.origin is None:
-        raise ImportError("ImageNet names and templates come from open_clip_torch; run: pip install open_clip_torch")
-    file = Path(package.origin).parent / "zero_shot_metadata.py"
-    spec = importlib.util.spec_from_file_location("cliplab_open_clip_metadata", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def imagenet_class_names() -> list[str]:
-    """The 1,000 curated names in label order (sorted WordNet id); two occur twice."""
-    return list(_open_clip_metadata().IMAGENET_CLASSNAMES)
-
-
 def load_templates(source: str | Sequence[str]) -> list[str]:
-    """Templates with one ``{}`` each: ``plain``, ``simple``, ``openai_7``, ``openai_80``, a file (one a line), a list.
+    """Templates with one ``{}`` each (or CLIP_benchmark's ``{c}``): ``plain``, ``simple``, ``openai_7``, ``openai_80``, a
+    file (one a line), a list.
 
-    Raises ValueError on an unknown name or a template without ``{}``.
+    Raises ValueError on an unknown name or a template without a place for the class name.
     """
     if not isinstance(source, str):
         templates = list(source)
@@ -60,32 +41,80 @@ def load_templates(source: str | Sequence[str]) -> list[str]:
     elif source == "openai_7":
         templates = list(SEVEN)
     elif source == "openai_80":
-        templates = [t("{}") for t in _open_clip_metadata().OPENAI_IMAGENET_TEMPLATES]
-    elif Path(source).is_file():
-        templates = [line for line in Path(source).read_text(encoding="utf8").splitlines() if line.strip()]
+        templates = [t("{}") for t in open_clip_metadata().OPENAI_IMAGENET_TEMPLATES]
+    elif Path(source).expanduser().is_file():
+        lines = Path(source).expanduser().read_text(encoding="utf8").splitlines()
+        templates = [line.strip() for line in lines if line.strip()]
     else:
         raise ValueError(
             f"templates {source!r} is neither a file nor one of plain, simple, openai_7, openai_80; set templates"
         )
+    templates = [template.replace("{c}", "{}") for template in templates]
     wrong = [t for t in templates if t.count("{}") != 1]
     if wrong or not templates:
         raise ValueError(f"template {wrong[0] if wrong else ''!r} must contain {{}} once, where the class name goes")
     return templates
 
 
-def embed_texts(model: Encoders, tokens: Tokens, device: torch.device) -> Float[Tensor, "texts dim"]:
-    """Unit embeddings of many texts, shortest first so that nothing is padded much, in bounded batches."""
-    order = tokens.lengths.argsort(stable=True)
-    parts, start = [], 0
+def chosen_prompts(
+    name: str, dataset: Any, class_names: Sequence[str] | None, templates: str | Sequence[str] | None
+) -> tuple[list[str], list[str]]:
+    """Class names and templates: those given, else the data set's own. Raises ValueError when there are none, or the names
+    are not as many as the data set's."""
+    own = dataset.class_names
+    names = own if class_names is None else list(class_names)
+    if names is None:
+        raise ValueError(f"zeroshot set {name}: labels carry no names; set zeroshot.{name}.dataset.class_names")
+    if class_names is None and looks_like_wordnet(names):
+        raise ValueError(
+            f"zeroshot set {name}: the classes are called {names[0]}, …, which are WordNet ids; use zeroshot=imagenet with "
+            f"zeroshot.imagenet.dataset.path=…, or set zeroshot.{name}.dataset.class_names"
+        )
+    if own is not None and len(names) != len(own):
+        raise ValueError(
+            f"zeroshot set {name}: {len(names)} class names for a data set of {len(own)} classes; "
+            f"check zeroshot.{name}.dataset.path, its split and class_names"
+        )
+    if templates is None:
+        templates = getattr(dataset, "templates", None)
+    if templates is None:
+        raise ValueError(f"zeroshot set {name} brings no templates; set zeroshot.{name}.templates, such as openai_80")
+    return list(names), load_templates(templates)
+
+
+def text_batches(lengths: Tensor) -> list[Tensor]:
+    """The rows of each batch: texts of about one length together, and no more tokens than ``TOKENS_PER_BATCH``. It depends
+    on the texts alone, so that every rank makes the same batches."""
+    order, batches, start = lengths.argsort(stable=True), [], 0
     while start < len(order):
-        rows = order[start : start + max(1, TOKENS_PER_BATCH // int(tokens.lengths[order[start]]))]
-        longest = int(tokens.lengths[rows].max())
-        rows = rows[: max(1, TOKENS_PER_BATCH // longest)]
-        longest = int(tokens.lengths[rows].max())
-        parts.append(model.encode_text(Tokens(tokens.ids[rows, :longest], tokens.lengths[rows]).to(device)).float())
+        rows = order[start : start + max(1, TOKENS_PER_BATCH // int(lengths[order[start]]))]
+        rows = rows[: max(1, TOKENS_PER_BATCH // int(lengths[rows].max()))]
+        batches.append(rows)
         start += len(rows)
+    return batches
+
+
+def embed_texts(model: Encoders, tokens: Tokens, device: torch.device) -> Float[Tensor, "texts dim"]:
+    """Embeddings of many texts, shortest first so that nothing is padded much, in bounded batches shared by the ranks.
+
+    The batches are the same for any number of ranks, and so are the embeddings; every rank makes equally many calls.
+    """
+    batches, world = text_batches(tokens.lengths), world_size()
+    parts = []
+    for turn in range(0, len(batches), world):
+        rows = batches[min(turn + rank(), len(batches) - 1)]
+        longest = int(tokens.lengths[rows].max())
+        own = model.encode_text(Tokens(tokens.ids[rows, :longest], tokens.lengths[rows]).to(device)).float()
+        if world == 1:
+            parts.append(own)
+            continue
+        turns = batches[turn : turn + world]
+        most = max(len(batch) for batch in turns)
+        filled = torch.cat([own, own.new_zeros(max(0, most - len(own)), own.shape[1])])[:most]
+        everyone = gather(filled).view(world, most, -1)
+        parts += [everyone[i, : len(batch)] for i, batch in enumerate(turns)]
     embeds = torch.cat(parts)
-    return torch.empty_like(embeds).index_copy_(0, order.to(device), embeds)
+    return torch.empty_like(embeds).index_copy_(0, torch.cat(batches).to(device), embeds)
 
 
 def ensemble(weights: Float[Tensor, "names templates dim"]) -> Float[Tensor, "names dim"]:

@@ -21,7 +21,14 @@ def protocol_of(
     parts = {
         "names": None if names is None else short_hash(list(names)),
         "templates": None if templates is None else short_hash(list(templates)),
-        "transform": short_hash([dataset.transform.fingerprint, picture_hash(images)]),
+        "transform": short_hash([dataset.transform.fingerprint, picture_hash(images.first)]),
         "data": short_hash(dataset.fingerprint),
     }
+    return {**parts, "all": short_hash(list(parts.values()))}
+
+
+def part_of(protocol: dict[str, str | None], part: str) -> dict[str, str | None]:
+    """The protocol of an evaluation on a part of the data only, which the sentence ``part`` describes."""
+    parts = {**protocol, "data": short_hash([protocol["data"], part])}
+    del parts["all"]
     return {**parts, "all": short_hash(list(parts.values()))}

@@ -1,18 +1,16 @@
 """Image-text retrieval."""
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from cliplab.distributed import gather, world_size
-from cliplab.evaluation.batches import CachedImages, fixed_batches
+from cliplab.evaluation.batches import EvaluationImages, embed_images
+from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.prompts import embed_texts
 from cliplab.evaluation.protocol import protocol_of
 from cliplab.evaluation.result import Encoders, EvaluationResult
@@ -59,28 +57,32 @@ def median_rank(ranks: Tensor) -> float:
 class Retrieval:
     """Recall at 1, 5, 10 and median rank both ways over a caption set, several captions an image.
 
-    A caption that several images share matches all of them, since nobody could tell them apart.
+    A caption that several images share matches all of them, since nobody could tell them apart. For the
+    options see EvaluationImages.
     """
 
     task = "zeroshot_retrieval"
 
-    def __init__(self, *, name: str, dataset: Any, batch_size: int = 256) -> None:
-        self.name, self.dataset, self.batch_size = name, dataset, batch_size
-        self.images = CachedImages(dataset)
+    def __init__(
+        self,
+        *,
+        name: str,
+        dataset: Any,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        cache_gb: float = 0.5,
+        cache_dir: str | None = None,
+    ) -> None:
+        self.name, self.dataset = name, dataset
+        self.images = EvaluationImages(
+            dataset, batch_size=batch_size, num_workers=num_workers, cache_gb=cache_gb, cache_dir=cache_dir
+        )
         self._texts: tuple[Tokens, Tensor] | None = None
 
     @functools.cached_property
     def protocol(self) -> dict[str, str | None]:
         """See ``protocol_of``."""
         return protocol_of(dataset=self.dataset, images=self.images)
-
-    def _embed_images(self, model: Encoders, device: torch.device) -> tuple[Tensor, list[list[str]]]:
-        """Embeddings and captions of all images in the order of the set, each rank computing its share."""
-        parts, captions = [], []
-        for images, own, indices in fixed_batches(self.images, self.batch_size):
-            parts.append(model.encode_image(images.to(device, non_blocking=True))[: len(indices)].float())
-            captions += own
-        return joined(torch.cat(parts), captions, len(self.dataset))
 
     def _caption_ids(self, captions: list[list[str]], tokenizer: Callable[[Sequence[str]], Tokens]) -> Tensor:
         """Tokenise the distinct captions once; int64 ``[images, most captions]``, -1 where an image has fewer."""
@@ -100,15 +102,15 @@ class Retrieval:
         thorough: bool = True,
     ) -> EvaluationResult:
         """``thorough`` adds a row per image: its captions, ranks, and what was found first."""
-        device, clock = torch.device(device), [time.perf_counter()]
-        image_embeds, captions = self._embed_images(model, device)
-        clock.append(time.perf_counter())
-        image_captions = self._caption_ids(captions, tokenizer).to(device)
-        text_captions = image_captions[image_captions >= 0].unsqueeze(1)  # [captions, 1], in the order of the set
-        assert self._texts is not None
-        text_embeds = embed_texts(model, self._texts[0], device)[text_captions.squeeze(1)]
-        clock.append(time.perf_counter())
-        with torch.autocast(device.type, enabled=False):
+        device = torch.device(device)
+        phases = Phases(device)
+        image_embeds, captions = embed_images(model, self.images, device, phases)
+        with phases("text"):
+            image_captions = self._caption_ids(captions, tokenizer).to(device)
+            text_captions = image_captions[image_captions >= 0].unsqueeze(1)  # [captions, 1], in the order of the set
+            assert self._texts is not None
+            text_embeds = embed_texts(model, self._texts[0], device)[text_captions.squeeze(1)]
+        with phases("search"), torch.autocast(device.type, enabled=False):
             ways = {
                 "image_retrieval": search(text_embeds, image_embeds, text_captions, image_captions),
                 "text_retrieval": search(image_embeds, text_embeds, image_captions, text_captions),
@@ -116,9 +118,9 @@ class Retrieval:
         metrics = recalls({way: found.ranks for way, found in ways.items()})
         metrics |= {"images": float(len(image_embeds)), "captions": float(len(text_embeds))}
         samples = retrieval_rows(captions, **ways) if thorough else {}
-        seconds = {"images": clock[1] - clock[0], "text": clock[2] - clock[1], "search": time.perf_counter() - clock[2]}
         details: dict[str, Any] = {"protocol": self.protocol, "subset": None, "warnings": []}
-        return EvaluationResult(self.name, self.task, metrics, str(self.protocol["all"]), details, samples, seconds)
+        hashed = str(self.protocol["all"])
+        return EvaluationResult(self.name, self.task, metrics, hashed, details, samples, phases.seconds())
 
 
 def recalls(ranks: dict[str, Tensor]) -> dict[str, float]:
@@ -148,16 +150,3 @@ def retrieval_rows(captions: list[list[str]], image_retrieval: Found, text_retri
         "top_images": by_image(image_retrieval.top),
         "top_image_scores": by_image(image_retrieval.scores),
     }
-
-
-def joined(embeds: Tensor, captions: list[list[str]], total: int) -> tuple[Tensor, list[list[str]]]:
-    """Every rank's rows ``rank, rank + world, …`` in the order of the set, ``[total, dim]``, and their captions."""
-    world = world_size()
-    if world == 1:
-        return embeds, captions
-    share = -(-total // world)
-    filled = torch.cat([embeds, embeds.new_zeros(share - len(embeds), embeds.shape[1])])
-    rows = gather(filled).view(world, share, -1).transpose(0, 1).flatten(0, 1)[:total]
-    everyone: list[Any] = [None] * world
-    dist.all_gather_object(everyone, captions)
-    return rows, [everyone[i % world][i // world] for i in range(total)]

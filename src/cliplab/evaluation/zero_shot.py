@@ -1,39 +1,30 @@
 """Zero-shot classification."""
 
 import functools
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from cliplab.distributed import world_size
-from cliplab.evaluation.batches import CachedImages, fixed_batches
-from cliplab.evaluation.metrics import (
-    CalibrationBins,
-    Confusion,
-    RankCounts,
-    calibration_error,
-    label_ranks,
-    same_answer_shares,
-    top_confusions,
-    wilson_interval,
-)
-from cliplab.evaluation.prompts import Prompts, ensemble, imagenet_class_names, load_templates
-from cliplab.evaluation.protocol import protocol_of
+from cliplab.evaluation.batches import EvaluationImages
+from cliplab.evaluation.clock import Phases
+from cliplab.evaluation.imagenet import imagenet_class_names, imagenet_places
+from cliplab.evaluation.metrics import calibration_error, top_confusions, wilson_interval
+from cliplab.evaluation.prompts import Prompts, chosen_prompts, ensemble
+from cliplab.evaluation.protocol import part_of, protocol_of
 from cliplab.evaluation.result import Encoders, EvaluationResult
+from cliplab.evaluation.tally import Tally, likely_mistakes, stratified_rows
 from cliplab.models.tokens import Tokens
-
-TOP = 5
 
 
 class ZeroShotClassification:
     """Scores a labelled set against the prompts made of its class names, or of ``class_names`` in the same order.
 
-    Raises ValueError when names and labels do not fit.
+    ``templates`` None takes those that the data set brings. ``subset`` is the number of images, each class with its share,
+    that an evaluation uses which is not thorough, such as those during training; None uses all. For the other options see
+    EvaluationImages. Raises ValueError when names and labels do not fit.
     """
 
     task = "zeroshot_classification"
@@ -43,19 +34,22 @@ class ZeroShotClassification:
         *,
         name: str,
         dataset: Any,
-        templates: str | Sequence[str] = "simple",
+        templates: str | Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
         batch_size: int = 256,
+        subset: int | None = None,
+        num_workers: int = 0,
+        cache_gb: float = 0.5,
+        cache_dir: str | None = None,
     ) -> None:
-        self.name, self.dataset, self.batch_size = name, dataset, batch_size
-        self.templates = load_templates(templates)
-        self.class_names = list(dataset.class_names if class_names is None else class_names)
-        if len(self.class_names) != len(dataset.class_names):
-            raise ValueError(
-                f"zeroshot set {name}: {len(self.class_names)} class names for a data set of "
-                f"{len(dataset.class_names)} classes; check zeroshot.{name}.dataset.path, its split and class_names"
-            )
-        self.images = CachedImages(dataset)
+        self.name, self.dataset = name, dataset
+        self.class_names, self.templates = chosen_prompts(name, dataset, class_names, templates)
+        if subset is not None and subset < 1:
+            raise ValueError(f"zeroshot.{name}.subset {subset} must be at least 1; null uses every image")
+        self.subset = None if subset is None or subset >= len(dataset) else subset
+        self.images = EvaluationImages(
+            dataset, batch_size=batch_size, num_workers=num_workers, cache_gb=cache_gb, cache_dir=cache_dir
+        )
         self._prompts: Prompts | None = None
 
     @property
@@ -76,30 +70,39 @@ class ZeroShotClassification:
         *,
         thorough: bool = True,
     ) -> EvaluationResult:
-        """``thorough`` also scores every template alone, from the same image embeddings."""
+        """``thorough`` uses every image, and also scores every template alone from the same image embeddings."""
         device = torch.device(device)
-        clock = [time.perf_counter()]
+        phases = Phases(device)
         if self._prompts is None:
             self._prompts = Prompts(self.class_names, self.templates, tokenizer)
-        by_template = self._prompts.template_weights(model, device)
-        weights = ensemble(by_template)
+        with phases("text"):
+            by_template = self._prompts.template_weights(model, device)
+            weights = ensemble(by_template)
         alone = by_template.unbind(1) if thorough and len(self.templates) > 1 else ()
-        clock.append(time.perf_counter())
-        tally = Tally(len(self.class_names), len(self.templates)).to(device)
-        for images, targets, indices in fixed_batches(self.images, self.batch_size):
-            embeds = model.encode_image(images.to(device, non_blocking=True))[: len(indices)]
-            labels = torch.tensor(targets, dtype=torch.int64, device=device)
-            tally.update(self._prompts.logits(embeds, weights), labels, torch.tensor(indices, dtype=torch.int64))
-            for i, own in enumerate(alone):
-                tally.update_template(i, self._prompts.logits(embeds, own), labels)
-        clock.append(time.perf_counter())
-        seconds = {"text": clock[1] - clock[0], "images": clock[2] - clock[1]}
-        return self._result(tally, seconds)
+        rows = (
+            None if thorough or self.subset is None else stratified_rows(np.asarray(self.dataset.labels), self.subset)
+        )
+        tally = Tally(len(self.class_names), len(self.templates), device)
+        for batch in self.images.batches(device, phases, rows):
+            with phases("images"):
+                embeds = model.encode_image(batch.images)[: len(batch.rows)]
+            with phases("logits"):
+                labels = torch.tensor(batch.targets, dtype=torch.int64).to(device)
+                indices = torch.tensor(batch.rows, dtype=torch.int64)
+                tally.update(self._prompts.logits(embeds, weights), labels, indices)
+                for i, own in enumerate(alone):
+                    tally.update_template(i, self._prompts.logits(embeds, own), labels)
+        return self._result(tally, len(self.dataset) if rows is None else len(rows), phases.seconds())
 
-    def _result(self, tally: "Tally", seconds: dict[str, float]) -> EvaluationResult:
+    def _result(self, tally: Tally, expected: int, seconds: dict[str, float]) -> EvaluationResult:
         counts, bins, pairs = (m.compute().cpu() for m in (tally.counts, tally.bins, tally.confusion))
+        images = int(counts[:, 0].sum())
+        assert images == expected, f"{images} images counted, {expected} in the set"
         table = tally.table()
         metrics = self._metrics(counts, bins) | self._groups(table)
+        whole = len(self.dataset)
+        part = None if images == whole else f"{images:,} of the {whole:,} images, each class with its share"
+        protocol = self.protocol if part is None else part_of(self.protocol, part)
         details = {
             "class_names": self.class_names,
             "templates": self.templates,
@@ -107,23 +110,24 @@ class ZeroShotClassification:
             "calibration": bins.tolist(),
             "confusions": top_confusions(pairs),
             "per_template": self._per_template(tally),
-            "protocol": self.protocol,
-            "subset": None,
+            "protocol": protocol,
+            "subset": part,
             "warnings": likely_mistakes(pairs, metrics),
         }
         samples = {key: values.tolist() for key, values in table.items()}
-        return EvaluationResult(self.name, self.task, metrics, str(self.protocol["all"]), details, samples, seconds)
+        return EvaluationResult(self.name, self.task, metrics, str(protocol["all"]), details, samples, seconds)
 
-    def _per_template(self, tally: "Tally") -> list[dict[str, Any]]:
+    def _per_template(self, tally: Tally) -> list[dict[str, Any]]:
+        if not tally.templates.update_called:
+            return []
+        totals = tally.templates.compute().tolist()
         return [
             {"template": template, "acc1": total[1] / total[0], "acc5": total[2] / total[0]}
-            for template, total in zip(self.templates, tally.alone.compute().tolist(), strict=True)
-            if total[0]  # none when they were not asked for
+            for template, total in zip(self.templates, totals, strict=True)
         ]
 
     def _metrics(self, counts: Tensor, bins: Tensor) -> dict[str, float]:
         images, hits, top5, rank_sum, sure, possible = (int(x) for x in counts.sum(0))
-        assert images == len(self.dataset), f"{images} images counted, {len(self.dataset)} in the set"
         shown = counts[counts[:, 0] > 0].double()
         low, high = wilson_interval(hits, images)
         return {
@@ -148,69 +152,42 @@ class ZeroShotClassification:
         return {f"acc1_{name}": float(hit[mask].mean()) for name, mask in members.items() if mask.any()}
 
 
-def likely_mistakes(pairs: Tensor, metrics: dict[str, float]) -> list[str]:
-    """Sentences about what looks wrong in the setting rather than in the model.
-
-    Labels and names in different orders: the accuracy sits at chance although images of one label get one answer, and
-    another label's another, so the model sees the classes. Names of another set: most of them never occur as a label.
-    """
-    found = []
-    within, overall = same_answer_shares(pairs)
-    if metrics["acc1_ci_low"] <= 2 * metrics["chance"] and within >= max(0.25, 4 * overall):
-        found.append(
-            f"top-1 is {metrics['acc1']:.1%}, near chance, yet two images of one label get the same answer in "
-            f"{within:.0%} of cases: labels and class names are probably in different orders; check dataset.class_names"
-        )
-    shown, classes = int((pairs.sum(1) > 0).sum()), len(pairs)
-    if 2 * shown < classes <= metrics["images"]:
-        found.append(
-            f"only {shown} of the {classes} named classes have images: if the set has {shown} classes, it was scored "
-            "against the names of another; check dataset.class_names"
-        )
-    return found
-
-
-class Tally(torch.nn.Module):
-    """All that is counted while images pass: integer ranks, calibration bins, confusions, ranks of each template alone,
-    and a row per image."""
-
-    def __init__(self, classes: int, templates: int) -> None:
-        super().__init__()
-        self.counts, self.bins, self.confusion = RankCounts(classes), CalibrationBins(), Confusion(classes)
-        self.alone = RankCounts(templates)
-        self.rows: list[list[Tensor]] = []
-
-    def update(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
-        ranks = label_ranks(logits, labels)
-        top = logits.sort(dim=1, descending=True, stable=True).indices[:, :TOP]  # ties as in the ranks
-        shares = logits.softmax(-1).gather(1, top)
-        self.counts.update(ranks, labels)
-        self.bins.update(shares[:, 0], ranks.rank < 1)
-        self.confusion.update(labels, top[:, 0])
-        self.rows.append([x.cpu() for x in (indices, labels, ranks.rank, top, shares)])
-
-    def update_template(self, template: int, logits: Tensor, labels: Tensor) -> None:
-        self.alone.update(label_ranks(logits, labels), torch.full_like(labels, template))
-
-    def table(self) -> dict[str, np.ndarray]:
-        """The rows of all ranks in the order of the set."""
-        columns = [torch.cat(parts).numpy() for parts in zip(*self.rows, strict=True)]
-        if world_size() > 1:
-            everyone: list[Any] = [None] * world_size()
-            dist.all_gather_object(everyone, columns)
-            columns = [np.concatenate(parts) for parts in zip(*everyone, strict=True)]
-        order = columns[0].argsort()
-        names = ("index", "label", "rank", "top5", "top5_probability")
-        return {name: column[order] for name, column in zip(names, columns, strict=True)}
-
-
 def imagenet_classification(
-    *, name: str, dataset: Any, templates: str | Sequence[str] = "openai_80", batch_size: int = 256
+    *,
+    name: str,
+    dataset: Any,
+    label_space: str = "imagenet",
+    templates: str | Sequence[str] | None = None,
+    batch_size: int = 256,
+    subset: int | None = None,
+    num_workers: int = 0,
+    cache_gb: float = 0.5,
+    cache_dir: str | None = None,
 ) -> ZeroShotClassification:
-    """Zero-shot classification with the 1,000 curated ImageNet names in place of the set's own, in WordNet-id order.
+    """Zero-shot classification with the curated ImageNet names in place of the set's own; see ZeroShotClassification.
 
-    Raises ValueError when the set does not have 1,000 classes: scored against the wrong names it would look broken.
+    Class folders named by WordNet id are matched by it, whichever of the classes there are, and those present are the
+    candidates. Otherwise labels are taken to be in the order of ``label_space``: ``imagenet``, ``imagenet_a`` or
+    ``imagenet_r``. Raises ValueError when classes do not fit: scored against the wrong names a set would look broken.
     """
+    try:
+        places = imagenet_places(dataset.class_names, int(max(dataset.labels)), label_space)
+    except ValueError as error:
+        raise ValueError(
+            f"zeroshot set {name}: {error}; check zeroshot.{name}.dataset.path, its split and label_space"
+        ) from error
+    order = sorted(places)
+    if places != order:
+        dataset.relabel([order.index(place) for place in places])
+    names = imagenet_class_names()
     return ZeroShotClassification(
-        name=name, dataset=dataset, templates=templates, class_names=imagenet_class_names(), batch_size=batch_size
+        name=name,
+        dataset=dataset,
+        templates=templates,
+        class_names=[names[i] for i in order],
+        batch_size=batch_size,
+        subset=subset,
+        num_workers=num_workers,
+        cache_gb=cache_gb,
+        cache_dir=cache_dir,
     )

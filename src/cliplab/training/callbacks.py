@@ -34,8 +34,10 @@ def run_evaluator(
 
 
 def named_metrics(result: EvaluationResult) -> dict[str, float]:
-    """The metrics as they are logged: ``zeroshot/<set>/<metric>``, or ``val/<metric>`` for the validation pairs."""
-    prefix = "val" if result.name == "val" else f"zeroshot/{result.name}"
+    """The metrics as they are logged: ``zeroshot/<set>/<metric>``, ``linear_probe/<set>/<metric>``, or ``val/<metric>``
+    for the validation pairs."""
+    group = "linear_probe" if result.task == "linear_probe" else "zeroshot"
+    prefix = "val" if result.name == "val" else f"{group}/{result.name}"
     return {f"{prefix}/{key}": value for key, value in result.metrics.items()}
 
 
@@ -100,6 +102,8 @@ class Evaluate(Callback):
         lines = []
         step = trainer.global_step
         for evaluator in self.evaluators:
+            if not thorough and getattr(evaluator, "final_only", False):
+                continue
             precision = trainer.precision_plugin.forward_context()
             result = run_evaluator(evaluator, module, self.tokenizer, precision, thorough=thorough)
             self.results[file_stem(result.name, result.task)] = result

@@ -1,0 +1,184 @@
+"""A linear probe: logistic regression on frozen image embeddings (Radford et al. 2021, appendix A.3)."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cliplab.evaluation.batches import EvaluationImages, embed_images
+from cliplab.evaluation.clock import Phases
+from cliplab.evaluation.metrics import RankCounts, label_ranks, wilson_interval
+from cliplab.evaluation.protocol import protocol_of, short_hash
+from cliplab.evaluation.result import Encoders, EvaluationResult
+from cliplab.evaluation.tally import stratified_rows
+from cliplab.models.tokens import Tokens
+
+COARSE = tuple(10.0**power for power in range(-6, 7, 2))  # where the sweep begins
+FINEST = 10 ** (1 / 8)  # and where it ends: eight steps a decade
+
+
+def logistic_regression(
+    features: Tensor, labels: Tensor, *, classes: int, c: float, max_iter: int = 1000, tolerance: float = 1e-6
+) -> nn.Linear:
+    """The minimum of ``mean cross entropy + |weight|^2 / (2 c n)`` by L-BFGS, n being the rows: scikit-learn's
+    ``LogisticRegression(C=c)``, the bias free of the penalty. Features ``[n, dim]``, labels int64 ``[n]``."""
+    layer = nn.Linear(features.shape[1], classes, device=features.device, dtype=torch.float64)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    features = features.double()
+    optimizer = torch.optim.LBFGS(
+        layer.parameters(),
+        max_iter=max_iter,
+        tolerance_grad=tolerance,
+        tolerance_change=1e-12,
+        history_size=10,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(layer(features), labels) + layer.weight.square().sum() / (2 * c * len(features))
+        value.backward()
+        return value
+
+    with torch.inference_mode(False), torch.enable_grad():
+        optimizer.step(loss)  # type: ignore[arg-type]
+    return layer
+
+
+def best_c(score: Callable[[float], float]) -> float:
+    """The C with the highest ``score``: seven powers of ten first, then the interval around the best halved until its
+    steps are an eighth of a decade; of equals the smallest. ``score`` is asked about twenty times."""
+    known = {c: score(c) for c in COARSE}
+    step = COARSE[1] / COARSE[0]
+    while step > FINEST * 1.001:
+        step = step**0.5
+        centre = max(sorted(known), key=lambda c: known[c])
+        for c in (centre / step, centre * step):
+            if COARSE[0] <= c <= COARSE[-1] * 1.001 and c not in known:
+                known[c] = score(c)
+    return max(sorted(known), key=lambda c: known[c])
+
+
+class LinearProbe:
+    """Fits ``train``'s image embeddings to its labels and scores ``dataset``, frozen model, both in one label order.
+
+    ``c`` None chooses the strength of the penalty on a validation part, ``validation_fraction`` of the training images,
+    each class with its share, and then fits all of them. It runs in thorough evaluations only. For the other options see
+    EvaluationImages. Raises ValueError when the label spaces differ.
+    """
+
+    task = "linear_probe"
+    final_only = True
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        dataset: Any,
+        train: Any,
+        c: float | None = None,
+        validation_fraction: float = 0.2,
+        max_iter: int = 1000,
+        batch_size: int = 256,
+        num_workers: int = 0,
+        cache_gb: float = 0.5,
+        cache_dir: str | None = None,
+    ) -> None:
+        if not 0 < validation_fraction < 1:
+            raise ValueError(f"zeroshot.{name}.validation_fraction {validation_fraction} must lie between 0 and 1")
+        if train.class_names != dataset.class_names:
+            raise ValueError(f"linear probe {name}: training and test part have different classes; check both datasets")
+        self.name, self.dataset, self.c = name, dataset, c
+        self.validation_fraction, self.max_iter = validation_fraction, max_iter
+        self.classes = max(int(max(train.labels)), int(max(dataset.labels))) + 1
+        self.train, self.test = (
+            EvaluationImages(
+                part, batch_size=batch_size, num_workers=num_workers, cache_gb=cache_gb, cache_dir=cache_dir
+            )
+            for part in (train, dataset)
+        )
+
+    @functools.cached_property
+    def protocol(self) -> dict[str, str | None]:
+        """See ``protocol_of``; the data are both parts and how C is chosen."""
+        test = protocol_of(dataset=self.dataset, images=self.test)
+        fit = [self.train.dataset.fingerprint, self.c, self.validation_fraction, self.max_iter]
+        parts = {**test, "data": short_hash([test["data"], fit])}
+        del parts["all"]
+        return {**parts, "all": short_hash(list(parts.values()))}
+
+    def _choose(self, features: Tensor, labels: Tensor) -> float:
+        """C by accuracy on the validation part."""
+        held = torch.zeros(len(labels), dtype=torch.bool)
+        held[stratified_rows(labels.cpu().numpy(), max(1, round(self.validation_fraction * len(labels))))] = True
+        held = held.to(labels.device)
+
+        def score(c: float) -> float:
+            layer = self._fit(features[~held], labels[~held], c)
+            return float((layer(features[held].double()).argmax(1) == labels[held]).double().mean())
+
+        return best_c(score)
+
+    def _fit(self, features: Tensor, labels: Tensor, c: float) -> nn.Linear:
+        return logistic_regression(features, labels, classes=self.classes, c=c, max_iter=self.max_iter)
+
+    @torch.no_grad()
+    def evaluate(
+        self,
+        model: Encoders,
+        tokenizer: Callable[[Sequence[str]], Tokens],
+        device: Any,
+        *,
+        thorough: bool = True,
+    ) -> EvaluationResult:
+        """The tokenizer is not used: a probe looks at images alone."""
+        device = torch.device(device)
+        phases = Phases(device)
+        features, labels = self._embedded(model, self.train, device, phases)
+        test_features, test_labels = self._embedded(model, self.test, device, phases)
+        with torch.autocast(device.type, enabled=False), torch.inference_mode(False), torch.no_grad():
+            features, labels = features.clone(), labels.clone()  # such as gradients may be taken of
+            with phases("fit"):
+                c = self._choose(features, labels) if self.c is None else self.c
+                layer = self._fit(features, labels, c)
+            logits = layer(test_features.clone().double())
+        counts = RankCounts(self.classes).to(device)
+        counts.update(label_ranks(logits, test_labels), test_labels)
+        return self._result(counts.counts.cpu(), c, phases.seconds())  # every rank has counted the whole set
+
+    @staticmethod
+    def _embedded(
+        model: Encoders, images: EvaluationImages, device: torch.device, phases: Phases
+    ) -> tuple[Tensor, Tensor]:
+        features, labels = embed_images(model, images, device, phases)
+        return features, torch.from_numpy(np.asarray(labels)).to(device)
+
+    def _result(self, counts: Tensor, c: float, seconds: dict[str, float]) -> EvaluationResult:
+        images, hits, top5 = counts[:, :3].sum(0).tolist()
+        shown = counts[counts[:, 0] > 0].double()
+        low, high = wilson_interval(hits, images)
+        metrics = {
+            "acc1": hits / images,
+            "acc5": top5 / images,
+            "mean_per_class_recall": float((shown[:, 1] / shown[:, 0]).mean()),
+            "acc1_ci_low": low,
+            "acc1_ci_high": high,
+            "C": c,
+            "images": float(images),
+            "train_images": float(len(self.train)),
+            "classes": float(self.classes),
+        }
+        names = self.dataset.class_names or [str(i) for i in range(self.classes)]
+        details = {
+            "class_names": names,
+            "counts": counts.tolist(),
+            "protocol": self.protocol,
+            "subset": None,
+            "warnings": [],
+        }
+        return EvaluationResult(self.name, self.task, metrics, str(self.protocol["all"]), details, {}, seconds)

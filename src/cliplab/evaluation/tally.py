@@ -1,0 +1,87 @@
+"""What is counted while the images of a classification set pass."""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from cliplab.distributed import world_size
+from cliplab.evaluation.metrics import CalibrationBins, Confusion, RankCounts, label_ranks, same_answer_shares
+
+TOP = 5
+COLUMNS = ("index", "label", "rank", "top5", "top5_probability")
+
+
+class Tally:
+    """Integer ranks, calibration bins, confusions, ranks of each template alone, and a short row per image."""
+
+    def __init__(self, classes: int, templates: int, device: torch.device) -> None:
+        self.counts = RankCounts(classes).to(device)
+        self.bins = CalibrationBins().to(device)
+        self.confusion = Confusion(classes).to(device)
+        self.templates = RankCounts(templates).to(device)
+        self.rows: list[tuple[Tensor, ...]] = []
+
+    def update(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
+        """Logits ``[batch, classes]``, labels ``[batch]``, and the rows of the set that they belong to."""
+        ranks = label_ranks(logits, labels)
+        top = logits.sort(dim=1, descending=True, stable=True).indices[:, :TOP]  # ties as in the ranks
+        shares = logits.softmax(-1).gather(1, top)
+        self.counts.update(ranks, labels)
+        self.bins.update(shares[:, 0], ranks.rank < 1)
+        self.confusion.update(labels, top[:, 0])
+        self.rows.append((indices, labels, ranks.rank, top, shares))  # they stay on the device until the end
+
+    def update_template(self, template: int, logits: Tensor, labels: Tensor) -> None:
+        self.templates.update(label_ranks(logits, labels), torch.full_like(labels, template))
+
+    def table(self) -> dict[str, np.ndarray]:
+        """The rows of all ranks in the order of the set."""
+        columns = [torch.cat(parts).cpu().numpy() for parts in zip(*self.rows, strict=True)]
+        if world_size() > 1:
+            everyone: list[Any] = [None] * world_size()
+            dist.all_gather_object(everyone, columns)
+            columns = [np.concatenate(parts) for parts in zip(*everyone, strict=True)]
+        order = columns[0].argsort()
+        return {name: column[order] for name, column in zip(COLUMNS, columns, strict=True)}
+
+
+def likely_mistakes(pairs: Tensor, metrics: dict[str, float]) -> list[str]:
+    """Sentences about what looks wrong in the setting rather than in the model; ``pairs`` as of Confusion.
+
+    Labels and names in different orders: the accuracy sits at chance although images of one label get one answer, and
+    another label's another, so the model sees the classes. Names of another set: most of them never occur as a label.
+    """
+    found = []
+    within, overall = same_answer_shares(pairs)
+    if metrics["acc1_ci_low"] <= 2 * metrics["chance"] and within >= max(0.25, 4 * overall):
+        found.append(
+            f"top-1 is {metrics['acc1']:.1%}, near chance, yet two images of one label get the same answer in "
+            f"{within:.0%} of cases: labels and class names are probably in different orders; check dataset.class_names"
+        )
+    shown, classes = int((pairs.sum(1) > 0).sum()), len(pairs)
+    if 2 * shown < classes <= metrics["images"]:
+        found.append(
+            f"only {shown} of the {classes} named classes have images: if the set has {shown} classes, it was scored "
+            "against the names of another; check dataset.class_names"
+        )
+    return found
+
+
+def stratified_rows(labels: np.ndarray, most: int) -> list[int]:
+    """``most`` rows in which each label has its share of the whole, evenly spread over its rows, in ascending order."""
+    order = np.argsort(labels, kind="stable")
+    sizes = np.bincount(labels)
+    within = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # 0, 1, … in each label
+    size = np.repeat(sizes, sizes)
+    # The k-th of n rows comes at a place in (0, 1) that spreads any first few of them evenly (van der Corput's bits).
+    spread = np.empty(len(labels))
+    for n in np.unique(size):
+        turns = np.argsort([int(f"{i:032b}"[::-1], 2) for i in range(n)], kind="stable")
+        place = np.empty(n)
+        place[turns] = (np.arange(n) + 0.5) / n
+        spread[size == n] = place[within[size == n]]
+    chosen = order[np.lexsort((labels[order], spread))[:most]]
+    return sorted(chosen.tolist())
