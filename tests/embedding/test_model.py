@@ -36,7 +36,7 @@ def test_broken_images_are_left_out_and_counted(model: EmbeddingModel, pictures:
     assert len(embeds) == len(model.kept) == 10
     assert {names[s.position]: s.reason for s in model.skipped} == {
         "3-broken.png": "not_an_image",
-        "empty.jpg": "empty",
+        "empty.jpg": "not_an_image",
     }
     assert sorted([*model.kept, *(s.position for s in model.skipped)]) == list(range(12))
     with pytest.warns(UserWarning, match="images skipped"):

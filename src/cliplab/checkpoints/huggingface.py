@@ -134,12 +134,19 @@ def model_config(config: CLIPConfig, processor: Mapping[str, Any], source: str) 
     )
 
 
+def image_processor(folder: Path) -> dict[str, Any]:
+    """The image settings of preprocessor_config.json, or of processor_config.json as newer versions write."""
+    older, newer = folder / "preprocessor_config.json", folder / "processor_config.json"
+    if older.is_file():
+        return json.loads(older.read_text(encoding="utf8"))
+    return json.loads(newer.read_text(encoding="utf8")).get("image_processor", {}) if newer.is_file() else {}
+
+
 def read_clip_folder(folder: Path) -> Weights:
     """A folder that ``CLIPModel.save_pretrained`` wrote. Raises ValueError for parts that CLIP's towers lack."""
     source = str(folder)
     config = CLIPConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf8")))
-    beside = folder / "preprocessor_config.json"
-    processor = json.loads(beside.read_text(encoding="utf8")) if beside.is_file() else {}
+    processor = image_processor(folder)
     if processor.get("resample", BICUBIC) != BICUBIC:
         raise ValueError(f"{source}: the images are resampled by Pillow's {processor['resample']}, not bicubic (3)")
     model = model_config(config, processor, source)

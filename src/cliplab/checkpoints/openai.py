@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -200,3 +201,34 @@ def read_openai(state: Mapping[str, Tensor], source: str, classes: set[str] | No
     text = model["text_encoder"]
     tokenizer = tokenizer_config(text["vocab_size"], text["context_length"], source)
     return Weights(model, tokenizer, from_openai(model, state, source), source, tuple(assumed))
+
+
+def write_openai(folder: Path, model: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+    """``model.pt``, a plain state dict that ``clip.load`` and ``open_clip.load_openai_model`` read.
+
+    Raises ValueError where those readers, which infer activation and heads by convention, would build another model.
+    """
+    image, text = model["image_encoder"], model["text_encoder"]
+    names = [tower["_target_"].rpartition(".")[2] for tower in (image, text)]
+    if image["_target_"] not in (VIT, RESNET) or text["_target_"] != TEXT:
+        raise ValueError(f"format=openai holds CLIP's own towers, not {' and '.join(names)}; use format=safetensors")
+    heads = image["width"] * (32 if image["_target_"] == RESNET else 1) // HEAD_WIDTH
+    ratios = [tower.get("mlp_ratio", 4.0) for tower in (image, text)]
+    wrong = {
+        "activation gelu": "gelu" in (image.get("activation"), text["activation"]),
+        f"image heads of another width than {HEAD_WIDTH}": image["heads"] != heads,
+        f"text heads of another width than {HEAD_WIDTH}": text["heads"] != text["width"] // HEAD_WIDTH,
+        "an MLP of another width than four times the tower's": any(ratio != 4 for ratio in ratios),
+        "a logit bias": model.get("init_logit_bias") is not None,
+        "another mean or deviation": not all(
+            torch.equal(value, statistics({})[key]) for key, value in statistics(model).items()
+        ),
+    }
+    if any(wrong.values()):
+        reasons = ", ".join(reason for reason, there in wrong.items() if there)
+        raise ValueError(
+            f"format=openai: its readers take QuickGELU and heads of width 64 for granted and this model has {reasons}; "
+            "use format=open_clip"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({key: value.detach().clone() for key, value in to_openai(model, state).items()}, folder / "model.pt")

@@ -71,7 +71,8 @@ def _folder(folder: Path) -> Weights:
             from cliplab.checkpoints.huggingface import read_clip_folder
 
             return read_clip_folder(folder)
-        raise ValueError(f"{folder}: config.json is of a {kind!r} model; clip can be read")
+        if kind != "cliplab":
+            raise ValueError(f"{folder}: config.json is of a {kind!r} model; clip can be read")
     files = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES)
     if len(files) == 1:
         return _file(files[0])

@@ -1,9 +1,11 @@
 """The model that a command works with, from ``ckpt=``, ``run=`` or ``pretrained=``."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from cliplab.checkpoints.read import read_pretrained
 from cliplab.checkpoints.weights import Weights
@@ -43,3 +45,18 @@ def task_model(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> Em
     device = "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
     weights = named_weights(config, cfg, overrides)
     return embedding_model(weights, device=device, batch_size=task["batch_size"], workers=task["workers"])
+
+
+def run_folder(weights: Weights) -> Path | None:
+    """The folder of the run that wrote the weights, when they still lie in it."""
+    folder = Path(weights.source).parent.parent
+    return folder if (folder / "manifest.json").is_file() and (folder / "config.yaml").is_file() else None
+
+
+def model_name(weights: Weights) -> str:
+    """The experiment's name, or what the foreign file or model is called."""
+    run = run_folder(weights)
+    if run is not None:
+        return str(yaml.safe_load((run / "config.yaml").read_text(encoding="utf8"))["name"])
+    words = weights.source.split(":")
+    return words[1] if words[0] == "open_clip" and len(words) > 1 else Path(weights.source).stem

@@ -1,0 +1,70 @@
+"""A trained model in the format another program reads."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from cliplab.checkpoints.huggingface import write_clip_folder, write_tokenizer
+from cliplab.checkpoints.io import write_safetensors
+from cliplab.checkpoints.onnx import write_onnx
+from cliplab.checkpoints.open_clip import write_open_clip
+from cliplab.checkpoints.openai import write_openai
+from cliplab.checkpoints.weights import TOKENIZER, Weights
+from cliplab.models.clip import CLIP
+
+
+def _huggingface(folder: Path, weights: Weights, model: CLIP) -> None:
+    _plain_crop(weights, "huggingface")
+    write_clip_folder(folder, weights.model, weights.state)
+
+
+def _open_clip(folder: Path, weights: Weights, model: CLIP) -> None:
+    _plain_crop(weights, "open_clip")
+    write_open_clip(folder, weights.model, weights.state)
+
+
+def _openai(folder: Path, weights: Weights, model: CLIP) -> None:
+    _plain_crop(weights, "openai")
+    write_openai(folder, weights.model, weights.state)
+
+
+def _onnx(folder: Path, weights: Weights, model: CLIP) -> None:
+    write_onnx(folder, weights.model, model)
+    if weights.tokenizer["_target_"] == TOKENIZER:
+        write_tokenizer(folder, weights.tokenizer["context_length"])
+
+
+def _safetensors(folder: Path, weights: Weights, model: CLIP) -> None:
+    """Our own names with our own configs in the header: holds any model, and ``pretrained=`` reads it."""
+    size = weights.model["image_encoder"].get("image_size")
+    transform = {"_target_": weights.transform, "image_size": size}
+    config = {"model": weights.model, "tokenizer": weights.tokenizer, "data": {"eval_transform": transform}}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_safetensors(folder / "model.safetensors", weights.state, {"format": "pt", "cliplab": json.dumps(config)})
+    (folder / "config.json").write_text(
+        json.dumps({"model_type": "cliplab", **config}, indent=2) + "\n", encoding="utf8"
+    )
+
+
+def _plain_crop(weights: Weights, name: str) -> None:
+    if weights.transform != Weights.transform:
+        kind = weights.transform.rpartition(".")[2]
+        raise ValueError(f"format={name}: its preprocessing is not this model's {kind}; use format=safetensors")
+
+
+FORMATS: dict[str, Callable[[Path, Weights, CLIP], None]] = {
+    "huggingface": _huggingface,
+    "open_clip": _open_clip,
+    "openai": _openai,
+    "onnx": _onnx,
+    "safetensors": _safetensors,
+}
+
+
+@torch.no_grad()
+def write(form: str, folder: Path, weights: Weights, model: CLIP) -> None:
+    """Write ``weights`` (and ``model``, built of them) in one of ``FORMATS``. Raises ValueError naming what the format
+    cannot hold."""
+    FORMATS[form](folder, weights, model.eval())

@@ -1,0 +1,165 @@
+"""Exported weights in the programs they are for: the same embeddings, and a refusal where the format cannot hold them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import open_clip
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPModel, CLIPProcessor
+
+from cliplab.checkpoints.onnx import ImageGraph, TextGraph
+from cliplab.checkpoints.read import read_pretrained
+from cliplab.checkpoints.weights import TEXT, Weights
+from cliplab.checkpoints.write import FORMATS, write
+from cliplab.data.tokenizers import CLIPTokenizer
+from cliplab.data.transforms import EvalTransform
+from cliplab.models.clip import CLIP
+from tests.models.weights import built, tiny_config
+
+TEXTS = ["a photo of a cat", "", "x" * 400, "猫 and 🦊!"]
+TOKENIZER = {"_target_": "cliplab.data.tokenizers.CLIPTokenizer", "context_length": 77}
+
+
+def weights_of(config: dict[str, Any]) -> tuple[Weights, CLIP]:
+    model = built(config).eval()
+    return Weights(config, TOKENIZER, model.state_dict(), "tiny.pt"), model
+
+
+def picture() -> Image.Image:
+    y, x = np.mgrid[:60, :80]
+    return Image.fromarray(np.stack([x * 3, y * 4, (x + y)], -1).astype(np.uint8))
+
+
+@torch.no_grad()
+def test_transformers_reads_the_folder_with_its_processor(tmp_path: Path) -> None:
+    weights, model = weights_of(tiny_config("vit") | {"image_mean": [0.5, 0.4, 0.3]})
+    write("huggingface", tmp_path, weights, model)
+    theirs, processor = CLIPModel.from_pretrained(tmp_path).eval(), CLIPProcessor.from_pretrained(tmp_path)
+    pixels = EvalTransform(32)(picture()).unsqueeze(0)
+    inputs = processor(text=TEXTS, images=picture(), padding=True, truncation=True, return_tensors="pt")
+    tokens = CLIPTokenizer(77)(TEXTS)
+    for row, length in enumerate(tokens.lengths):
+        assert torch.equal(inputs["input_ids"][row, :length], tokens.ids[row, :length])
+    normal = (pixels / 255 - model.image_mean) / model.image_std
+    assert (inputs["pixel_values"] - normal).abs().max() < 0.05  # its resize works on tensors, ours is Pillow's
+    out = theirs(**{**inputs, "pixel_values": normal})
+    torch.testing.assert_close(out.text_embeds, model.encode_text(tokens), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(out.image_embeds, model.encode_image(pixels), rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["vit", "resnet"])
+def test_openai_file_is_read_by_open_clip(kind: str, tmp_path: Path) -> None:
+    weights, model = weights_of(tiny_config(kind))
+    write("openai", tmp_path, weights, model)
+    theirs = open_clip.load_openai_model(str(tmp_path / "model.pt"), device="cpu").eval()
+    pixels = torch.rand(2, 3, model.image_size, model.image_size)
+    normal = (pixels - model.image_mean) / model.image_std
+    # these readers pass the weights through half precision
+    torch.testing.assert_close(
+        theirs.encode_image(normal, normalize=True), model.encode_image(pixels), atol=3e-3, rtol=0
+    )
+
+
+@torch.no_grad()
+def test_onnx_graphs_give_the_same_vectors_at_any_batch_and_length(tmp_path: Path) -> None:
+    config = tiny_config("vit", layers=1)
+    config["image_encoder"]["layers"] = 1
+    weights, model = weights_of(config)
+    write("onnx", tmp_path, weights, model)
+    image = onnxruntime.InferenceSession(tmp_path / "image_encoder.onnx")
+    text = onnxruntime.InferenceSession(tmp_path / "text_encoder.onnx")
+    for count in (1, 5):
+        pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8)
+        found = image.run(["image_embeds"], {"pixels": pixels.numpy()})[0]
+        np.testing.assert_allclose(found, model.encode_image(pixels).numpy(), atol=1e-5)
+    for texts in (["a cat"], TEXTS):
+        tokens = CLIPTokenizer(77)(texts)
+        mask = (torch.arange(tokens.ids.shape[1]) < tokens.lengths[:, None]).long()
+        found = text.run(["text_embeds"], {"input_ids": tokens.ids.numpy(), "attention_mask": mask.numpy()})[0]
+        np.testing.assert_allclose(found, model.encode_text(tokens).numpy(), atol=1e-5)
+    assert (tmp_path / "tokenizer.json").is_file()
+
+
+@torch.no_grad()
+def test_graphs_are_the_model_for_a_resnet_too() -> None:
+    model = built(tiny_config("resnet")).eval()
+    pixels, tokens = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), CLIPTokenizer(77)(TEXTS)
+    assert torch.equal(ImageGraph(model)(pixels), model.encode_image(pixels))
+    mask = (torch.arange(tokens.ids.shape[1]) < tokens.lengths[:, None]).long()
+    torch.testing.assert_close(TextGraph(model)(tokens.ids, mask), model.encode_text(tokens), rtol=1e-5, atol=1e-6)
+
+
+def test_our_own_format_comes_back_whole(tmp_path: Path) -> None:
+    config = tiny_config("resnet", activation="gelu", context_length=40) | {"max_logit_scale": 50.0}
+    weights, model = weights_of(config)
+    write("safetensors", tmp_path, weights, model)
+    for spec in (tmp_path, tmp_path / "model.safetensors"):
+        again = read_pretrained(str(spec))
+        assert (again.model, again.tokenizer, again.transform) == (config, TOKENIZER, weights.transform)
+        assert all(torch.equal(again.state[k], v) for k, v in weights.state.items())
+        assert again.state.keys() == weights.state.keys()
+
+
+@pytest.mark.parametrize("form", ["huggingface", "open_clip", "openai"])
+@pytest.mark.filterwarnings("ignore:.*OpenAI's convention")
+def test_second_export_is_the_first(form: str, tmp_path: Path) -> None:
+    weights, model = weights_of(tiny_config("vit"))
+    write(form, tmp_path / "a", weights, model)
+    again = read_pretrained(str(tmp_path / "a"))
+    write(form, tmp_path / "b", again, model)
+    files = sorted(p.name for p in (tmp_path / "a").iterdir())
+    assert files == sorted(p.name for p in (tmp_path / "b").iterdir())
+    for name in files:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("form", "kind", "changes", "message"),
+    [
+        ("huggingface", "resnet", {}, "a ViT and a causal text tower, not ModifiedResNet and TextTransformer; use"),
+        ("huggingface", "vit", {"init_logit_bias": -10.0}, "CLIPModel has no logit bias"),
+        ("openai", "vit", {"init_logit_bias": -10.0}, "this model has a logit bias; use format=open_clip"),
+        ("openai", "vit", {"image_mean": [0.5, 0.5, 0.5]}, "another mean or deviation"),
+        ("openai", "vit", {"text_encoder": {"heads": 2}}, "text heads of another width than 64"),
+        ("openai", "vit", {"text_encoder": {"activation": "gelu"}}, "activation gelu"),
+        ("open_clip", "vit", {"text_encoder": {"activation": "gelu"}}, "one activation for both towers"),
+        (
+            "open_clip",
+            "vit",
+            {"text_encoder": {"_target_": "x.HFText"}},
+            "CLIP's own towers, not VisionTransformer and HF",
+        ),
+        (
+            "openai",
+            "vit",
+            {"text_encoder": {"_target_": "x.HFText"}},
+            "CLIP's own towers, not VisionTransformer and HF",
+        ),
+        ("onnx", "vit", {"text_encoder": {"_target_": "x.HFText"}}, "own text tower, not HFText"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_refused(
+    form: str, kind: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    weights, model = weights_of(tiny_config(kind))
+    text = {**weights.model["text_encoder"], **changes.pop("text_encoder", {})}
+    changed = Weights({**weights.model, **changes, "text_encoder": text}, TOKENIZER, weights.state, "tiny.pt")
+    with pytest.raises(ValueError, match=message):
+        write(form, tmp_path / "out", changed, model)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_preprocessing_is_refused_but_by_our_own_format(tmp_path: Path) -> None:
+    weights, model = weights_of(tiny_config("vit"))
+    other = Weights(weights.model, TOKENIZER, weights.state, "tiny.pt", transform="x.Squash")
+    assert weights.model["text_encoder"]["_target_"] == TEXT
+    for form in set(FORMATS) - {"safetensors", "onnx"}:
+        with pytest.raises(ValueError, match="its preprocessing is not this model's Squash"):
+            write(form, tmp_path / form, other, model)
+    write("safetensors", tmp_path / "own", other, model)
+    assert read_pretrained(str(tmp_path / "own")).transform == "x.Squash"
