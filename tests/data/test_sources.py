@@ -11,11 +11,12 @@ import torch
 
 from cliplab.data import loader as module
 from cliplab.data import stream as stream_module
-from cliplab.data.captions import CaptionDataset, captions_of
+from cliplab.data.captions import CaptionDataset
 from cliplab.data.datamodule import CaptionDataModule
 from cliplab.data.hub import UnreachableData, open_dataset
 from cliplab.data.images import BadImage
 from cliplab.data.loader import Batch
+from cliplab.data.rows import captions_of
 from cliplab.data.sources import caption_source
 from cliplab.data.stream import CaptionStream
 from cliplab.data.tokenizers import CLIPTokenizer

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
@@ -12,16 +13,14 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from cliplab.data.fingerprint import content_fingerprint
-from cliplab.data.hub import first_present, open_dataset
+from cliplab.data.hub import columns_of, first_present, folder_of, open_dataset
 from cliplab.data.images import BadImage, decode_image, decode_pixels
-from cliplab.data.order import sample_rng
+from cliplab.data.order import epoch_permutation, sample_rng
+from cliplab.data.rows import CAPTION_COLUMNS, IMAGE_COLUMNS, CaptionRows
+from cliplab.data.scan import pairs_fingerprint, wanted_samples
 from cliplab.data.transforms import EvalTransform
 
-IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img")
-CAPTION_COLUMNS = ("caption", "captions", "text", "txt", "alt_text", "caption_0", "TEXT", "sentences", "sentence")
-
 MOST_BAD = 1000  # unusable rows one after the other, after which a source is given up
-MOST_CHARACTERS = 10_000  # of a caption; no tower reads as many, and cleaning megabytes would take seconds
 
 
 class Sample(NamedTuple):
@@ -36,69 +35,34 @@ class Sample(NamedTuple):
     bad: tuple[str, str] | None = None
 
 
-def first_usable(read: Callable[[int], Sample], most: int, place: str) -> Sample:
+def first_usable(read: Callable[[int], Sample], most: int, place: str, on_error: str = "replace") -> Sample:
     """``read(0)``, else the first of ``read(1)``, … that is usable. Only the first is noted as ``bad``: each of the others
-    is read, and noted, in its own turn. Raises RuntimeError after ``most`` unusable ones."""
+    is read, and noted, in its own turn. Raises RuntimeError after ``most`` unusable ones, or at once when ``on_error`` is
+    ``stop``."""
     reason = ""
     for attempt in range(most):
         try:
             sample = read(attempt)
         except BadImage as error:
+            if on_error == "stop":
+                raise RuntimeError(
+                    f"{place} is unusable: {error}; mend it, or replace it with data.train.on_error=replace"
+                ) from error
             reason = reason or error.reason
         else:
             return sample._replace(bad=(reason, place)) if reason else sample
     raise RuntimeError(f"{most} rows one after the other are unusable, from {place} ({reason}) on")
 
 
-def _texts(value: Any) -> list[str]:
-    """Every text in a cell, empty ones too."""
-    if value is None:
-        return []
-    if isinstance(value, bytes):
-        value = value[: 4 * MOST_CHARACTERS].decode("utf8", errors="replace")
-    if isinstance(value, str):
-        return [line.strip() for line in value[:MOST_CHARACTERS].split("\n")]
-    if isinstance(value, dict):
-        return _texts(next((value[c] for c in ("raw", *CAPTION_COLUMNS) if value.get(c) is not None), None))
-    if isinstance(value, Sequence):
-        return [text for v in value for text in _texts(v)]
-    raise BadImage("caption_not_text", type(value).__name__)
-
-
-def captions_of(value: Any) -> list[str]:
-    """All captions in a cell: a string (one per line), bytes, a list, or a dictionary with a caption in it.
-
-    Raises BadImage with reason ``no_caption``, ``empty_caption`` or ``caption_not_text``.
-    """
-    found = _texts(value)
-    if not any(found):
-        raise BadImage("empty_caption" if found else "no_caption")
-    return [text for text in found if text]
-
-
-class CaptionRows:
-    """What map-style and streaming sources share: columns, decoding, choosing one of several captions."""
-
-    def __init__(
-        self, columns: Sequence[str], where: str, image_columns: Sequence[str], caption_columns: Sequence[str]
-    ):
-        self.image_column = first_present(columns, image_columns, "image", where)
-        self.caption_column = first_present(columns, caption_columns, "caption", where)
-        numbered = [c for c in columns if c.startswith("caption_") and c[8:].isdigit()]
-        self.caption_columns = numbered if self.caption_column in numbered else [self.caption_column]
-
-    def captions(self, row: dict[str, Any]) -> list[str]:
-        return captions_of([row[column] for column in self.caption_columns])
-
-
 class CaptionDataset(Dataset):
     """Image-caption pairs by row. ``dataset[(epoch, index)]`` gives a Sample that depends on (seed, epoch, index) alone.
 
-    The data set is opened from ``path`` (hub id, local folder or file) or handed over as ``dataset``. Of several
-    captions one is drawn. A picture or caption that cannot be read is replaced by the next row, which is noted in the
-    sample. ``group_column`` tells which rows show the same thing. ``cache_images`` keeps each picture, decoded and fitted
-    by the evaluation transform, in memory (uint8; each worker has its own) and skips the training transform. ``limit``
-    keeps the first rows only.
+    The data set is opened from ``path`` (hub id, local folder or file) or handed over as ``dataset``; ``columns`` are
+    CaptionRows' options. Filters are applied once, at the start. Of several captions one is chosen, or each makes a sample
+    of its own. A picture or caption that cannot be read is replaced by the next sample's and noted (``on_error``
+    ``replace``), or stops the run (``stop``). ``group_column`` tells which rows show the same thing. ``cache_images``
+    keeps each picture, decoded and fitted by the evaluation transform, in memory (uint8; each worker has its own) and
+    skips the training transform. ``limit`` keeps the first rows only.
     """
 
     def __init__(
@@ -110,30 +74,39 @@ class CaptionDataset(Dataset):
         name: str | None = None,
         revision: str | None = None,
         data_files: str | Sequence[str] | None = None,
-        image_columns: Sequence[str] = IMAGE_COLUMNS,
-        caption_columns: Sequence[str] = CAPTION_COLUMNS,
         group_column: str | None = None,
         cache_images: bool = False,
         limit: int | None = None,
+        on_error: str = "replace",
         credits: Sequence[str] = (),
+        **columns: Any,
     ) -> None:
+        if on_error not in ("replace", "stop"):
+            raise ValueError(f"on_error {on_error!r} must be replace or stop")
         if dataset is None:
             if not path:
                 raise ValueError("data.path is not set; give a local folder or a hub id: data.path=…")
-            dataset = open_dataset(path=path, split=split, name=name, revision=revision, data_files=data_files)
+            place: dict[str, Any] = {"path": path, "split": split, "name": name, "revision": revision}
+            place["data_files"] = data_files
+            if not Path(path).expanduser().exists():  # a wrong column is told before gigabytes are fetched
+                CaptionRows(columns_of(open_dataset(**place, streaming=True)), path, **columns)
+            dataset = open_dataset(**place)
         where = path or "data set"
         if limit is not None:
             dataset = dataset.select(range(min(limit, len(dataset))))
         if len(dataset) == 0:
-            raise ValueError(f"{where}: split {split!r} is empty")
-        self.rows = CaptionRows(dataset.column_names, where, image_columns, caption_columns)
+            raise ValueError(f"{where}: split {split!r} is empty; its columns are {', '.join(dataset.column_names)}")
+        self.rows = CaptionRows(dataset.column_names, where, root=folder_of(path), **columns)
         if isinstance(dataset.features[self.rows.image_column], datasets.Image):
             dataset = dataset.cast_column(self.rows.image_column, datasets.Image(decode=False))
         if group_column is not None:
             first_present(dataset.column_names, [group_column], "group", where)
+        self.kept, self.which, self.refused = wanted_samples(dataset, self.rows)
+        if len(self.kept) == 0:
+            raise ValueError(f"{where}: data.train.filters leave none of {len(dataset)} rows: {dict(self.refused)}")
         self.dataset, self.group_column, self.credits = dataset, group_column, tuple(credits)
-        self.cache_images = cache_images
-        self.groups = np.asarray(dataset[group_column]) if group_column else np.arange(len(dataset))
+        self.cache_images, self.on_error = cache_images, on_error
+        self.groups = np.asarray(dataset[group_column])[self.kept] if group_column else self.kept
         self._cache: dict[int, Tensor] = {}
         self.seed, self.train_transform, self.eval_transform = 0, None, None
 
@@ -141,42 +114,52 @@ class CaptionDataset(Dataset):
         """Set by the data module: the seed of all draws, and the transforms."""
         self.seed, self.train_transform, self.eval_transform = seed, train_transform, eval_transform
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
-        return hashlib.sha256(f"{self.dataset._fingerprint} {len(self.dataset)}".encode()).hexdigest()[:16]
+        """Changes with the captions, the pictures (as far as a sample of them tells), the filters and the choice of
+        captions; stays when the same data lie elsewhere."""
+        facts = f"{pairs_fingerprint(self.dataset, self.rows)} {self.rows.order_facts} {len(self)}"
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return len(self.kept)
+
+    def _row(self, index: int) -> dict[str, Any]:
+        return self.dataset[int(self.kept[index])]
 
     def picture(self, index: int) -> Image.Image:
-        return decode_image(self.dataset[index][self.rows.image_column])
+        return decode_image(self.rows.picture(self._row(index)))
 
     def pair(self, index: int) -> tuple[Tensor, list[str]]:
         """Picture through the evaluation transform, and all its captions."""
-        row = self.dataset[index]
+        row = self._row(index)
         assert self.eval_transform is not None
         try:
-            return self.eval_transform(decode_image(row[self.rows.image_column])), self.rows.captions(row)
+            return self.eval_transform(decode_image(self.rows.picture(row))), self.rows.captions(row)
         except BadImage as error:
             raise ValueError(f"row {index} of the evaluation pairs cannot be read: {error}; remove it") from error
 
     def _read(self, epoch: int, index: int) -> Sample:
         rng = sample_rng(self.seed, epoch, index)
-        row = self.dataset[index]
-        captions = self.rows.captions(row)
-        caption = captions[int(rng.integers(len(captions)))]
+        row = self._row(index)
+        caption = self.rows.choose(row, int(self.which[index]), rng)
         if self.cache_images:
             if index not in self._cache:
-                self._cache[index] = self.eval_transform(decode_image(row[self.rows.image_column]))  # type: ignore[misc]
+                self._cache[index] = self.eval_transform(decode_image(self.rows.picture(row)))  # type: ignore[misc]
             image = self._cache[index]
         else:
-            image = self.train_transform(decode_pixels(row[self.rows.image_column]), rng)  # type: ignore[misc]
+            image = self.train_transform(decode_pixels(self.rows.picture(row)), rng)  # type: ignore[misc]
         return Sample(image, caption, epoch, index, int(self.groups[index]))
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        size = len(self.dataset)
-        return first_usable(lambda k: self._read(epoch, (index + k) % size), min(size, MOST_BAD), f"row {index}")
+        place, size = f"row {self.kept[index]}", len(self)
+        return first_usable(lambda k: self._read(epoch, (index + k) % size), min(size, MOST_BAD), place, self.on_error)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """(epoch, index) of each sample of an epoch, int64 ``[samples, 2]``."""
+        order = epoch_permutation(len(self), seed, epoch)
+        return np.stack([np.full_like(order, epoch), order], axis=1)
 
 
 class CaptionPairs(Dataset):

@@ -18,6 +18,9 @@ SCRIPTS = "it needs a loading script, which the datasets library no longer runs;
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval")
 
 
+BUILDERS = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "arrow", ".csv": "csv", ".tsv": "csv"}
+
+
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
     """Hide the bars of small local work."""
@@ -42,12 +45,16 @@ def _local_builder(path: Path, split: str, data_files: str | Sequence[str] | Non
     elif path.is_file():
         files = [path]
     else:
-        files = sorted(p for p in path.rglob("*") if p.suffix in (".parquet", ".tar", ".arrow", ".csv"))
-    for suffix, builder in ((".parquet", "parquet"), (".tar", "webdataset"), (".arrow", "arrow"), (".csv", "csv")):
+        files = sorted(p for p in path.rglob("*") if p.suffix in BUILDERS)
+    for suffix, builder in BUILDERS.items():
         matching = [str(p) for p in files if p.suffix == suffix and (p.name != "metadata.csv" or data_files)]
         if matching:
             of_split = [f for f in matching if split in str(Path(f).relative_to(path) if path.is_dir() else f)]
-            return builder, {"data_files": {split: matching if data_files is not None else of_split or matching}}
+            tabs = {"sep": "\t"} if suffix == ".tsv" else {}
+            return builder, {
+                "data_files": {split: matching if data_files is not None else of_split or matching},
+                **tabs,
+            }
     if any(p.is_dir() and p.name.lower() in SPLIT_FOLDERS for p in path.iterdir()):
         return "imagefolder", {"data_dir": str(path), "drop_labels": None}
     return "imagefolder", {"data_files": {split: [str(path / "**")]}, "drop_labels": None}  # all of it is the split
@@ -97,6 +104,11 @@ def open_dataset(
             return stream_parquet(arguments["data_files"][split])
         return datasets.load_dataset(builder, split=split, streaming=streaming, **arguments)
     except Exception as error:
+        if "corresponds to no data" in str(error):
+            stream = datasets.load_dataset(builder, split=split, streaming=True, **arguments)
+            raise ValueError(
+                f"{path}: split {split!r} is empty; its columns are {', '.join(columns_of(stream))}"
+            ) from None
         reason = (
             SCRIPTS
             if "script" in str(error).lower()
@@ -117,10 +129,21 @@ def side_file(path: str, file_name: str) -> Path | None:
         return None
 
 
+def folder_of(path: str | None) -> Path | None:
+    """The folder that a local source's relative paths begin at; None for a hub id."""
+    local = Path(path).expanduser() if path else None
+    return None if local is None or not local.exists() else local if local.is_dir() else local.parent
+
+
+def columns_of(stream: Any) -> list[str]:
+    """Of a streaming data set, from its description or else its first row; none when it is empty."""
+    return stream.column_names or list(next(iter(stream), {}))
+
+
 def _file_facts(file: Path, root: Path) -> str:
     """Name, size and, of a large file, both ends: a Parquet file's end holds the place and bounds of every column."""
     size, ends = file.stat().st_size, b""
-    if file.suffix in (".parquet", ".tar", ".arrow", ".csv", ".jsonl"):
+    if file.suffix in (*BUILDERS, ".jsonl"):
         with file.open("rb") as opened:
             ends = opened.read(4096)
             opened.seek(max(0, size - 4096))
@@ -151,9 +174,10 @@ def first_present(columns: Sequence[str], wanted: Sequence[str], what: str, wher
     for column in wanted:
         if column in columns:
             return column
-    hint = ""
+    hint = f"; name yours: data.train.{what}_columns=[…]" if what in ("image", "caption") else ""
     if what == "image" and any("url" in c.lower() for c in columns):
         hint = (
-            "; it holds addresses, not pictures: fetch them with img2dataset and use data=webdataset data.path=<folder>"
+            "; it holds addresses, not pictures: fetch them with img2dataset (output_format=webdataset) and use "
+            "data=webdataset data.path=<folder>"
         )
     raise ValueError(f"{where}: no {what} column among {', '.join(columns)}; looked for {', '.join(wanted)}{hint}")

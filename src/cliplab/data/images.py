@@ -2,6 +2,8 @@
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,23 +61,40 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Whatever a decoder raises becomes BadImage; Pillow's raise anything on broken bytes."""
+    try:
+        yield
+    except (BadImage, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise BadImage("not_an_image", str(error)[:80]) from error
+    except Exception as error:
+        raise BadImage("broken", str(error)[:80]) from error
+
+
+def _checked(value: Any) -> Image.Image:
+    image = _open(value)
+    if image.width * image.height > MAX_PIXELS:
+        raise BadImage("too_large", f"{image.width} x {image.height}")
+    return image
+
+
+def image_size(value: Any) -> tuple[int, int]:
+    """Width and height from the header, before EXIF rotation, without decoding. Raises BadImage."""
+    with _telling():
+        return _checked(value).size
+
+
 def decode_image(value: Any) -> Image.Image:
     """RGB picture from bytes, path, Hugging Face image dictionary, array or PIL image.
 
     EXIF rotation is applied, transparency lies on white, 16-bit and float grey are scaled, the first frame of an
     animation is taken. Raises BadImage with a reason when there is nothing to show.
     """
-    try:
-        image = _open(value)
-        if image.width * image.height > MAX_PIXELS:
-            raise BadImage("too_large", f"{image.width} x {image.height}")
-        return _to_rgb(ImageOps.exif_transpose(image))
-    except BadImage:
-        raise
-    except UnidentifiedImageError as error:
-        raise BadImage("not_an_image", str(error)[:80]) from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadImage("broken", str(error)[:80]) from error
+    with _telling():
+        return _to_rgb(ImageOps.exif_transpose(_checked(value)))
 
 
 def decode_pixels(value: Any) -> UInt8[np.ndarray, "height width 3"]:

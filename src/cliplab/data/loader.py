@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cliplab.data.captions import CaptionDataset, Sample, stack
-from cliplab.data.order import epoch_permutation
 from cliplab.data.stream import CaptionStream
 from cliplab.distributed import rank, world_size
 from cliplab.models.tokens import Tokens
@@ -44,15 +43,15 @@ class Collate:
 class _EpochBatches:
     """Keys of one rank's batches of one epoch, from batch ``start`` on."""
 
-    def __init__(self, size: int, batch_size: int, seed: int) -> None:
-        self.size, self.batch_size, self.seed = size, batch_size, seed
+    def __init__(self, source: Any, batch_size: int, seed: int) -> None:
+        self.source, self.batch_size, self.seed = source, batch_size, seed
         self.epoch, self.start = 0, 0
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order, share = epoch_permutation(self.size, self.seed, self.epoch), self.batch_size // world_size()
-        for batch in range(self.start, self.size // self.batch_size):
+        order, share = self.source.order(self.seed, self.epoch), self.batch_size // world_size()
+        for batch in range(self.start, len(order) // self.batch_size):
             first = batch * self.batch_size + rank() * share
-            yield [(self.epoch, int(i)) for i in order[first : first + share]]
+            yield [(epoch, index) for epoch, index in order[first : first + share].tolist()]
 
 
 def _clear(error: Exception) -> RuntimeError:
@@ -96,7 +95,7 @@ class CaptionLoader:
             "num_workers": num_workers,
             "pin_memory": torch.cuda.is_available(),
         }
-        self.batches = _EpochBatches(len(source), batch_size, seed)
+        self.batches = _EpochBatches(source, batch_size, seed)
         if isinstance(source, CaptionStream):
             # Fresh workers every epoch: they are told where to begin when they start.
             self.loader = DataLoader(source, batch_size=batch_size // world_size(), **options)

@@ -11,13 +11,14 @@ import datasets
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from cliplab.data.captions import CAPTION_COLUMNS, IMAGE_COLUMNS, MOST_BAD, CaptionRows, Sample, first_usable
-from cliplab.data.hub import files_fingerprint, open_dataset
+from cliplab.data.captions import MOST_BAD, Sample, first_usable
+from cliplab.data.hub import columns_of, files_fingerprint, folder_of, open_dataset
 from cliplab.data.images import decode_pixels
 from cliplab.data.order import sample_rng
+from cliplab.data.rows import CaptionRows
 from cliplab.distributed import rank, world_size
 
-Row = dict[str, Any]
+Row = tuple[dict[str, Any], int]  # and which of its captions, where each is a sample of its own
 READ_AT_ONCE = 32  # rows asked of the library together; far faster than one by one
 RETRY_SECONDS = (1, 2, 4, 8, 16, 32)  # waits before a source that fails is asked again
 
@@ -100,11 +101,11 @@ class CaptionStream(IterableDataset):
         name: str | None = None,
         revision: str | None = None,
         data_files: str | Sequence[str] | None = None,
-        image_columns: Sequence[str] = IMAGE_COLUMNS,
-        caption_columns: Sequence[str] = CAPTION_COLUMNS,
         shuffle_buffer: int = 6000,
         parts: int = 12,
         lanes: int | None = None,
+        on_error: str = "replace",
+        **columns: Any,
     ) -> None:
         if not path:
             raise ValueError("data.path is not set; give a local folder or a hub id: data.path=…")
@@ -124,16 +125,16 @@ class CaptionStream(IterableDataset):
             "data_files": data_files,
         }
         stream = open_dataset(**where, streaming=True)
-        columns = stream.column_names or list(next(iter(stream), {}))
-        if not columns:
+        found = columns_of(stream)
+        if not found:
             raise ValueError(f"{path}: split {split!r} is empty")
-        self.rows = CaptionRows(columns, path, image_columns, caption_columns)
+        self.rows = CaptionRows(found, path, root=folder_of(path), **columns)
         features = stream.features or {}
         if isinstance(features.get(self.rows.image_column), datasets.Image):
             stream = stream.cast_column(self.rows.image_column, datasets.Image(decode=False))
         self.stream, self.samples_per_epoch, self.path = stream, samples_per_epoch, path
-        self.shuffle_buffer, self.most_parts, self.lanes = shuffle_buffer, parts, lanes
-        facts = f"{name} {split} {files_fingerprint(**where)} {parts} {shuffle_buffer}"
+        self.shuffle_buffer, self.most_parts, self.lanes, self.on_error = shuffle_buffer, parts, lanes, on_error
+        facts = f"{name} {split} {files_fingerprint(**where)} {parts} {shuffle_buffer} {self.rows.order_facts}"
         self.fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:16]
         self.seed, self.train_transform = 0, None
         self.epoch, self.batches, self.batch_size = 0, range(0), 1
@@ -168,8 +169,14 @@ class CaptionStream(IterableDataset):
             order = order.shard(num_shards=count, index=number)
         # iter(batch_size), unlike iterating the stream itself, does not deal the shards to workers a second time.
         chunks = order.iter(batch_size=READ_AT_ONCE)
-        rows = (dict(zip(chunk, row, strict=True)) for chunk in chunks for row in zip(*chunk.values(), strict=True))
-        return rows if dealt else itertools.islice(rows, number, None, count)
+        rows: Iterator[Any] = (
+            dict(zip(chunk, row, strict=True)) for chunk in chunks for row in zip(*chunk.values(), strict=True)
+        )
+        rows = rows if dealt else itertools.islice(rows, number, None, count)
+        rows = (row for row in rows if not self.rows.refused(row)) if self.rows.needed_to_choose else rows
+        if self.rows.choice == "all":
+            return ((row, which) for row in rows for which in range(self.rows.count(row)))
+        return ((row, 0) for row in rows)
 
     def _rows(self, number: int, count: int) -> Iterator[Row]:
         """Endless rows of one part; each of its rows comes once per turn."""
@@ -183,14 +190,13 @@ class CaptionStream(IterableDataset):
             if row is None:
                 raise RuntimeError(
                     f"{self.path}: part {number} of {count} has no row: the stream has fewer rows than lanes times "
-                    "parts; lower data.parts"
+                    "parts, or filters leave none; lower data.train.parts"
                 )
 
     def _sample(self, row: Row, number: int) -> Sample:
         rng = sample_rng(self.seed, self.epoch, number)
-        captions = self.rows.captions(row)
-        caption = captions[int(rng.integers(len(captions)))]
-        image = self.train_transform(decode_pixels(row[self.rows.image_column]), rng)  # type: ignore[misc]
+        caption = self.rows.choose(*row, rng)
+        image = self.train_transform(decode_pixels(self.rows.picture(row[0])), rng)  # type: ignore[misc]
         return Sample(image, caption, self.epoch, number, number)
 
     def __iter__(self) -> Iterator[Sample]:
@@ -212,4 +218,4 @@ class CaptionStream(IterableDataset):
                 def read(further: int, part: _Part = part, sample: int = sample) -> Sample:
                     return self._sample(part.peek(further), sample)
 
-                yield first_usable(read, MOST_BAD, f"sample {sample} of epoch {self.epoch}")
+                yield first_usable(read, MOST_BAD, f"sample {sample} of epoch {self.epoch}", self.on_error)
