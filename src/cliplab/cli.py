@@ -169,10 +169,11 @@ def _run_job(cfg: Any) -> float | None:
 def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
     from hydra.utils import get_method
 
-    from cliplab.tasks.config import ConfigError, base_config, check, resolved
+    from cliplab.tasks.config import ConfigError, base_config, check, fill_own_values, resolved
     from cliplab.tasks.sweep import note_failure
 
     try:
+        fill_own_values(cfg)
         config = resolved(cfg)
         check(config, base_config(config_dir()))
         return get_method(config["task"]["function"])(config, cfg, overrides)

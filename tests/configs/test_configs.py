@@ -44,6 +44,17 @@ RECIPES = {
     "vit_l14": (4e-4, 32, 0.98, 1e-6),
     "vit_l14_336": (2e-5, 1, 0.98, 1e-6),
 }
+# Millions of parameters of each tower with its projection, without the library's pooling head
+HUGGING_FACE = {
+    "hf_bert": 109,
+    "hf_distilbert": 66,
+    "hf_minilm": 22,
+    "hf_modernbert": 149,
+    "hf_mpnet": 109,
+    "hf_roberta": 124,
+    "hf_t5": 110,
+    "hf_xlm_roberta": 278,
+}
 
 
 def composed(*overrides: str):
@@ -102,6 +113,31 @@ def test_towers_swap_from_the_command_line() -> None:
     assert type(model.image_encoder).__name__ == "ModifiedResNet"
     assert (model.image_encoder.output_dim, model.text_encoder.output_dim) == (96, 96)
     assert cfg.tokenizer.context_length == model.text_encoder.context_length == 32
+
+
+@pytest.mark.parametrize(
+    "choice", sorted(choice for group, choice in GROUPS if choice.startswith("hf_") and "text" in group)
+)
+def test_hugging_face_text_towers_build_on_the_meta_device_without_a_hub(choice: str) -> None:
+    cfg = composed("experiment=vit_b32", f"model/text_encoder={choice}")
+    with torch.device("meta"):
+        tower = instantiate(cfg.model).text_encoder
+    assert tower.output_dim == 512
+    assert cfg.tokenizer.source == cfg.model.text_encoder.source
+    assert sum(p.numel() for p in tower.parameters()) // 10**6 == HUGGING_FACE[choice]
+
+
+def test_locks_choose_what_they_say() -> None:
+    unlocked = {}
+    for choice in ("none", "lit", "lit_projection", "text_projection"):
+        locking = composed("experiment=emoji", f"locking={choice}").locking
+        unlocked[choice] = (locking.image_encoder.unlocked_groups, locking.text_encoder.unlocked_groups)
+    assert unlocked == {
+        "none": (None, None),
+        "lit": (0, None),
+        "lit_projection": (1, None),
+        "text_projection": (None, 1),
+    }
 
 
 def test_choices_listed_exist() -> None:

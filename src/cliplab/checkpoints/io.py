@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cliplab.checkpoints.own import self_contained
 from cliplab.checkpoints.torchscript import is_torchscript, read_torchscript
 
 
@@ -68,7 +69,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     else:
         saved = read_pickled(path)
         if isinstance(saved, dict) and "cliplab_config" in saved:
-            facts["cliplab"] = saved["cliplab_config"]
+            facts["cliplab"] = self_contained(saved["cliplab_config"], saved)
         state = plain_state(saved, path)
         if "cliplab" in facts:
             state = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}

@@ -8,11 +8,15 @@ import importlib.util
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ftfy
 import torch
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 from transformers import CLIPTokenizer as _FastCLIPTokenizer
 
+from cliplab.models.hf_sources import locate, unreachable
 from cliplab.models.tokens import Tokens
 
 _MERGES = 49_152 - 256 - 2  # the vocabulary file holds more lines than the paper's vocabulary uses
@@ -77,4 +81,45 @@ class CLIPTokenizer:
         ids = torch.zeros(len(rows), int(lengths.max()) if rows else 0, dtype=torch.int64)
         for i, row in enumerate(rows):
             ids[i, : lengths[i]] = torch.tensor([self.start_token, *row[:room], self.end_token])
+        return Tokens(ids, lengths)
+
+
+class HFTokenizer:
+    """The tokenizer of a Hugging Face model, from a hub id, a folder or ``package:<module>/<folder>``.
+
+    Same interface as ``CLIPTokenizer``: a text longer than ``context_length`` is cut, keeps its end token and adds one to
+    ``truncated``; special tokens written out in a text are plain words. ``definition`` (what a checkpoint carries) takes
+    the place of the source. Raises UnreachableWeights when the source cannot be read.
+    """
+
+    def __init__(self, *, source: str | None, context_length: int, definition: dict[str, Any] | None = None) -> None:
+        if context_length < 3:
+            raise ValueError(f"context_length {context_length} leaves no room for text; set it to 3 or more")
+        self.context_length, self.truncated = context_length, 0
+        self.definition = self._read(source) if definition is None else definition
+        self.library = Tokenizer.from_str(self.definition["tokenizer"])
+        self.library.no_padding()
+        self.library.enable_truncation(context_length)
+        self.library.encode_special_tokens = True
+        self.vocab_size = self.library.get_vocab_size()
+
+    @staticmethod
+    def _read(source: str | None) -> dict[str, Any]:
+        if source is None:
+            raise ValueError("tokenizer.source: give a hub id or a folder that holds the tokenizer's files")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(locate(source))
+        except OSError as error:
+            raise unreachable(source, "tokenizer", error) from error
+        if getattr(tokenizer, "backend_tokenizer", None) is None:
+            raise ValueError(f"tokenizer.source: {source} has no tokenizer.json; save it with a fast tokenizer first")
+        return {"tokenizer": tokenizer.backend_tokenizer.to_str(), "pad_id": tokenizer.pad_token_id or 0}
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        encoded = self.library.encode_batch([clean_text(text) for text in texts])
+        self.truncated += sum(bool(e.overflowing) for e in encoded)
+        lengths = torch.tensor([max(1, len(e.ids)) for e in encoded])
+        ids = torch.full((len(encoded), int(lengths.max()) if encoded else 0), int(self.definition["pad_id"]))
+        for row, e in zip(ids, encoded, strict=True):
+            row[: len(e.ids)] = torch.tensor(e.ids, dtype=torch.int64)
         return Tokens(ids, lengths)

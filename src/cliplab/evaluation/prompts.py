@@ -138,10 +138,17 @@ class Prompts:
         self.rows = torch.tensor([distinct[text] for text in filled]).view(len(names), len(templates))
         place = {name: i for i, name in enumerate(names)}
         self.classes = torch.tensor([place[name] for name in class_names])
+        self._kept: Tensor | None = None
 
     def template_weights(self, model: Encoders, device: torch.device) -> Float[Tensor, "names templates dim"]:
-        """A unit vector for each distinct name in each template."""
-        return F.normalize(embed_texts(model, self.tokens, device), dim=-1)[self.rows.to(device)]
+        """A unit vector for each distinct name in each template; made once for a model whose text tower does not train
+        (``text_fixed``)."""
+        fixed = getattr(model, "text_fixed", False)
+        if self._kept is not None and fixed:
+            return self._kept
+        weights = F.normalize(embed_texts(model, self.tokens, device), dim=-1)[self.rows.to(device)]
+        self._kept = weights if fixed else None
+        return weights
 
     def weights(self, model: Encoders, device: torch.device) -> Float[Tensor, "names dim"]:
         """One unit vector for each distinct name; see ``ensemble``."""

@@ -55,6 +55,7 @@ class CLIP(nn.Module):
                     f"set model.{name}.output_dim to ${{model.embed_dim}}"
                 )
         self.image_encoder, self.text_encoder, self.embed_dim = image_encoder, text_encoder, embed_dim
+        self.text_fixed = False  # set while nothing of the text tower trains: its embeddings can be kept
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / init_temperature)))
         self.logit_bias = None if init_logit_bias is None else nn.Parameter(torch.tensor(init_logit_bias))
         self.max_log_scale = math.log(max_logit_scale)

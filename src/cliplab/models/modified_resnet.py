@@ -98,6 +98,10 @@ class ModifiedResNet(nn.Module):
         conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         return conv, nn.BatchNorm2d(outputs), nn.ReLU()
 
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Parameters from input to output: stem, each stage, attention pooling with its projection."""
+        return [list(part.parameters()) for part in (self.stem, *self.stages, self.pool)]
+
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
         if images.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(

@@ -50,6 +50,12 @@ class TextTransformer(nn.Module):
             nn.init.normal_(block.mlp_out.weight, std=residual_std)  # type: ignore[union-attr,arg-type]
         nn.init.normal_(self.projection, std=width**-0.5)
 
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Parameters from input to output: embeddings, each block (the last norm with the last one), the projection."""
+        blocks = [list(block.parameters()) for block in self.blocks]
+        blocks[-1] += self.ln_final.parameters()
+        return [[*self.token_embedding.parameters(), self.positional_embedding], *blocks, [self.projection]]
+
     def forward(self, tokens: Tokens) -> Float[Tensor, "batch output_dim"]:
         ids, lengths = tokens
         if ids.shape[1] > self.context_length:

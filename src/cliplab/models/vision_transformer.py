@@ -58,6 +58,14 @@ class VisionTransformer(nn.Module):
         x = images.unflatten(3, (-1, p)).unflatten(2, (-1, p))  # [B, 3, rows, p, columns, p]
         return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # [B, rows * columns, 3 * p * p]
 
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Parameters from input to output: embeddings, each block (the last norm with the last one), the projection."""
+        first = [self.class_embedding, self.positional_embedding]
+        first += [*self.patch_embedding.parameters(), *self.ln_pre.parameters()]
+        blocks = [list(block.parameters()) for block in self.blocks]
+        blocks[-1] += self.ln_post.parameters()
+        return [first, *blocks, [self.projection]]
+
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
         if images.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(

@@ -145,6 +145,23 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
         raise ConfigError(str(error).splitlines()[0]) from error
 
 
+def fill_own_values(cfg: DictConfig) -> None:
+    """Write into the config what a tower knows of itself, for arguments left at null: a tower's class says so with
+    ``own_values(node) -> values``. From then on the config needs neither its source nor its library to be read."""
+    for place in ("model.image_encoder", "model.text_encoder"):
+        node = OmegaConf.select(cfg, place)
+        if not isinstance(node, DictConfig) or None not in node.values() or OmegaConf.missing_keys(node):
+            continue
+        try:
+            tower = hydra.utils.get_object(node["_target_"])
+        except Exception:
+            continue  # check tells it better
+        if hasattr(tower, "own_values"):
+            values = tower.own_values(OmegaConf.to_container(node, resolve=True))
+            for key, value in values.items():
+                OmegaConf.update(cfg, f"{place}.{key}", value, force_add=True)
+
+
 def build(node: Any, **extra: Any) -> Any:
     """Instantiate a plain node; lists and dicts reach their target as such. An error comes out as it was raised."""
     try:

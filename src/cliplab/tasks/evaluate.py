@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from cliplab.checkpoints.own import self_contained
 from cliplab.checkpoints.weights import Weights
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
@@ -68,7 +69,7 @@ def read_checkpoint(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) 
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     if "cliplab_config" not in checkpoint:
         raise ConfigError(f"ckpt: {path} was not written by cliplab; it carries no config; use pretrained={path}")
-    config = checkpoint_config(checkpoint, cfg, overrides)
+    config = self_contained(checkpoint_config(checkpoint, cfg, overrides), checkpoint)
     state = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
     return config, Weights(config["model"], config["tokenizer"], state, str(path))
 

@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 from rich.tree import Tree
 
+from cliplab.checkpoints.own import self_contained, without_definitions
 from cliplab.checkpoints.weights import Weights
 from cliplab.evaluation.result import EvaluationResult, file_stem
 from cliplab.evaluation.retrieval import Retrieval
@@ -131,12 +132,21 @@ def check_device(trainer: dict[str, Any]) -> None:
         )
 
 
+def check_vocabulary(text_encoder: Any, tokenizer: Any) -> None:
+    """Raises ConfigError when the tokenizer knows more tokens than the text tower."""
+    known, embedded = getattr(tokenizer, "vocab_size", 0), getattr(text_encoder, "vocab_size", math.inf)
+    if known > embedded:
+        raise ConfigError(
+            f"tokenizer: it has {known} tokens, the text tower {embedded}; choose them together, model/text_encoder="
+        )
+
+
 def save_config(config: dict[str, Any], run_dir: Path, overrides: Sequence[str]) -> None:
     """config.yaml and overrides.yaml; values typed beside ``resume=`` are added, since they are the truth from now on."""
     run_dir.mkdir(parents=True, exist_ok=True)
     typed = run_dir / "overrides.yaml"
     earlier = yaml.safe_load(typed.read_text(encoding="utf8")) if typed.is_file() else []
-    save_yaml(run_dir / "config.yaml", config)
+    save_yaml(run_dir / "config.yaml", without_definitions(config))
     save_yaml(typed, [*earlier, *(o for o in overrides if o not in earlier)])
 
 
@@ -154,17 +164,27 @@ def relaunched_by_config(run_dir: Path) -> Iterator[None]:
         sys.argv = typed
 
 
+def carried(config: dict[str, Any], last: Path) -> dict[str, Any]:
+    """The config to build from: where there is a checkpoint already, it brings weights and tokenizer along."""
+    if not last.is_file():
+        return config
+    return self_contained(config, torch.load(last, map_location="cpu", mmap=True, weights_only=True))
+
+
 def build_parts(
     config: dict[str, Any], weights: Weights | None = None
 ) -> tuple[ContrastiveModule, Any, Evaluate, list[Any]]:
     """Module, data module, the evaluation callback and all callbacks; what cannot be reached stops the run here."""
+    parts = carried(config, Path(config["paths"]["run"]) / "checkpoints" / "last.ckpt")
+    tokenizer = build(parts["tokenizer"])  # before data is read: it may be unreachable
     evaluators = build_evaluators(config)
-    datamodule = build(config["data"])
+    datamodule = build(parts["data"], tokenizer=tokenizer)
     evaluators += validation_evaluators(datamodule)
     steps_per_epoch, steps = count_steps(config, datamodule.steps_per_epoch)
     schedule = build(fitting_schedule(config["scheduler"], steps))
     set_seed(config["seed"])
-    model = build(config["model"])
+    model = build(parts["model"])
+    check_vocabulary(model.text_encoder, tokenizer)
     if weights is not None:
         load_weights(model, weights)
     if config["compile"]:
@@ -177,7 +197,8 @@ def build_parts(
         schedule=schedule,
         weight_decay=config["optimizer"]["weight_decay"],
         total_steps=steps,
-        config=config,
+        config=without_definitions(config),
+        locking=build(config["locking"]),
     )
     nodes = {key: node for key, node in config["callbacks"].items() if node}
     if datamodule.validation is None:
@@ -186,7 +207,7 @@ def build_parts(
     evaluation = next((c for c in callbacks if isinstance(c, Evaluate)), Evaluate())
     evaluation.prepare(
         evaluators=evaluators,
-        tokenizer=datamodule.tokenizer,
+        tokenizer=tokenizer,
         run_dir=Path(config["paths"]["run"]),
         steps_per_epoch=steps_per_epoch,
         total_steps=steps,

@@ -30,7 +30,7 @@ def run_evaluator(
         with torch.inference_mode(), precision:
             return evaluator.evaluate(model, tokenizer, module.device, thorough=thorough)
     finally:
-        model.train(training)
+        module.train(training)  # frozen parts stay in eval mode
 
 
 def named_metrics(result: EvaluationResult) -> dict[str, float]:

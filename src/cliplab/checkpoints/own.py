@@ -1,0 +1,33 @@
+"""What a checkpoint of ours carries beside its weights, so that nothing else is needed to use it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+CONFIG = "cliplab_config"
+TOKENIZER = "cliplab_tokenizer"  # the definition of a tokenizer that came from files
+
+
+def self_contained(config: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with towers that take no weights from elsewhere, since the checkpoint has them all, and tokenizers that are
+    made of the checkpoint's own definition."""
+    return {key: _rewritten(value, checkpoint.get(TOKENIZER)) for key, value in config.items()}
+
+
+def _rewritten(node: Any, definition: Any) -> Any:
+    if not isinstance(node, Mapping):
+        return node
+    changed = {key: _rewritten(value, definition) for key, value in node.items()}
+    if "_target_" in node and "pretrained" in node:
+        changed["pretrained"] = False
+    if definition is not None and str(node.get("_target_")).endswith(".HFTokenizer"):
+        changed["definition"] = definition
+    return changed
+
+
+def without_definitions(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config as it is written down: definitions of tokenizers are long and travel in checkpoints only."""
+    return {
+        key: without_definitions(value) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if key != "definition"
+    }

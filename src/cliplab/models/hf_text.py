@@ -1,0 +1,108 @@
+"""Any encoder of ``transformers`` as the text tower."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import AutoModel, AutoModelForTextEncoding
+
+from cliplab.models.feature_cache import FeatureCache
+from cliplab.models.hf_sources import build_backbone, config_class, parameter_groups, read_architecture
+from cliplab.models.tokens import Tokens
+
+PLACE = "model.text_encoder"
+
+
+def _kind(architecture: dict[str, Any]) -> Any:
+    """The encoder half where the library has a class for it (T5 and its kin), else the base model."""
+    config = config_class(architecture, PLACE)
+    encoders = AutoModelForTextEncoding._model_mapping
+    return AutoModelForTextEncoding if config in encoders and config().is_encoder_decoder else AutoModel
+
+
+def _positions(backbone: nn.Module) -> int | None:
+    """How many tokens the position table holds, less those that RoBERTa and its kin leave out for padding."""
+    for name, module in backbone.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return None
+
+
+class HFTextEncoder(nn.Module):
+    """An encoder of ``transformers``, a pooling over its last states, and a projection into the joint space.
+
+    ``architecture`` are the values of its config.json (``model_type`` among them), or None to take those of ``source``: a
+    hub id, a folder, or ``package:<module>/<folder>``. With ``pretrained`` the weights are the source's. ``projection`` is
+    called with (width, output_dim). ``cached_texts`` features are kept while the encoder is frozen (0: none).
+    ``forward`` maps Tokens to ``[batch, output_dim]``; the mask is made of their lengths. Raises UnreachableWeights when
+    the source cannot be read, ValueError when something does not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        architecture: dict[str, Any] | None,
+        source: str | None,
+        pretrained: bool,
+        context_length: int,
+        pooling: nn.Module,
+        projection: Callable[[int, int], nn.Module],
+        output_dim: int,
+        cached_texts: int = 0,
+    ) -> None:
+        super().__init__()
+        if architecture is None and source is not None:
+            architecture = read_architecture(source, PLACE)
+        kind = AutoModel if architecture is None else _kind(architecture)
+        backbone: Any
+        backbone, self.architecture = build_backbone(
+            architecture=architecture, source=source, pretrained=pretrained, place=PLACE, kind=kind
+        )
+        config = backbone.config
+        if kind is AutoModelForTextEncoding or config.is_encoder_decoder:
+            backbone = backbone.get_encoder()  # type: ignore[operator]
+        if isinstance(getattr(backbone, "pooler", None), nn.Module):
+            backbone.pooler = None  # type: ignore[assignment]  # it would never get a gradient
+        room = _positions(backbone)
+        if room is not None and context_length > room:
+            raise ValueError(
+                f"{PLACE}.context_length {context_length} exceeds the {room} positions of this tower; lower it"
+            )
+        self.backbone, self.pooling = backbone, pooling
+        self.projection = projection(config.hidden_size, output_dim)
+        self.vocab_size, self.context_length, self.output_dim = config.vocab_size, context_length, output_dim
+        self.pad_id = config.pad_token_id
+        self.cache = FeatureCache(cached_texts) if cached_texts else None
+        self.register_load_state_dict_post_hook(lambda module, keys: module.cache and module.cache.clear())
+
+    @staticmethod
+    def own_values(node: dict[str, Any]) -> dict[str, Any]:
+        """Values that the source knows, for arguments left at null."""
+        needed = node["architecture"] is None and node["source"] is not None
+        return {"architecture": read_architecture(node["source"], PLACE)} if needed else {}
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Parameters from input to output: embeddings, each layer, the projection."""
+        return [*parameter_groups(self.backbone), [*self.pooling.parameters(), *self.projection.parameters()]]
+
+    def _features(self, tokens: Tokens) -> Float[Tensor, "batch width"]:
+        ids, lengths = tokens
+        real = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)  # [B, N]
+        if self.pad_id is not None:
+            ids = ids.masked_fill(~real, self.pad_id)  # RoBERTa counts positions by it
+        mask = real.long()
+        states = self.backbone(input_ids=ids, attention_mask=mask).last_hidden_state  # [B, N, width]
+        return self.pooling(states, mask)
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "batch output_dim"]:
+        if tokens.ids.shape[1] > self.context_length:
+            raise ValueError(
+                f"texts of {tokens.ids.shape[1]} tokens reached a tower for {self.context_length}; "
+                "give the tokenizer the tower's context_length"
+            )
+        fixed = not self.backbone.training and not any(p.requires_grad for p in self.backbone.parameters())
+        if self.cache is None or not fixed:
+            return self.projection(self._features(tokens))
+        return self.projection(self.cache(tokens, self._features))

@@ -1,0 +1,65 @@
+"""A Hugging Face text tower through training, evaluation and resume; its source may be gone afterwards."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from tests.end_to_end.conftest import only_run
+from tests.models.hf_toys import save_model
+
+
+def with_tower(arguments: list[str], folder: Path) -> list[str]:
+    kept = [a for a in arguments if not a.startswith(("model.text_encoder.width", "model.text_encoder.layers"))]
+    tower = [
+        "model/text_encoder=hf_roberta",
+        f"model.text_encoder.source={folder}",
+        "model.text_encoder.architecture=null",
+        "model.text_encoder.context_length=12",
+    ]
+    return [*kept, *tower]
+
+
+def test_checkpoint_needs_neither_source_nor_hub(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_model(tmp_path / "hub", "roberta")
+    arguments = [*with_tower(arguments, folder), "scheduler=constant"]  # the same rates whatever the length
+    assert command(*arguments, "trainer.max_epochs=3") == 0
+    whole = only_run(tmp_path)
+    results = json.loads((whole / "results" / "folder.json").read_text())["metrics"]
+    config = yaml.safe_load((whole / "config.yaml").read_text())
+    assert config["model"]["text_encoder"]["architecture"]["model_type"] == "roberta"
+    last = torch.load(whole / "checkpoints" / "last.ckpt", weights_only=True)
+    shutil.move(whole, tmp_path / "whole")
+    assert command(*arguments, "trainer.max_epochs=2") == 0
+
+    shutil.rmtree(folder)
+    assert command("task=evaluate", f"ckpt={tmp_path}/whole/checkpoints/last.ckpt") == 0
+    again = json.loads((only_run(tmp_path, "evaluate") / "results" / "folder.json").read_text())["metrics"]
+    assert again["acc1"] == results["acc1"]
+    run = only_run(tmp_path)
+    (run / "manifest.json").unlink()
+    assert (
+        command(f"resume={run}", "trainer.max_epochs=3") == 0
+    )  # dropout too is drawn as in the run that never stopped
+    resumed = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert resumed["global_step"] == last["global_step"] == 9
+    for name, value in last["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], value), name
+
+    assert command(*arguments) == 1
+    assert "Ways on: (1) name a local folder" in capsys.readouterr().err
+
+
+def test_tokenizer_of_another_tower_is_refused(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save_model(tmp_path / "hub", "roberta")
+    clip = ["tokenizer._target_=cliplab.data.tokenizers.CLIPTokenizer", "~tokenizer.source"]
+    assert command(*with_tower(arguments, folder), *clip) == 1
+    assert "it has 49408 tokens, the text tower 40; choose them together" in capsys.readouterr().err
