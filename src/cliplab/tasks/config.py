@@ -67,6 +67,13 @@ def _fits(value: Any, wanted: Any) -> bool:
     return not isinstance(value, str | int | float)  # a class of its own cannot be written as a scalar
 
 
+def _named(wanted: Any) -> str:
+    """An annotation as it is written: ``float | Tensor``."""
+    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        return " | ".join(_named(option) for option in typing.get_args(wanted))
+    return getattr(wanted, "__name__", str(wanted))
+
+
 def _check_types(place: str, target: str, function: Any, arguments: dict[str, Any]) -> None:
     try:
         hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
@@ -75,8 +82,7 @@ def _check_types(place: str, target: str, function: Any, arguments: dict[str, An
     for key, value in arguments.items():
         nested = isinstance(value, dict)
         if key in hints and not nested and not _fits(value, hints[key]):
-            wanted = getattr(hints[key], "__name__", str(hints[key]))
-            raise ConfigError(f"{place}.{key}: {value!r} is no {wanted}, which {target} asks for")
+            raise ConfigError(f"{place}.{key}: {value!r} is no {_named(hints[key])}, which {target} asks for")
 
 
 def _check_target(place: str, node: dict[str, Any], given_later: frozenset[str]) -> None:
