@@ -10,14 +10,15 @@ from cliplab.data.captions import CaptionDataset, CaptionPairs
 from cliplab.data.counts import Counts
 from cliplab.data.loader import Batch, CaptionLoader, Collate
 from cliplab.data.stream import CaptionStream
-from cliplab.data.transforms import BatchAffine, EvalTransform
+from cliplab.data.transforms import EvalTransform
 from cliplab.distributed import gather_objects, rank, world_size
 
 
 class CaptionDataModule(lightning.LightningDataModule):
     """Reads ``train`` (and ``validation``) caption sources.
 
-    ``batch_size`` is the global batch, shared by the ranks. ``augment`` works on whole batches on their device. ``counts``
+    ``batch_size`` is the global batch, shared by the ranks. The steps of ``augment`` work
+    on whole batches on their device, in the order given. ``counts``
     counts what this rank has read; above ``max_bad_fraction`` of unusable rows training stops. ``path``, ``streaming``,
     ``samples_per_epoch`` are said once here in configs, for the sources to refer to.
 
@@ -36,7 +37,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         batch_size: int,
         seed: int,
         num_workers: int = 0,
-        augment: BatchAffine | None = None,
+        augment: dict[str, Callable] | None = None,
         max_bad_fraction: float = 0.05,
         allow_changed_data: bool = False,
         path: str | None = None,
@@ -46,7 +47,12 @@ class CaptionDataModule(lightning.LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size {batch_size} must be at least 1")
-        self.train, self.validation, self.augment = train, validation, augment
+        if getattr(train, "cache_images", False) and getattr(train_transform, "augmentations", None):
+            raise ValueError(
+                "data.train.cache_images keeps pictures as they are, so workers cannot augment them: set it to false, or "
+                "augment on the device (augmentation=colour_on_device, or data.augment)"
+            )
+        self.train, self.validation, self.augment = train, validation, augment or {}
         self.tokenizer, self.batch_size, self.seed, self.num_workers = tokenizer, batch_size, seed, num_workers
         self.max_bad_fraction, self.allow_changed_data = max_bad_fraction, allow_changed_data
         self.counts = Counts()
@@ -110,7 +116,10 @@ class CaptionDataModule(lightning.LightningDataModule):
             self.counts = Counts.total(counts)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        if self.augment is None:
+        if not self.augment:
             return batch
         epochs, indices = (np.asarray(x.cpu()) for x in (batch.epochs, batch.indices))
-        return batch._replace(images=self.augment(batch.images, seed=self.seed, epochs=epochs, indices=indices))
+        images = batch.images
+        for step in self.augment.values():
+            images = step(images, seed=self.seed, epochs=epochs, indices=indices)
+        return batch._replace(images=images)
