@@ -9,6 +9,7 @@ import datasets
 import pytest
 import torch
 
+from cliplab.data import datamodule as datamodule_module
 from cliplab.data import loader as module
 from cliplab.data import stream as stream_module
 from cliplab.data.captions import CaptionDataset
@@ -100,6 +101,32 @@ def test_streams_of_given_lanes_do_not_depend_on_ranks(
     for joint, *shares in zip(whole, *ranks, strict=True):
         assert torch.equal(joint.images, torch.cat([share.images for share in shares]))
         assert torch.equal(joint.indices, torch.cat([share.indices for share in shares]))
+
+
+def test_a_stream_keeps_its_lanes_and_all_keep_their_counts_when_ranks_change(
+    layouts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stream() -> CaptionDataModule:
+        options = {"streaming": True, "samples_per_epoch": ROWS, "shuffle_buffer": 6}
+        return data_module(caption_source(path=str(layouts["parquet_of_images"]), **options))
+
+    def ranks(number: int, count: int) -> None:
+        for place in (module, stream_module, datamodule_module):
+            monkeypatch.setattr(place, "world_size", lambda: count)
+            monkeypatch.setattr(place, "rank", lambda: number)
+
+    parts, states = [], []
+    for number in range(2):
+        ranks(number, 2)
+        modules = stream()
+        parts.append(list(modules.train_dataloader()))
+        states.append(modules.state_dict())
+    ranks(0, 1)
+    one = stream()
+    one.load_state_dict({**states[0], "counts": [state["counts"][0] for state in states]})
+    assert one.counts.seen == ROWS
+    for joint, *shares in zip(one.train_dataloader(), *parts, strict=True):
+        assert torch.equal(joint.images, torch.cat([share.images for share in shares]))
 
 
 @pytest.mark.parametrize("layout", ["image_folder", "webdataset"])

@@ -15,6 +15,7 @@ from cliplab.training.module import ContrastiveModule
 
 from .conftest import only_run
 
+WHOLE: dict[str, Any] = {}
 WALL_CLOCK = ("train/images_per_second", "train/tokens_per_second")
 
 
@@ -50,10 +51,13 @@ def same(a: dict[str, Any], b: dict[str, Any]) -> None:
 def uninterrupted(
     command: Callable[..., int], arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> dict[str, Any]:
-    monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path / "whole"))
-    assert command(*arguments) == 0
-    monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path))
-    return outcome(only_run(tmp_path / "whole"))
+    """Trained once for all tests."""
+    if not WHOLE:
+        monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path / "whole"))
+        assert command(*arguments) == 0
+        monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path))
+        WHOLE.update(outcome(only_run(tmp_path / "whole")))
+    return WHOLE
 
 
 @pytest.mark.parametrize("every", [2, None], ids=["every two steps", "every epoch"])

@@ -6,7 +6,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -259,7 +259,12 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
         stopped = next((c.signal for c in callbacks if isinstance(c, StopBetweenSteps)), 0)
         raise SystemExit(128 + (stopped or signal.SIGINT)) from None
     except BaseException as error:
-        manifest.finish("failed", error=f"{type(error).__name__}: {error}"[:500])
+        with suppress(OSError):  # the disk may be full
+            manifest.finish("failed", error=f"{type(error).__name__}: {error}"[:500])
+        if last.is_file():
+            print(
+                f"stopped by an error; when it is mended, go on with: python run.py resume={run_dir}", file=sys.stderr
+            )
         raise
 
 
