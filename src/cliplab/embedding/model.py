@@ -1,5 +1,6 @@
 """A trained model as a user holds it: pictures and texts in, unit vectors out."""
 
+import hashlib
 import os
 import warnings
 from collections import Counter
@@ -64,13 +65,13 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     return found
 
 
-def as_list(images: Any) -> list[Any]:
-    """A folder's pictures, one path or picture in a list, or the list itself."""
+def as_list(images: Any) -> Sequence[Any]:
+    """A folder's pictures, one path or picture in a list, or the sequence itself."""
     if isinstance(images, str | os.PathLike) and Path(images).is_dir():
         return list(list_images(images))
     if isinstance(images, str | os.PathLike | bytes | Image.Image | dict):
         return [images]
-    return list(images)
+    return images if isinstance(images, Sequence) else list(images)
 
 
 class EmbeddingModel:
@@ -112,6 +113,15 @@ class EmbeddingModel:
         """What the model multiplies a cosine with: the inverse temperature it has learnt."""
         return float(self.model.logit_scale.exp())
 
+    @property
+    def fingerprint(self) -> str:
+        """Changes with any weight and with the preprocessing."""
+        digest = hashlib.sha256(str(getattr(self.transform, "fingerprint", self.transform)).encode())
+        for name, value in self.model.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
     def _pixels(self, image: Any) -> Tensor | str:
         try:
             return self.transform(decode_image(image))
@@ -132,6 +142,25 @@ class EmbeddingModel:
                 ahead.append([pool.submit(self._pixels, x) for x in following])
                 yield [future.result() for future in ahead.pop(0)]
 
+    def embed_usable(
+        self, images: Sequence[Any]
+    ) -> tuple[Float[np.ndarray, "kept embed_dim"], Int[np.ndarray, " kept"], list[Skipped]]:
+        """Unit vectors of the images that can be read, their positions, and the others; nothing is raised or warned."""
+        rows: list[Tensor] = []
+        skipped: list[Skipped] = []
+        kept: list[int] = []
+        position, count = 0, -(-len(images) // self.batch_size)
+        for batch in self._shown(self._batches(images), count, "images"):
+            good = [x for x in batch if isinstance(x, Tensor)]
+            skipped += [Skipped(position + i, x) for i, x in enumerate(batch) if isinstance(x, str)]
+            kept += [position + i for i, x in enumerate(batch) if isinstance(x, Tensor)]
+            position += len(batch)
+            if good:
+                with torch.inference_mode():
+                    rows.append(self.model.encode_image(torch.stack(good).to(self.device)).float().cpu())
+        embeds = torch.cat(rows) if rows else torch.zeros(0, self.embed_dim)
+        return embeds.numpy(), np.asarray(kept, np.int64), skipped
+
     def embed_images(self, images: Any) -> Float[np.ndarray, "kept embed_dim"]:
         """Unit vectors, float32, of a list of images, of one image, or of every picture in a folder.
 
@@ -140,25 +169,14 @@ class EmbeddingModel:
         images = as_list(images)
         if not images:
             raise ValueError("no images were given")
-        rows, position = [], 0
-        self.skipped, kept = [], []
-        count = -(-len(images) // self.batch_size)
-        for batch in self._shown(self._batches(images), count, "images"):
-            good = [x for x in batch if isinstance(x, Tensor)]
-            self.skipped += [Skipped(position + i, x) for i, x in enumerate(batch) if isinstance(x, str)]
-            kept += [position + i for i, x in enumerate(batch) if isinstance(x, Tensor)]
-            position += len(batch)
-            if good:
-                with torch.inference_mode():
-                    rows.append(self.model.encode_image(torch.stack(good).to(self.device)).float().cpu())
-        self.kept = np.asarray(kept, np.int64)
+        embeds, self.kept, self.skipped = self.embed_usable(images)
+        if not len(embeds):
+            raise ValueError(f"none of the {len(images)} images can be read: {self.skipped_reasons()}")
         if self.skipped:
             warnings.warn(
                 f"{len(self.skipped)} of {len(images)} images skipped: {self.skipped_reasons()}", stacklevel=2
             )
-        if not rows:
-            raise ValueError(f"none of the {len(images)} images can be read: {self.skipped_reasons()}")
-        return torch.cat(rows).numpy()
+        return embeds
 
     def skipped_reasons(self) -> str:
         """Such as ``broken 2, missing_file 1``."""

@@ -25,7 +25,7 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
     load_weights(model, weights)
     write(form, out, weights, model)
     card = model_card(
-        name=model_name(weights),
+        name=model_name(weights.source),
         form=form,
         model=weights.model,
         preprocessing=build({"_target_": weights.transform, "image_size": model.image_size}).fingerprint,
@@ -33,7 +33,7 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
         std=model.image_std.flatten(),
         source=weights.source,
         parameters=sum(p.numel() for p in model.parameters()),
-        run_dir=run_folder(weights),
+        run_dir=run_folder(weights.source),
     )
     (out / "README.md").write_text(card, encoding="utf8")
     print(out)

@@ -47,16 +47,16 @@ def task_model(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> Em
     return embedding_model(weights, device=device, batch_size=task["batch_size"], workers=task["workers"])
 
 
-def run_folder(weights: Weights) -> Path | None:
+def run_folder(source: str) -> Path | None:
     """The folder of the run that wrote the weights, when they still lie in it."""
-    folder = Path(weights.source).parent.parent
+    folder = Path(source).parent.parent
     return folder if (folder / "manifest.json").is_file() and (folder / "config.yaml").is_file() else None
 
 
-def model_name(weights: Weights) -> str:
+def model_name(source: str) -> str:
     """The experiment's name, or what the foreign file or model is called."""
-    run = run_folder(weights)
+    run = run_folder(source)
     if run is not None:
         return str(yaml.safe_load((run / "config.yaml").read_text(encoding="utf8"))["name"])
-    words = weights.source.split(":")
-    return words[1] if words[0] == "open_clip" and len(words) > 1 else Path(weights.source).stem
+    words = source.split(":")
+    return words[1] if words[0] == "open_clip" and len(words) > 1 else Path(source).stem

@@ -1,0 +1,123 @@
+"""Tables of embeddings with ids, written part by part so that a stopped job goes on."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
+from rich.progress import track
+
+from cliplab.embedding.collection import Collection
+from cliplab.embedding.model import EmbeddingModel
+
+FORMATS = {"parquet": ".parquet", "numpy": ".npz"}
+FACTS = b"cliplab"
+
+
+def write_table(path: Path, ids: Sequence[str], embeds: Float[np.ndarray, "rows dim"], facts: dict[str, Any]) -> None:
+    """``id`` and ``embedding`` as Parquet or as NumPy's .npz, by the suffix; ``facts`` lie in the metadata."""
+    part = path.with_name(path.name + ".part")
+    if path.suffix == ".npz":
+        with part.open("wb") as file:
+            np.savez(file, id=np.asarray(ids, np.str_), embedding=embeds, facts=np.asarray(json.dumps(facts)))
+    else:
+        flat = pa.array(embeds.ravel(), pa.float32())
+        columns = {
+            "id": pa.array(ids, pa.string()),
+            "embedding": pa.FixedSizeListArray.from_arrays(flat, embeds.shape[1]),
+        }
+        table = pa.table(columns).replace_schema_metadata({FACTS: json.dumps(facts).encode()})
+        pq.write_table(table, part)
+    os.replace(part, path)
+
+
+def read_table(path: Path) -> tuple[list[str], Float[np.ndarray, "rows dim"], dict[str, Any]]:
+    """Ids, unit vectors and facts. Raises ValueError when the file is no table of ours."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return file["id"].tolist(), file["embedding"], json.loads(str(file["facts"]))
+        table = pq.read_table(path, columns=["id", "embedding"])
+        dim = table.schema.field("embedding").type.list_size
+        vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
+        return table["id"].to_pylist(), vectors, json.loads((table.schema.metadata or {})[FACTS])
+    except (KeyError, OSError, ValueError, pa.ArrowException) as error:
+        raise ValueError(f"{path} is no table of embeddings that task=embed wrote: {error}") from error
+
+
+def is_table(path: Path) -> bool:
+    """Whether a file is a table of embeddings rather than one of pictures."""
+    if not path.is_file() or path.suffix not in FORMATS.values():
+        return False
+    return path.suffix == ".npz" or "embedding" in pq.read_schema(path).names
+
+
+def _job(model: EmbeddingModel, collection: Collection, rows_per_part: int) -> str:
+    facts = [model.fingerprint, collection.fingerprint, len(collection), rows_per_part, model.batch_size]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def _embed_part(model: EmbeddingModel, collection: Collection, rows: range, path: Path) -> None:
+    """One part whole or not at all; a part of broken images only has no rows."""
+    embeds, kept, skipped = model.embed_usable(collection[rows.start : rows.stop])
+    with path.with_suffix(".part").open("wb") as file:
+        reasons = json.dumps([(rows[s.position], s.reason) for s in skipped])
+        np.savez(file, embedding=embeds, kept=kept + rows.start, skipped=np.asarray(reasons))
+    os.replace(path.with_suffix(".part"), path)
+
+
+def _joined(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, list[tuple[int, str]]]:
+    embeds, kept, skipped = [], [], []
+    for path in paths:
+        with np.load(path, allow_pickle=False) as part:
+            embeds.append(part["embedding"])
+            kept.append(part["kept"])
+            skipped += [(int(i), str(reason)) for i, reason in json.loads(str(part["skipped"]))]
+    return np.concatenate(embeds), np.concatenate(kept), skipped
+
+
+def embed_collection(
+    model: EmbeddingModel, collection: Collection, out: Path, *, rows_per_part: int, facts: dict[str, Any]
+) -> dict[str, Any]:
+    """Embed a collection into the table ``out`` and return its facts: rows, dimensions, what was skipped, how many rows an
+    earlier, stopped job had done.
+
+    Parts lie in ``<out>.parts`` until the table is whole; the same job goes on after the last of them, to the same table.
+    Raises ValueError when ``out`` or its parts come from another job, or when no image can be read.
+    """
+    job = _job(model, collection, rows_per_part)
+    if out.exists():
+        if read_table(out)[2].get("job") == job:
+            return {**read_table(out)[2], "already": len(collection)}
+        raise ValueError(f"out: {out} exists and holds other embeddings; name another file or delete it")
+    parts = out.with_name(out.name + ".parts")
+    parts.mkdir(parents=True, exist_ok=True)
+    mark = parts / "job"
+    if mark.is_file() and mark.read_text() != job:
+        raise ValueError(
+            f"out: {parts} was begun with another model, batch size or images; name another file or delete it"
+        )
+    mark.write_text(job)
+    starts = range(0, len(collection), rows_per_part)
+    paths = {parts / f"{start:010d}.npz": range(start, min(start + rows_per_part, len(collection))) for start in starts}
+    missing = {path: rows for path, rows in paths.items() if not path.is_file()}
+    for path, rows in track(missing.items(), "images", total=len(missing), disable=len(missing) < 2, transient=True):
+        _embed_part(model, collection, rows, path)
+    embeds, kept, skipped = _joined(list(paths))
+    reasons = dict(Counter(reason for _, reason in skipped).most_common())
+    if len(kept) == 0:
+        shutil.rmtree(parts)
+        raise ValueError(f"none of the {len(collection)} images can be read: {reasons}")
+    whole = {**facts, "job": job, "rows": len(kept), "dim": embeds.shape[1], "skipped": reasons}
+    whole["skipped_ids"] = [[collection.ids[i], reason] for i, reason in skipped]
+    write_table(out, [collection.ids[i] for i in kept], embeds, whole)
+    shutil.rmtree(parts)
+    return {**whole, "already": sum(len(rows) for path, rows in paths.items() if path not in missing)}

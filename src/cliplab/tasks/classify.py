@@ -1,0 +1,54 @@
+"""task=classify: images and labels to probabilities, as a table and a picture."""
+
+import csv
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cliplab.reporting.predictions import prediction_sheet
+from cliplab.tasks.config import ConfigError
+from cliplab.tasks.embed import given_collection, told_skipped
+from cliplab.tasks.loading import task_model
+
+
+def given_labels(labels: Any) -> list[str]:
+    """Labels from a list, a file with one a line, or words with commas between. Raises ConfigError naming the ways."""
+    ways = "labels=<file with one a line> or labels=[cat,dog]"
+    if isinstance(labels, list):
+        return [str(label) for label in labels]
+    if not labels:
+        raise ConfigError(f"labels: task=classify needs them; {ways}")
+    path = Path(str(labels)).expanduser()
+    if path.is_file():
+        names = [line.strip() for line in path.read_text(encoding="utf8").splitlines() if line.strip()]
+        if not names:
+            raise ConfigError(f"labels: {path} is empty")
+        return names
+    if "," in str(labels):
+        return [word.strip() for word in str(labels).split(",") if word.strip()]
+    raise ConfigError(f"labels: there is no file {labels}; {ways}")
+
+
+def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
+    """Write predictions.csv and predictions.png into ``out=`` (the run folder) and print that folder."""
+    labels, collection = given_labels(config["labels"]), given_collection(config)
+    out = Path(config["out"] or config["paths"]["run"]).expanduser()
+    model = task_model(config, cfg, overrides)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*images skipped.*")
+        result = model.classify(collection, labels, templates=config["task"]["templates"])
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "predictions.csv").open("w", newline="", encoding="utf8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "label", "probability", *labels])
+        for best, shares, position in zip(result.best, result.probabilities, result.kept, strict=True):
+            writer.writerow([collection.ids[position], best, f"{shares.max():.6f}", *(f"{p:.6f}" for p in shares)])
+    first = list(zip(result.kept, result.probabilities, strict=True))[: config["task"]["shown"]]
+    shown = [(collection[i], collection.ids[i], shares) for i, shares in first]
+    prediction_sheet(out / "predictions.png", shown, labels)
+    told_skipped(dict(Counter(s.reason for s in model.skipped)), len(collection))
+    for label, count in Counter(result.best).most_common(10):
+        print(f"{count:6} {label}")
+    print(out)

@@ -1,0 +1,74 @@
+"""task=search: a sentence or an image against a collection, or against a table of embeddings."""
+
+import csv
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cliplab.embedding.index import ExactIndex, recall
+from cliplab.embedding.model import EmbeddingModel
+from cliplab.embedding.table import is_table, read_table
+from cliplab.reporting.contact_sheet import contact_sheet
+from cliplab.tasks.config import ConfigError, build
+from cliplab.tasks.embed import given_collection, told_skipped
+from cliplab.tasks.loading import task_model
+
+PROBES = 200  # rows whose neighbours measure an approximate index
+
+
+def _searched(config: dict[str, Any], model: EmbeddingModel) -> tuple[Sequence[str], np.ndarray, Callable[[int], Any]]:
+    """Ids, unit vectors, and how to get the picture of a row (None when a table's pictures are out of reach)."""
+    path = Path(str(config["images"])).expanduser()
+    if is_table(path):
+        ids, vectors, facts = read_table(path)
+        if vectors.shape[1] != model.embed_dim:
+            raise ConfigError(f"images: {path} has {vectors.shape[1]} dimensions and the model {model.embed_dim}")
+        root = Path(facts.get("images", "")).expanduser()
+        return ids, vectors, lambda i: next((p for p in (root / ids[i], Path(ids[i])) if p.is_file()), None)
+    collection = given_collection(config)
+    vectors, kept, skipped = model.embed_usable(collection)
+    told_skipped(dict(Counter(s.reason for s in skipped)), len(collection))
+    if not len(kept):
+        raise ConfigError(f"images: none of the {len(collection)} images can be read")
+    return [collection.ids[i] for i in kept], vectors, lambda i: collection[kept[i]]
+
+
+def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
+    """Write results.csv and index.html into ``out=`` (the run folder) and print the page's path."""
+    query, top = config["query"], config["task"]["top"]
+    if not query:
+        raise ConfigError('query: task=search needs one; query="a red car" or query=<image file>')
+    if not config["images"]:
+        raise ConfigError("images: task=search needs pictures; images=<folder, data set or table of task=embed>")
+    model = task_model(config, cfg, overrides)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*texts cut.*")
+        vector = model.embed_query(str(query))
+    ids, vectors, picture = _searched(config, model)
+    index = build(config["index"])(vectors)
+    positions, scores = index.search(vector, top)
+    facts = [f"{len(ids):,} images, model {model.source}"]
+    if model.truncated:
+        facts.append(f"the query was cut at {model.tokenizer.context_length} tokens")
+    if not isinstance(index, ExactIndex):
+        probes = vectors[np.linspace(0, len(vectors) - 1, min(PROBES, len(vectors))).astype(int)]
+        share = recall(index, ExactIndex(vectors), probes, top)
+        facts.append(f"{type(index).__name__}: {share:.1%} of the exact {top} nearest are found ({len(probes)} probes)")
+    hits = [(ids[i], float(s), picture(int(i))) for i, s in zip(positions[0], scores[0], strict=True)]
+    out = Path(config["out"] or config["paths"]["run"]).expanduser()
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / "results.csv").open("w", newline="", encoding="utf8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["rank", "score", "id"])
+        writer.writerows([rank + 1, f"{score:.6f}", name] for rank, (name, score, _) in enumerate(hits))
+    image = query if Path(str(query)).is_file() else None
+    contact_sheet(out / "index.html", query=str(query), query_image=image, hits=hits, facts=facts)
+    for fact in facts:
+        print(fact)
+    for name, score, _ in hits[:10]:
+        print(f"{score:7.3f}  {name}")
+    print(out / "index.html")

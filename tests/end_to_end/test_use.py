@@ -1,0 +1,114 @@
+"""The commands that use a trained model: export, embed, classify, search."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from cliplab.embedding.table import read_table
+from tests.embedding.conftest import pictures, weights_folder  # noqa: F401
+
+
+def table(path: Path) -> list[list[str]]:
+    return list(csv.reader(path.open(encoding="utf8")))
+
+
+@pytest.fixture
+def last_line(capsys: pytest.CaptureFixture[str]) -> Callable[[], Path]:
+    return lambda: Path(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_embed_then_search_the_table(
+    command: Callable[..., int],
+    weights_folder: Path,  # noqa: F811
+    pictures: Path,  # noqa: F811
+    tmp_path: Path,
+    last_line: Callable[[], Path],
+) -> None:
+    model = f"pretrained={weights_folder}"
+    assert command("task=embed", model, f"images={pictures}", "format=numpy", "task.batch_size=4") == 0
+    out = last_line()
+    assert out.suffix == ".npz"
+    assert len(read_table(out)[0]) == 10
+    query = pictures / "b" / "4.png"
+    more = ["index=usearch", "task.top=3", f"out={tmp_path / 'found'}"]
+    assert command("task=search", model, f"images={out}", f"query={query}", *more) == 0
+    page = last_line()
+    rows = table(page.with_name("results.csv"))
+    assert rows[0] == ["rank", "score", "id"]
+    assert [row[0] for row in rows[1:]] == ["1", "2", "3"]
+    assert rows[1][2] == "b/4.png"
+    text = page.read_text()
+    assert text.count("data:image/jpeg") == 4
+    assert "ApproximateIndex: 100.0% of the exact 3 nearest" in text
+
+
+def test_classify_writes_table_and_picture(
+    command: Callable[..., int],
+    weights_folder: Path,  # noqa: F811
+    pictures: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "labels.txt").write_text("cat\ndog\n\nfish\n")
+    typed = [f"pretrained={weights_folder}", f"images={pictures}", f"labels={tmp_path / 'labels.txt'}"]
+    assert command("task=classify", *typed, "task.templates=plain", "task.shown=4") == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "2 of 12 images skipped: not_an_image 2" in said
+    rows = table(Path(said[-1]) / "predictions.csv")
+    assert rows[0] == ["id", "label", "probability", "cat", "dog", "fish"]
+    assert len(rows) == 11
+    for row in rows[1:]:
+        shares = dict(zip(rows[0][3:], map(float, row[3:]), strict=True))
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+        assert float(row[2]) == max(shares.values()) == shares[row[1]]
+    assert Image.open(Path(said[-1]) / "predictions.png").width > 500
+
+
+def test_export_comes_back_and_brings_a_card(
+    command: Callable[..., int],
+    weights_folder: Path,  # noqa: F811
+    tmp_path: Path,
+    last_line: Callable[[], Path],
+) -> None:
+    assert command("task=export", f"pretrained={weights_folder}", "format=huggingface", f"out={tmp_path / 'a'}") == 0
+    assert last_line() == tmp_path / "a"
+    card = (tmp_path / "a" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert f"converted from `{weights_folder.name}`" in card
+    assert "| width | 64 | 64 |" in card
+    assert command("task=export", f"pretrained={tmp_path / 'a'}", "format=open_clip", f"out={tmp_path / 'b'}") == 0
+    for name in ("open_clip_config.json", "open_clip_model.safetensors"):
+        assert (tmp_path / "b" / name).read_bytes() == (weights_folder / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["task=export"], "format: task=export needs one of huggingface, open_clip"),
+        (["task=export", "format=onyx"], "not 'onyx'; did you mean 'onnx'?"),
+        (["task=export", "format=onnx"], "ckpt: task=export needs a model: ckpt="),
+        (["task=export", "format=onnx", "ckpt=a", "run=b"], "ckpt: ckpt and run are given; one is enough"),
+        (["task=export", "format=onnx", "ckpt=a.ckpt"], "a.ckpt is neither a file nor a folder"),
+        (["task=export", "format=onnx", "out=.."], "out: .. exists and is no empty folder"),
+        (["task=embed"], "images: task=embed needs pictures"),
+        (["task=embed", "format=csv"], "format: task=embed writes parquet or numpy, not 'csv'"),
+        (["task=embed", "out=x.csv", "images=."], "out: x.csv must end in .parquet or .npz"),
+        (["task=embed", "images=/nowhere/x"], "images: there is no /nowhere/x"),
+        (["task=embed", "images=."], "there are no images in this folder"),
+        (["task=classify", "images=."], "labels: task=classify needs them"),
+        (["task=classify", "images=.", "labels=lost.txt"], "labels: there is no file lost.txt"),
+        (["task=search", "images=."], "query: task=search needs one"),
+        (["task=search", "query=x"], "images: task=search needs pictures"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_mistake_is_one_line(
+    argv: list[str], message: str, command: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*argv) == 1
+    said = capsys.readouterr().err.strip()
+    assert message in said.splitlines()[-1]
+    assert "Traceback" not in said
