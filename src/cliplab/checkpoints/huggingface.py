@@ -6,10 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPProcessor
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPProcessor, SiglipConfig
 
 from cliplab.checkpoints.io import read_folder_state, write_safetensors
-from cliplab.checkpoints.weights import TEXT, VIT, Weights, clip_config, renamed, statistics, tokenizer_config
+from cliplab.checkpoints.weights import (
+    TEXT,
+    VIT,
+    Weights,
+    clip_config,
+    mlp_ratio,
+    renamed,
+    statistics,
+    tokenizer_config,
+)
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.models.clip import CLIP_MEAN, CLIP_STD
 
@@ -113,7 +122,7 @@ def _tower(config: Any, where: str, source: str) -> dict[str, Any]:
         "width": config.hidden_size,
         "layers": config.num_hidden_layers,
         "heads": config.num_attention_heads,
-        "mlp_ratio": config.intermediate_size / config.hidden_size,
+        "mlp_ratio": mlp_ratio(config.intermediate_size, config.hidden_size),
         "activation": config.hidden_act,
     }
 
@@ -154,6 +163,11 @@ def read_clip_folder(folder: Path) -> Weights:
     tokenizer = tokenizer_config(text["vocab_size"], text["context_length"], source)
     state = from_transformers(model, read_folder_state(folder, "model"), source)
     return Weights(model, tokenizer, state, source)
+
+
+def siglip_config(values: dict[str, Any]) -> Any:
+    """SiglipConfig with its defaults filled in."""
+    return SiglipConfig.from_dict(values)
 
 
 def _checked(model: Mapping[str, Any]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cliplab.checkpoints.io import read_folder_state, write_safetensors
 from cliplab.checkpoints.openai import HEAD_WIDTH, from_openai, looks_native, shown_config, to_openai
+from cliplab.checkpoints.siglip import looks_siglip, read_trunk
 from cliplab.checkpoints.weights import RESNET, TEXT, VIT, Weights, clip_config, tokenizer_config
 from cliplab.models.clip import CLIP_MEAN, CLIP_STD
 
@@ -105,10 +106,18 @@ def native_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_open_clip(
-    cfg: Mapping[str, Any], preprocess: Mapping[str, Any], state: Mapping[str, Tensor], source: str
+    cfg: Mapping[str, Any],
+    preprocess: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    source: str,
+    folder: str | None = None,
 ) -> Weights:
-    """Weights under a stated open_clip config. Raises ValueError listing sizes or keys that do not fit, and for a
-    preprocessing that the evaluation transform does not do."""
+    """Weights under a stated open_clip config. ``folder`` holds the tokenizer's files, where it has any of its own.
+
+    Raises ValueError listing sizes or keys that do not fit, and for a preprocessing that no evaluation transform does.
+    """
+    if looks_siglip(cfg):
+        return read_trunk(cfg, preprocess, native_state(state), source, folder)
     if (
         preprocess.get("interpolation", "bicubic") != "bicubic"
         or preprocess.get("resize_mode", "shortest") != "shortest"
@@ -128,7 +137,8 @@ def read_folder(folder: Path) -> Weights:
     stems = ("open_clip_model", "open_clip_pytorch_model", "model")
     stem = next((s for s in stems if any((folder / f"{s}{x}").is_file() for x in (".safetensors", ".bin"))), stems[0])
     state = read_folder_state(folder, stem)
-    return read_open_clip(config["model_cfg"], config.get("preprocess_cfg", {}), state, str(folder))
+    own = str(folder) if (folder / "tokenizer.json").is_file() else None
+    return read_open_clip(config["model_cfg"], config.get("preprocess_cfg", {}), state, str(folder), own)
 
 
 def pretrained_tag(name: str, tag: str) -> tuple[Path, dict[str, Any]]:

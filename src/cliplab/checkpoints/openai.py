@@ -15,6 +15,7 @@ from cliplab.checkpoints.weights import (
     VIT,
     Weights,
     clip_config,
+    mlp_ratio,
     renamed,
     statistics,
     tokenizer_config,
@@ -34,7 +35,7 @@ NORM = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 LEFTOVERS = ("input_resolution", "context_length", "vocab_size")  # numbers in OpenAI's archives, not weights
 
 
-def _blocks(ours: str, theirs: str, layers: int) -> dict[str, str]:
+def block_names(ours: str, theirs: str, layers: int) -> dict[str, str]:
     names = {}
     for i in range(layers):
         for kind in ("weight", "bias"):
@@ -52,7 +53,7 @@ def _vit(layers: int) -> dict[str, str]:
     }
     for kind in ("weight", "bias"):
         names |= {f"image_encoder.{norm}.{kind}": f"visual.{norm}.{kind}" for norm in ("ln_pre", "ln_post")}
-    return names | _blocks("image_encoder.blocks", "visual.transformer.resblocks", layers)
+    return names | block_names("image_encoder.blocks", "visual.transformer.resblocks", layers)
 
 
 def _resnet(layers: list[int]) -> dict[str, str]:
@@ -89,7 +90,7 @@ def state_names(model: Mapping[str, Any]) -> dict[str, str]:
         "text_encoder.ln_final.weight": "ln_final.weight",
         "text_encoder.ln_final.bias": "ln_final.bias",
     }
-    return names | _blocks("text_encoder.blocks", "transformer.resblocks", text["layers"])
+    return names | block_names("text_encoder.blocks", "transformer.resblocks", text["layers"])
 
 
 def to_openai(model: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -119,10 +120,6 @@ def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     return len({found[1] for key in state if (found := re.match(pattern, key))})
 
 
-def _ratio(inner: int, width: int) -> float:
-    return inner / width
-
-
 def _image_tower(state: Mapping[str, Tensor], activation: str, head_width: int) -> dict[str, Any]:
     if "visual.proj" in state:
         width, patch = state["visual.conv1.weight"].shape[0], state["visual.conv1.weight"].shape[-1]
@@ -136,7 +133,7 @@ def _image_tower(state: Mapping[str, Tensor], activation: str, head_width: int) 
             "layers": _count(state, prefix),
             "heads": width // head_width,
             "output_dim": state["visual.proj"].shape[1],
-            "mlp_ratio": _ratio(state["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0], width),
+            "mlp_ratio": mlp_ratio(state["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0], width),
             "activation": activation,
             "patch_dropout": 0.0,
         }
@@ -168,7 +165,7 @@ def shown_config(
         "layers": _count(state, r"transformer\.resblocks\.(\d+)\."),
         "heads": text_heads or width // HEAD_WIDTH,
         "output_dim": state["text_projection"].shape[1],
-        "mlp_ratio": _ratio(state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0], width),
+        "mlp_ratio": mlp_ratio(state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0], width),
         "activation": activation,
     }
     return clip_config(

@@ -19,7 +19,7 @@ def _rewritten(node: Any, definition: Any) -> Any:
     changed = {key: _rewritten(value, definition) for key, value in node.items()}
     if "_target_" in node and "pretrained" in node:
         changed["pretrained"] = False
-    if definition is not None and str(node.get("_target_")).endswith(".HFTokenizer"):
+    if definition is not None and str(node.get("_target_")).endswith((".HFTokenizer", ".SiglipTokenizer")):
         changed["definition"] = definition
     return changed
 

@@ -71,8 +71,12 @@ def _folder(folder: Path) -> Weights:
             from cliplab.checkpoints.huggingface import read_clip_folder
 
             return read_clip_folder(folder)
+        if kind == "siglip":
+            from cliplab.checkpoints.siglip import read_siglip_folder
+
+            return read_siglip_folder(folder)
         if kind != "cliplab":
-            raise ValueError(f"{folder}: config.json is of a {kind!r} model; clip can be read")
+            raise ValueError(f"{folder}: config.json is of a {kind!r} model; clip and siglip can be read")
     files = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES)
     if len(files) == 1:
         return _file(files[0])

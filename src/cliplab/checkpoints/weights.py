@@ -55,6 +55,12 @@ def clip_config(
     }
 
 
+def mlp_ratio(inner: int, width: int) -> float:
+    """The ratio whose product with the width, cut to an integer, is the inner width again."""
+    ratio = inner / width
+    return ratio if int(width * ratio) == inner else (inner + 0.5) / width
+
+
 def statistics(config: Mapping[str, Any]) -> dict[str, Tensor]:
     """The buffers of mean and standard deviation, which foreign state dicts lack."""
     mean, std = config.get("image_mean", CLIP_MEAN), config.get("image_std", CLIP_STD)

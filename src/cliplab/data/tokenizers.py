@@ -6,6 +6,7 @@ import gzip
 import html
 import importlib.util
 import re
+import string
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,16 @@ class HFTokenizer:
         for row, e in zip(ids, encoded, strict=True):
             row[: len(e.ids)] = torch.tensor(e.ids, dtype=torch.int64)
         return Tokens(ids, lengths)
+
+
+class SiglipTokenizer(HFTokenizer):
+    """As SigLIP was trained: lower case, no punctuation, white space collapsed; then the model's own vocabulary."""
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        return super().__call__([canonical_text(text) for text in texts])
+
+
+def canonical_text(text: str) -> str:
+    """Underscores to spaces, no punctuation, lower case, white space collapsed (big_vision's canonical form)."""
+    bare = clean_text(text).replace("_", " ").translate(str.maketrans("", "", string.punctuation)).lower()
+    return " ".join(bare.split())

@@ -40,6 +40,20 @@ class EvalTransform:
         return to_tensor(image.crop((left, top, left + size, top + size)))
 
 
+class SquashTransform:
+    """Both sides to ``image_size`` whatever the aspect, Pillow's bicubic: SigLIP's evaluation transform."""
+
+    def __init__(self, image_size: int) -> None:
+        self.image_size = image_size
+
+    @property
+    def fingerprint(self) -> str:
+        return f"squashed to {self.image_size}, bicubic"
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
+        return to_tensor(image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC))
+
+
 class TrainTransform:
     """Random resized crop, as CLIP trains with: area share in ``scale``, aspect in ``ratio``; ``flip`` is a chance.
     ``augmentations`` follow: see ``Augmentations``.

@@ -65,6 +65,9 @@ def with_weights(cfg: Any, overrides: Sequence[str]) -> tuple[dict[str, Any], We
     if not (Path(str(cfg.paths.run)) / "config.yaml").is_file():
         cfg.model = _settle(weights.model, weights, cfg, overrides)
         cfg.tokenizer = weights.tokenizer
+        if weights.transform != Weights.transform:
+            size = "${model.image_encoder.image_size}"
+            cfg.data.eval_transform = {"_target_": weights.transform, "image_size": size}
     config = resolved(cfg)
     weights = replace(weights, model=config["model"], state=resized(weights.state, config["model"]["image_encoder"]))
     check({"model": config["model"], "tokenizer": config["tokenizer"]}, {"model": None, "tokenizer": None})

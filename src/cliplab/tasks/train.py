@@ -70,8 +70,13 @@ def quiet() -> None:
 
 
 def build_evaluators(config: dict[str, Any]) -> list[Any]:
-    """The configured zero-shot sets."""
-    return [build(node) for node in config["zeroshot"].values()]
+    """The configured zero-shot sets, prepared as the data's ``eval_transform`` says."""
+    evaluators = [build(node) for node in config["zeroshot"].values()]
+    transform = config["data"].get("eval_transform")
+    if transform and transform["_target_"] != Weights.transform:  # weights that were trained on other crops
+        for evaluator in evaluators:
+            evaluator.dataset.transform = build(transform)
+    return evaluators
 
 
 def validation_evaluators(datamodule: Any) -> list[Any]:

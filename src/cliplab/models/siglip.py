@@ -1,0 +1,136 @@
+"""The towers of SigLIP (Zhai et al. 2023): a ViT pooled by attention and a bidirectional text transformer."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cliplab.models.layers import ResidualBlock, activation_class, attend
+from cliplab.models.tokens import Tokens
+
+EPS = 1e-6  # of every LayerNorm
+
+
+def _set_eps(module: nn.Module) -> None:
+    for part in module.modules():
+        if isinstance(part, nn.LayerNorm):
+            part.eps = EPS
+
+
+class AttentionProbe(nn.Module):
+    """One learned query over all positions, then a residual MLP."""
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float, activation: str) -> None:
+        super().__init__()
+        self.heads = heads
+        self.probe = nn.Parameter(torch.randn(width) * width**-0.5)
+        self.query, self.key_value, self.out = (
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, width),
+        )
+        self.ln = nn.LayerNorm(width)
+        self.mlp_in = nn.Linear(width, int(width * mlp_ratio))
+        self.activation = activation_class(activation)()
+        self.mlp_out = nn.Linear(int(width * mlp_ratio), width)
+
+    def forward(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch width"]:
+        q = self.query(self.probe).expand(x.shape[0], 1, -1).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = self.key_value(x).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, H, N, width / H]
+        pooled = self.out(attend(q, k, v, causal=False).transpose(1, 2).flatten(1))  # [B, width]
+        return pooled + self.mlp_out(self.activation(self.mlp_in(self.ln(pooled))))
+
+
+class SiglipVisionTransformer(nn.Module):
+    """ViT without a class token or projection, pooled by an attention probe; ``output_dim`` is the width.
+
+    ``forward`` maps normalised images ``[batch, 3, image_size, image_size]`` to ``[batch, output_dim]``. Raises ValueError
+    when sizes do not fit.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: int,
+        patch_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        output_dim: int,
+        mlp_ratio: float = 4.0,
+        activation: str = "gelu_tanh",
+    ) -> None:
+        super().__init__()
+        if output_dim != width:
+            raise ValueError(f"output_dim {output_dim} must be the width {width}: this tower has no projection")
+        self.image_size, self.patch_size, self.output_dim = image_size, patch_size, output_dim
+        self.grid = image_size // patch_size  # a rest at the right and the bottom is cut, as a strided convolution does
+        self.patch_embedding = nn.Linear(3 * patch_size**2, width)
+        self.positional_embedding = nn.Parameter(torch.randn(self.grid**2, width) * width**-0.5)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, heads, mlp_ratio, activation, causal=False) for _ in range(layers)
+        )
+        self.ln_post = nn.LayerNorm(width)
+        self.pool = AttentionProbe(width, heads, mlp_ratio, activation)
+        _set_eps(self)
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
+        if images.shape[-2:] != (self.image_size, self.image_size):
+            raise ValueError(
+                f"images of {images.shape[-2]} x {images.shape[-1]} pixels reached a tower for {self.image_size}; "
+                "set model.image_encoder.image_size"
+            )
+        p, whole = self.patch_size, self.grid * self.patch_size
+        x = images[..., :whole, :whole].unflatten(3, (-1, p)).unflatten(2, (-1, p))  # [B, 3, rows, p, columns, p]
+        x = x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # [B, rows * columns, 3 * p * p]
+        x = self.patch_embedding(x) + self.positional_embedding
+        for block in self.blocks:
+            x = block(x)
+        return self.pool(self.ln_post(x))
+
+
+class SiglipTextTransformer(nn.Module):
+    """Text transformer that looks both ways and is pooled at the last of ``context_length`` positions.
+
+    The published models were trained on texts filled up with ``pad_token`` and without a mask, so every text is filled up
+    here too, whatever the length of the batch. Raises ValueError for texts beyond ``context_length``.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        context_length: int,
+        width: int,
+        layers: int,
+        heads: int,
+        output_dim: int,
+        mlp_ratio: float = 4.0,
+        activation: str = "gelu_tanh",
+        pad_token: int = 1,
+    ) -> None:
+        super().__init__()
+        self.vocab_size, self.context_length, self.output_dim = vocab_size, context_length, output_dim
+        self.pad_token = pad_token
+        self.token_embedding = nn.Embedding(vocab_size, width)
+        self.positional_embedding = nn.Parameter(torch.randn(context_length, width) * 0.01)
+        self.blocks = nn.ModuleList(
+            ResidualBlock(width, heads, mlp_ratio, activation, causal=False) for _ in range(layers)
+        )
+        self.ln_final = nn.LayerNorm(width)
+        self.projection = nn.Linear(width, output_dim)
+        _set_eps(self)
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "batch output_dim"]:
+        ids, lengths = tokens
+        if ids.shape[1] > self.context_length:
+            raise ValueError(
+                f"texts of {ids.shape[1]} tokens reached a tower for {self.context_length}; "
+                "give the tokenizer the tower's context_length"
+            )
+        position = torch.arange(self.context_length, device=ids.device)
+        filled = nn.functional.pad(ids, (0, self.context_length - ids.shape[1]))
+        filled = filled.where(position < lengths.unsqueeze(1), self.pad_token)
+        x = self.token_embedding(filled) + self.positional_embedding
+        for block in self.blocks:
+            x = block(x)
+        return self.projection(self.ln_final(x[:, -1]))
