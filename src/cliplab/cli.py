@@ -20,6 +20,10 @@ cliplab: contrastive image-text pre-training, zero-shot evaluation, reports.
   python run.py resume=logs/train/emoji/<run>     go on where it stopped, in the same folder
   python run.py task=evaluate ckpt=<run>/checkpoints/last.ckpt
   python run.py task=report run=<run>             rebuild the report from the run folder
+  python run.py task=embed run=<run> images=<folder or data set>      a table of embeddings
+  python run.py task=classify run=<run> images=<folder> labels=[cat,dog]
+  python run.py task=search run=<run> images=<folder> query="a red car"
+  python run.py task=export run=<run> format=huggingface              or open_clip, openai, onnx, safetensors
   python run.py --cfg job                         print the config and stop
 
 Groups (group=choice):

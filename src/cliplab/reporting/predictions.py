@@ -30,7 +30,7 @@ def prediction_sheet(path: Path, rows: Sequence[tuple[Any, str, np.ndarray]], la
         picture.imshow(np.asarray(small))
         picture.set_title(name if len(name) < 30 else "…" + name[-29:], fontsize=7, parse_math=False)
         best = np.argsort(-shares, kind="stable")[:BARS]
-        bars.barh(range(len(best)), shares[best], color="#4c78d8", height=0.6)
+        bars.barh(range(len(best)), shares[best], color="#a9c1ee", height=0.6)
         bars.set(xlim=(0, 1), ylim=(BARS - 0.5, -0.5))
         for y, k in enumerate(best):
             text = f"{100 * shares[k]:.0f} % {labels[k]}"
