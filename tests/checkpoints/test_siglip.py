@@ -14,6 +14,7 @@ from open_clip.tokenizer import canonicalize_text
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from open_clip.transformer import TextTransformer
 from PIL import Image
+from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -31,7 +32,9 @@ from cliplab.checkpoints.weights import Weights, load_exactly
 from cliplab.data.tokenizers import canonical_text
 from cliplab.data.transforms import EvalTransform, SquashTransform
 from cliplab.models.clip import CLIP
+from cliplab.models.siglip import SiglipTextTransformer, SiglipVisionTransformer
 from cliplab.models.tokens import Tokens
+from cliplab.tasks.pretrained import resized
 from cliplab.tasks.train import build_evaluators
 
 from ..models.weights import randomise
@@ -188,3 +191,32 @@ def test_zero_shot_sets_take_the_preprocessing_of_the_weights(monkeypatch: pytes
         config = {"zeroshot": {"a": "set"}, "data": {"eval_transform": {"_target_": target, "image_size": 16}}}
         (evaluator,) = build_evaluators(config)
         assert isinstance(evaluator.dataset.transform, kind)
+
+
+@torch.no_grad()
+def test_positions_for_another_image_size_are_open_clips() -> None:
+    state = {"image_encoder.positional_embedding": torch.randn(16, 8)}
+    tower = {"_target_": siglip.VISION, "image_size": 48, "patch_size": 8}
+    expected = resample_abs_pos_embed(
+        state["image_encoder.positional_embedding"][None], [6, 6], [4, 4], num_prefix_tokens=0, interpolation="bicubic"
+    )
+    torch.testing.assert_close(resized(state, tower)["image_encoder.positional_embedding"], expected[0], **CLOSE)
+    assert resized(state, {**tower, "image_size": 32})["image_encoder.positional_embedding"] is next(
+        iter(state.values())
+    )
+
+
+def test_layer_groups_hold_every_parameter_once() -> None:
+    sizes = {"width": 16, "layers": 3, "heads": 2, "output_dim": 16}
+    towers = (
+        SiglipVisionTransformer(image_size=16, patch_size=8, **sizes),
+        SiglipTextTransformer(vocab_size=9, context_length=4, **sizes),
+    )
+    for tower in towers:
+        groups = tower.layer_groups()
+        assert len(groups) == 5
+        assert sorted(id(p) for group in groups for p in group) == sorted(id(p) for p in tower.parameters())
+    with pytest.raises(ValueError, match="output_dim 8 must be the width 16"):
+        SiglipVisionTransformer(image_size=16, patch_size=8, **{**sizes, "output_dim": 8})
+    with pytest.raises(ValueError, match="texts of 5 tokens reached a tower for 4"):
+        towers[1](Tokens(torch.zeros(1, 5, dtype=torch.int64), torch.tensor([5])))

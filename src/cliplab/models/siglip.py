@@ -73,6 +73,12 @@ class SiglipVisionTransformer(nn.Module):
         self.pool = AttentionProbe(width, heads, mlp_ratio, activation)
         _set_eps(self)
 
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Parameters from the input to the output: embeddings, each block, the norm and the probe."""
+        first = [*self.patch_embedding.parameters(), self.positional_embedding]
+        blocks = [list(block.parameters()) for block in self.blocks]
+        return [first, *blocks, [*self.ln_post.parameters(), *self.pool.parameters()]]
+
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
         if images.shape[-2:] != (self.image_size, self.image_size):
             raise ValueError(
@@ -119,6 +125,12 @@ class SiglipTextTransformer(nn.Module):
         self.ln_final = nn.LayerNorm(width)
         self.projection = nn.Linear(width, output_dim)
         _set_eps(self)
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Parameters from the input to the output: embeddings, each block, the norm and the projection."""
+        first = [*self.token_embedding.parameters(), self.positional_embedding]
+        blocks = [list(block.parameters()) for block in self.blocks]
+        return [first, *blocks, [*self.ln_final.parameters(), *self.projection.parameters()]]
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "batch output_dim"]:
         ids, lengths = tokens

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from cliplab.checkpoints.read import read_pretrained
+from cliplab.checkpoints.siglip import VISION
 from cliplab.checkpoints.weights import RESNET, VIT, Weights, load_exactly
 from cliplab.models.positions import resize_positions
 from cliplab.tasks.config import ConfigError, check, resolved
@@ -47,12 +48,16 @@ def _settle(model: dict[str, Any], weights: Weights, cfg: Any, overrides: Sequen
 
 def resized(state: dict[str, Tensor], image_encoder: dict[str, Any]) -> dict[str, Tensor]:
     """The state with the image tower's position embeddings interpolated to its image size, where it is another."""
-    places = {VIT: "image_encoder.positional_embedding", RESNET: "image_encoder.pool.positional_embedding"}
-    key = places.get(image_encoder["_target_"])
-    if key is None:
+    places = {
+        VIT: ("image_encoder.positional_embedding", 1),
+        RESNET: ("image_encoder.pool.positional_embedding", 1),
+        VISION: ("image_encoder.positional_embedding", 0),
+    }
+    if image_encoder["_target_"] not in places:
         return state
+    key, extra_tokens = places[image_encoder["_target_"]]
     side = image_encoder["image_size"] // image_encoder.get("patch_size", RESNET_STRIDE)
-    return {**state, key: resize_positions(state[key], side**2 + 1)}
+    return {**state, key: resize_positions(state[key], side**2 + extra_tokens, extra_tokens)}
 
 
 def with_weights(cfg: Any, overrides: Sequence[str]) -> tuple[dict[str, Any], Weights]:
