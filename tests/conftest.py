@@ -1,6 +1,8 @@
 """What all tests share: no network, no cache but their own, one thread."""
 
+import importlib.util
 import os
+import shutil
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("CLIPLAB_ROOT", os.getcwd())
@@ -16,3 +18,26 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+def browser_programs() -> tuple[str, str] | None:
+    """Chromium or Chrome, and its driver, when both and selenium are installed."""
+    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome", "chrome")]
+    browser, driver = next((path for path in found if path), None), shutil.which("chromedriver")
+    return (browser, driver) if browser and driver and importlib.util.find_spec("selenium") else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Browser tests run where there is a browser; elsewhere they are deselected, and the summary says so."""
+    marked = [item for item in items if item.get_closest_marker("browser")]
+    if marked and browser_programs() is None:
+        config.hook.pytest_deselected(items=marked)
+        items[:] = [item for item in items if item not in marked]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if browser_programs() is None:
+        terminalreporter.write_line(
+            "browser tests deselected: they need selenium, chromium and chromedriver "
+            "(apt-get install chromium chromium-driver)"
+        )

@@ -1,5 +1,7 @@
 """Result files in the stated form, and a page made of them alone."""
 
+import argparse
+import csv
 import html.parser
 import json
 from pathlib import Path
@@ -7,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from cliplab.reporting.gallery import confused_pairs, gallery_rows, retrieval_shelves
 from cliplab.reporting.html import write_report
-from cliplab.reporting.results import gallery_rows, read_samples
+from cliplab.reporting.results import read_samples, write_json
 
 from .toys import classification
 
@@ -48,7 +51,7 @@ class Page(html.parser.HTMLParser):
 def test_page_is_self_contained_and_escapes_names(run: Path) -> None:
     text = write_report(run).read_text()
     page = Page(text)
-    assert all(a.startswith(("data:image/png;base64,", "#")) for a in page.addresses)
+    assert all(a.startswith(("data:image/png;base64,", "data:,", "#")) for a in page.addresses)
     assert "url(http" not in text
     assert "@import" not in text
     assert page.tags.count("script") == 1
@@ -62,6 +65,91 @@ def test_page_says_what_the_files_say(run: Path) -> None:
     for expected in ("python run.py seed=2", "0123abc , with local changes", "1,234 parameters", "torch 2.15.0"):
         assert expected.replace(" ,", ",") in text.replace(" ,", ",")
     assert "Drawings by somebody" in text
+
+
+def edit(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def test_badge_changes_with_any_part_of_the_protocol(run: Path) -> None:
+    file = run / "details" / "toy.json"
+    protocol = json.loads(file.read_text())["protocol"]
+    edit(file, calibration=[])
+    for plotted in ("zeroshot/history.jsonl", "metrics.csv"):
+        (run / plotted).unlink()
+    badges = set()
+    for part in ("all", "names", "templates", "transform", "data"):
+        edit(file, protocol=protocol if part == "all" else {**protocol, part: "ee55"})
+        text = write_report(run).read_text()
+        start = text.index('<div class="chips" data-protocol')
+        badges.add(text[start : text.index("</div>", start)])
+    assert len(badges) == 5
+
+
+def test_warnings_and_subsets_stand_above_the_figures(run: Path) -> None:
+    edit(run / "details" / "toy.json", warnings=["labels and names differ"], subset="10 images of each class")
+    write_report(run)
+    for file in ("report.html", "report.md"):
+        text = (run / file).read_text()
+        for sentence in ("labels and names differ", "10 images of each class"):
+            assert 0 < text.index(sentence) < text.index("per-class recall")
+
+
+def test_prompts_robustness_and_cost(run: Path) -> None:
+    text = Page(write_report(run).read_text()).text
+    assert "Together 50.0 % : +12.5 points against the best alone, +18.8 against their mean".replace(" :", ":") in text
+    assert "no: a shift" in text  # twemoji was not trained on
+    assert "−50.0" in text
+    assert "4.6 % to 69.9 %" in text  # Wilson's interval of one hit in four
+    assert "500 ms" in text
+    assert "owl" in text
+
+
+def test_imagenet_is_held_against_its_shifts_and_published_figures(run: Path) -> None:
+    for name in ("imagenet", "imagenet_v2"):
+        result = json.loads((run / "results" / "toy.json").read_text())
+        metrics = {**result["metrics"], "acc1": 0.6332 if name == "imagenet" else 0.60}
+        write_json(
+            run / "results" / f"{name}.json", {**result, "dataset": name, "model": "vit_b32", "metrics": metrics}
+        )
+    text = Page(write_report(run).read_text()).text
+    row = text[text.index("effective") :]
+    assert "imagenet_v2 60.0 %" in row
+    assert "−3.3" in row  # points lost
+    assert "56.5 % +3.5" in row  # what published models of this accuracy reach, and what is above it
+    assert "published: ViT-B/32, WIT-400M (OpenAI)" in text
+
+
+def test_retrieval_shows_hits_and_misses(run: Path) -> None:
+    samples = read_samples(run / "samples" / "val_retrieval.parquet")
+    assert retrieval_shelves(samples) == {"Hits": [0, 1], "Misses": [9, 8, 7, 6, 5, 4]}
+    text = Page(write_report(run).read_text()).text
+    assert "its caption comes at place 9" in text
+
+
+def test_markdown_is_a_summary_for_a_pull_request(run: Path) -> None:
+    write_report(run)
+    text = (run / "report.md").read_text()
+    assert "## emoji: 50.0 % zero-shot top-1 on toy" in text
+    assert "| toy | **50.0 %** | 18.8 % to 81.2 % |" in text
+    assert "| val | 10.0 % | 50.0 % | 100.0 % |" in text
+    assert "git checkout 0123abc  # with local changes\npython run.py seed=2\n```" in text
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    heads = [i for i, line in enumerate(tables) if set(line) <= set("|-:")]
+    for start, end in zip(heads, [*(h - 1 for h in heads[1:]), len(tables)], strict=True):
+        assert {line.count("|") for line in tables[start - 1 : end]} == {tables[start].count("|")}
+
+
+def test_clip_benchmark_builds_its_table_of_our_results(run: Path) -> None:
+    from clip_benchmark.cli import main_build
+
+    main_build(argparse.Namespace(files=[str(run / "results")], output=str(run / "benchmark.csv")))
+    with (run / "benchmark.csv").open(newline="") as file:
+        rows = {row["dataset"]: row for row in csv.DictReader(file)}
+    assert rows["toy"]["acc1"] == "0.5"
+    assert rows["toy"]["model_fullname"] == "emoji last"
+    assert rows["toy"]["task"] == "zeroshot_classification"
+    assert rows["val"]["image_retrieval_recall@5"] == "0.5"
 
 
 def test_page_is_made_of_the_files_alone(run: Path) -> None:
@@ -83,6 +171,19 @@ def test_gallery_shelves() -> None:
     assert shelves["Confidently right"] == [0, 1, 4]
     assert shelves["Confidently wrong"] == [3]
     assert shelves["Near misses"] == [2]
+
+
+def test_confused_pairs_count_and_point_at_an_example_of_each() -> None:
+    samples = {
+        "label": [0, 0, 1, 2, 0],
+        "rank": [1, 1, 0, 1, 0],
+        "top5": [[1, 0], [1, 0], [1, 0], [3, 2], [0, 1]],
+        "top5_probability": [[0.5, 0.1], [0.6, 0.1], [0.9, 0.1], [0.7, 0.1], [0.9, 0.0]],
+    }
+    assert confused_pairs(samples) == [
+        {"label": 0, "answer": 1, "count": 2, "row": 0, "other": 2},
+        {"label": 2, "answer": 3, "count": 1, "row": 3, "other": None},
+    ]
 
 
 def test_thumbnails_are_small_and_only_of_what_is_shown(run: Path) -> None:

@@ -12,9 +12,16 @@ from cliplab.reporting.results import write_json, write_result
 NAMES = ["cat", "<script>alert(1)</script>", "dog & co", "owl", "fox", "bee"]
 
 
+CONFIG = """
+seed: 2
+data: {train: {dataset: {styles: [openmoji]}}}
+zeroshot: {toy: {dataset: {styles: [twemoji, openmoji]}}}
+"""
+
+
 class Pictures:
     def picture(self, index: int) -> Image.Image:
-        return Image.fromarray(np.full((200, 100, 3), 40 * index, dtype=np.uint8))
+        return Image.fromarray(np.full((200, 100, 3), 20 * index, dtype=np.uint8))
 
 
 def classification(name: str = "toy") -> EvaluationResult:
@@ -33,8 +40,23 @@ def classification(name: str = "toy") -> EvaluationResult:
         "images": 6.0,
         "classes": 6.0,
         "acc1_twemoji": 0.25,
+        "acc1_openmoji": 0.75,
     }
-    details = {"class_names": NAMES, "templates": ["a {}"], "counts": counts, "calibration": [[6, 3, 2.5]]}
+    details = {
+        "class_names": NAMES,
+        "templates": ["a {}", "{}"],
+        "counts": counts,
+        "calibration": [[0, 0, 0.0], [6, 3, 2.5]],
+        "confusions": [{"label": 2, "answer": 0, "count": 1}],
+        "per_template": [
+            {"template": "a {}", "acc1": 0.25, "acc5": 0.5},
+            {"template": "{}", "acc1": 0.375, "acc5": 0.5},
+        ],
+        "protocol": {"names": "aa11", "templates": "bb22", "transform": "cc33", "data": "dd44", "all": "abc123"},
+        "subset": None,
+        "groups": {"twemoji": [4, 1]},
+        "warnings": [],
+    }
     samples = {
         "index": labels,
         "label": labels,
@@ -49,7 +71,17 @@ def retrieval() -> EvaluationResult:
     ways = ("image_retrieval", "text_retrieval")
     metrics = {f"{way}_recall@{k}": k / 10 for way in ways for k in (1, 5, 10)}
     metrics |= {f"{way}_median_rank": 3.0 for way in ways} | {"images": 10.0, "captions": 10.0}
-    return EvaluationResult("val", "zeroshot_retrieval", metrics, "def456")
+    samples = {
+        "index": list(range(10)),
+        "captions": [[f"caption {i}", f"another {i}"] for i in range(10)],
+        "text_rank": [0, *range(9)],
+        "top_texts": [[f"caption {i}", f"caption {(i + 1) % 10}"] for i in range(10)],
+        "top_text_scores": [[0.9 - i / 20, 0.1] for i in range(10)],
+        "image_rank": [[0, 1]] * 10,
+        "top_images": [[[i, (i + 1) % 10]] * 2 for i in range(10)],
+        "top_image_scores": [[[0.9, 0.1]] * 2] * 10,
+    }
+    return EvaluationResult("val", "zeroshot_retrieval", metrics, "def456", {"warnings": []}, samples, {"search": 0.1})
 
 
 def fill_run(folder: Path) -> Path:
@@ -65,6 +97,8 @@ def fill_run(folder: Path) -> Path:
         }
         for e in range(4)
     ]
+    (folder / "metrics.csv").write_text("step,train/loss,train/lr\n1,2.0,0.1\n2,1.5,0.05\n3,,\n")
+    (folder / "config.yaml").write_text(CONFIG)
     (folder / "zeroshot").mkdir()
     (folder / "zeroshot" / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
     manifest = {

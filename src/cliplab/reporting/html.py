@@ -1,101 +1,56 @@
-"""The report: one self-contained page, made from the files of a run folder alone."""
+"""The report: one self-contained page and its Markdown, made from the files of a run folder alone."""
 
-import base64
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import jinja2
+from cliplab.reporting import sections
+from cliplab.reporting.pages import render
+from cliplab.reporting.plots import accuracy_curves
+from cliplab.reporting.results import read_history, read_json
 
-from cliplab.reporting.plots import accuracy_curves, reliability
-from cliplab.reporting.results import gallery_rows, read_history, read_json, read_samples
-
-TEMPLATES = Path(__file__).parent / "templates"
-
-
-def _picture(data: bytes | None) -> str:
-    return "" if data is None else "data:image/png;base64," + base64.b64encode(data).decode()
+CLASSIFICATION, RETRIEVAL = "zeroshot_classification", "zeroshot_retrieval"
 
 
-def _gallery(samples: dict[str, list[Any]], names: list[str]) -> list[dict[str, Any]]:
-    if not names or "thumbnail" not in samples:
-        return []
-    shelves = []
-    for title, rows in gallery_rows(samples).items():
-        cards = [
-            {
-                "picture": _picture(samples["thumbnail"][i]),
-                "truth": names[samples["label"][i]],
-                "hit": samples["rank"][i] == 0,
-                "top": [
-                    {"name": names[c], "share": p, "right": names[c] == names[samples["label"][i]]}
-                    for c, p in zip(samples["top5"][i], samples["top5_probability"][i], strict=True)
-                ],
-            }
-            for i in rows
-        ]
-        if cards:
-            shelves.append({"title": title, "cards": cards})
-    return shelves
-
-
-def _confusions(samples: dict[str, list[Any]], names: list[str]) -> list[dict[str, Any]]:
-    if not names or not samples:
-        return []
-    pairs = Counter(
-        (label, top[0])
-        for label, top, rank in zip(samples["label"], samples["top5"], samples["rank"], strict=True)
-        if rank > 0
-    )
-    return [{"truth": names[a], "said": names[b], "count": n} for (a, b), n in pairs.most_common(12)]
-
-
-def _classification(run_dir: Path, result: dict[str, Any]) -> dict[str, Any]:
-    name = result["dataset"]
-    details = read_json(run_dir / "details" / f"{name}.json") or {}
-    samples = read_samples(run_dir / "samples" / f"{name}.parquet")
-    names, counts = details.get("class_names", []), details.get("counts", [])
-    classes = [
-        {"name": n, "images": c[0], "acc1": c[1] / c[0], "acc5": c[2] / c[0], "rank": c[3] / c[0] + 1}
-        for n, c in zip(names, counts, strict=True)
-        if c[0]
+def report_values(run_dir: Path) -> dict[str, Any]:
+    """All that the templates show."""
+    config = sections.read_config(run_dir)
+    results = sections.read_results(run_dir, config)
+    sets = [sections.classification(run_dir, r) for r in results if r["task"] == CLASSIFICATION]
+    history = [
+        x for x in read_history(run_dir) if x.get("task", CLASSIFICATION) == CLASSIFICATION and "acc5" in x["metrics"]
     ]
-    classes.sort(key=lambda row: (row["acc1"], -row["rank"]))
+    lines = _reference_lines(sets)
+    curves = []
+    if len({line["step"] for line in history}) > 1:
+        curves = [accuracy_curves(history, against=x, references=lines) for x in ("epoch", "samples_seen")]
     return {
-        **result,
-        "classes": classes,
-        "templates": details.get("templates", []),
-        "gallery": _gallery(samples, names),
-        "confusions": _confusions(samples, names),
-        "reliability": reliability(details["calibration"]) if details.get("calibration") else "",
-        "seconds": details.get("seconds", {}),
-        "groups": {
-            k.removeprefix("acc1_").replace("_", " "): v
-            for k, v in result["metrics"].items()
-            if k.startswith("acc1_") and not k.startswith("acc1_ci")
-        },
+        "manifest": read_json(run_dir / "manifest.json") or {},
+        "sets": sets,
+        "headline": sets[0] if sets else None,
+        "retrieval": [sections.retrieval(run_dir, r) for r in results if r["task"] == RETRIEVAL],
+        "others": [r for r in results if r["task"] not in (CLASSIFICATION, RETRIEVAL)],
+        "warnings": [f"{r['dataset']}: {w}" for r in results for w in r["details"].get("warnings") or ()],
+        "subsets": [f"{r['dataset']}: {r['details']['subset']}" for r in results if r["details"].get("subset")],
+        "robustness": sections.robustness(sets, config),
+        "curves": curves,
+        "training": sections.training_curves(run_dir),
+        "costs": sections.costs(results),
     }
 
 
+def _reference_lines(sets: list[dict[str, Any]]) -> list[tuple[str, float]]:
+    """Chance and the published figures of the first set, where there are any; at most three of these."""
+    if not sets:
+        return []
+    rows = [(f"{r['model']}, {r['trained_on']}", r["acc1"]) for r in sets[0]["references"]]
+    return [("chance", sets[0]["metrics"]["chance"]), *rows[:3]]
+
+
 def write_report(run_dir: Path) -> Path:
-    """Write ``report.html`` into the run folder and return its path. What is missing is left out and said."""
-    results = [read_json(path) for path in sorted((run_dir / "results").glob("*.json"))]
-    sets = [_classification(run_dir, r) for r in results if r["task"] == "zeroshot_classification"]
-    history = [line for line in read_history(run_dir) if "acc1" in line["metrics"]]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        undefined=jinja2.ChainableUndefined,
-    )
-    environment.filters["percent"] = lambda x, digits=1: f"{100 * x:.{digits}f} %"
-    page = environment.get_template("report.html.jinja").render(
-        manifest=read_json(run_dir / "manifest.json") or {},
-        sets=sets,
-        headline=sets[0] if sets else None,
-        retrieval=[r for r in results if r["task"] == "zeroshot_retrieval"],
-        curves=accuracy_curves(history) if len(history) > 1 else "",
-    )
+    """Write ``report.html`` and ``report.md`` into the run folder and return the page's path. What is missing is left
+    out and said."""
+    values = report_values(run_dir)
+    (run_dir / "report.md").write_text(render("report.md.jinja", **values), encoding="utf8")
     path = run_dir / "report.html"
-    path.write_text(page, encoding="utf8")
+    path.write_text(render("report.html.jinja", **values), encoding="utf8")
     return path

@@ -67,7 +67,7 @@ def accuracy_curves(
             axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
         axes.legend(frameon=False, fontsize=9)
 
-    return _svg(draw, 5.4, 3.2)
+    return _svg(draw, 4.8, 3.0)
 
 
 def line_plot(title: str, steps: Sequence[float], values: Sequence[float], log: bool = False) -> str:
@@ -80,7 +80,7 @@ def line_plot(title: str, steps: Sequence[float], values: Sequence[float], log: 
         if log:
             axes.set_yscale("log")
 
-    return _svg(draw, 3.4, 2.1)
+    return _svg(draw, 2.7, 1.9)
 
 
 def reliability(bins: Sequence[Sequence[float]]) -> str:
@@ -91,12 +91,12 @@ def reliability(bins: Sequence[Sequence[float]]) -> str:
         centres = [(i + 0.5) / n for i in range(n)]
         axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)
         axes.bar(centres, [b[1] / b[0] if b[0] else 0 for b in bins], width=0.9 / n, color=colour(0), alpha=0.85)
-        axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), xticks=[])
-        below = axes.inset_axes((0, -0.3, 1, 0.22), sharex=axes)
+        axes.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+        axes.tick_params(labelbottom=False)
+        below = axes.inset_axes((0, -0.3, 1, 0.22))
         below.bar(centres, [b[0] / total for b in bins], width=0.9 / n, color=colour(5))
         below.spines[["top", "right"]].set_visible(False)
-        below.set(xlabel="confidence", yticks=[0, round(max(b[0] for b in bins) / total, 2)])
-        below.set_xticks([0, 0.25, 0.5, 0.75, 1])
+        below.set(xlabel="confidence", xlim=(0, 1), yticks=[0, round(max(b[0] for b in bins) / total, 2)])
         below.tick_params(labelsize=8)
 
     return _svg(draw, 3.8, 3.6)

@@ -11,8 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cliplab.evaluation.result import EvaluationResult, file_stem
-
-GALLERY = 12
+from cliplab.reporting.gallery import rows_with_pictures
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -25,21 +24,6 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf8")) if path.is_file() else None
-
-
-def gallery_rows(samples: dict[str, list[Any]]) -> dict[str, list[int]]:
-    """Rows worth a picture: confidently right, confidently wrong, near misses (rank 2), each the most confident first,
-    and an even spread."""
-    confidence = [p[0] for p in samples["top5_probability"]]
-    order = sorted(range(len(confidence)), key=lambda i: -confidence[i])
-    rank = samples["rank"]
-    spread = range(0, len(order), max(1, len(order) // GALLERY))
-    return {
-        "Confidently right": [i for i in order if rank[i] == 0][:GALLERY],
-        "Confidently wrong": [i for i in order if rank[i] >= 5][:GALLERY],
-        "Near misses": [i for i in order if rank[i] == 1][:GALLERY],
-        "A cross-section": list(spread)[:GALLERY],
-    }
 
 
 def _thumbnail(dataset: Any, index: int) -> bytes:
@@ -66,8 +50,7 @@ def write_result(run_dir: Path, result: EvaluationResult, dataset: Any, model: s
     write_json(path, facts)
     write_json(run_dir / "details" / f"{name}.json", {**result.details, "seconds": result.seconds})
     if result.samples:
-        ranked = "top5_probability" in result.samples
-        wanted = {i for rows in gallery_rows(result.samples).values() for i in rows} if ranked else set()
+        wanted = rows_with_pictures(result.samples)
         indices = result.samples["index"]
         pictures = [_thumbnail(dataset, indices[i]) if i in wanted else None for i in range(len(indices))]
         (run_dir / "samples").mkdir(exist_ok=True)
