@@ -67,6 +67,16 @@ def test_published_rows_stand_beside_a_known_model(runs: list[Path]) -> None:
         assert "63.2 %" in (runs[0].parent / "out" / file).read_text()
 
 
+def test_figures_without_images_to_test_on(runs: list[Path]) -> None:
+    for folder, value in zip(runs, (0.5, 0.75), strict=True):
+        result = json.loads((folder / "results" / "toy.json").read_text())
+        probe = {**result, "task": "linear_probe", "metrics": {"acc1": value}}
+        (folder / "results" / "toy_linear_probe.json").write_text(json.dumps(probe))
+    (probe,) = compare_runs(runs)["others"]
+    assert [row["value"] for row in probe["rows"]] == [0.5, 0.75]
+    assert "75.0 %" in write_comparison(runs[0].parent / "out", runs).read_text()
+
+
 def test_labels_name_the_settings_that_differ(runs: list[Path]) -> None:
     assert run_labels(runs) == ["emoji last", "emoji best"]
     change(runs[1], "results/toy.json", pretrained="last")

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from cliplab.evaluation.result import EvaluationResult
 from cliplab.reporting.gallery import confused_pairs, gallery_rows, retrieval_shelves
 from cliplab.reporting.html import write_report
-from cliplab.reporting.results import read_samples, write_json
+from cliplab.reporting.results import read_samples, write_json, write_result
 
 from .toys import classification
 
@@ -118,6 +119,24 @@ def test_imagenet_is_held_against_its_shifts_and_published_figures(run: Path) ->
     assert "−3.3" in row  # points lost
     assert "56.5 % +3.5" in row  # what published models of this accuracy reach, and what is above it
     assert "published: ViT-B/32, WIT-400M (OpenAI)" in text
+
+
+def test_probe_and_several_labels_stand_apart(run: Path) -> None:
+    protocol = {"protocol": {}, "subset": None, "warnings": []}
+    probe = EvaluationResult("toy", "linear_probe", {"acc1": 0.875, "acc5": 1.0, "C": 0.316}, "ab", dict(protocol))
+    details = {**protocol, "class_names": ["cat", "dog", "owl"], "average_precision": [0.5, None, 0.25]}
+    metrics = {"mean_average_precision": 0.375, "images": 9.0, "classes": 3.0, "labels_per_image": 1.5}
+    several = EvaluationResult("voc", "zeroshot_classification", metrics, "cd", details)
+    for result in (probe, several):
+        write_result(run, result, None, "emoji", "last")
+    text = Page(write_report(run).read_text()).text
+    assert "toy linear probe 87.5 % top-1 top-5 100.0 %, C 0.316" in text
+    assert "voc several labels 37.5 % mean average precision" in text
+    assert "owl 25.0 % cat 50.0 %" in text
+    assert "| voc | zeroshot classification | mean average precision 37.5 % |" in (run / "report.md").read_text()
+    for file in ("toy.json", "toy_linear_probe.json", "val_retrieval.json"):
+        (run / "results" / file).unlink()
+    assert "mean average precision on voc" in Page(write_report(run).read_text()).text
 
 
 def test_retrieval_shows_hits_and_misses(run: Path) -> None:

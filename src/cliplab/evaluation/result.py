@@ -31,7 +31,8 @@ class EvaluationResult:
     ``details`` of every task: ``protocol`` (see ``protocol_of``), ``warnings`` (sentences), ``subset`` (None, or a
     sentence when only a part of the set was evaluated). Of a classification also ``class_names``, ``templates``,
     ``counts`` (per class, see ``RankCounts``), ``calibration`` (bins), ``confusions`` (label, answer, count; the most
-    frequent first) and ``per_template`` (template, acc1, acc5 of each template alone; empty when not asked for).
+    frequent first), ``groups`` (images and hits of named parts) and ``per_template`` (template, acc1, acc5 of each template
+    alone; empty when not asked for).
     ``samples`` of a classification: index, label, rank, top5, top5_probability; of a retrieval see ``retrieval_rows``.
     """
 

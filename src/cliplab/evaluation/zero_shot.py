@@ -99,7 +99,8 @@ class ZeroShotClassification:
         images = int(counts[:, 0].sum())
         assert images == expected, f"{images} images counted, {expected} in the set"
         table = tally.table()
-        metrics = self._metrics(counts, bins) | self._groups(table)
+        groups = self._groups(table)
+        metrics = self._metrics(counts, bins) | {f"acc1_{name}": hits / n for name, (n, hits) in groups.items()}
         whole = len(self.dataset)
         part = None if images == whole else f"{images:,} of the {whole:,} images, each class with its share"
         protocol = self.protocol if part is None else part_of(self.protocol, part)
@@ -110,6 +111,7 @@ class ZeroShotClassification:
             "calibration": bins.tolist(),
             "confusions": top_confusions(pairs),
             "per_template": self._per_template(tally),
+            "groups": groups,
             "protocol": protocol,
             "subset": part,
             "warnings": likely_mistakes(pairs, metrics),
@@ -145,11 +147,11 @@ class ZeroShotClassification:
             "classes": float(len(self.class_names)),
         }
 
-    def _groups(self, table: dict[str, np.ndarray]) -> dict[str, float]:
-        """Top-1 of the set's named parts that have images, ``acc1_<group>``."""
+    def _groups(self, table: dict[str, np.ndarray]) -> dict[str, tuple[int, int]]:
+        """Images and hits of the set's named parts that have images."""
         hit = table["rank"] < 1
         members = {name: np.asarray(mask)[table["index"]] for name, mask in getattr(self.dataset, "groups", {}).items()}
-        return {f"acc1_{name}": float(hit[mask].mean()) for name, mask in members.items() if mask.any()}
+        return {name: (int(mask.sum()), int(hit[mask].sum())) for name, mask in members.items() if mask.any()}
 
 
 def imagenet_classification(

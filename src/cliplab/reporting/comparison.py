@@ -9,6 +9,7 @@ import yaml
 from cliplab.evaluation.metrics import wilson_interval
 from cliplab.evaluation.paired import holm, paired_difference
 from cliplab.evaluation.references import references_for
+from cliplab.evaluation.result import file_stem
 from cliplab.reporting.pages import render
 from cliplab.reporting.plots import accuracy_curves
 from cliplab.reporting.results import read_history, read_json, read_samples, write_json
@@ -133,6 +134,13 @@ def _recall_table(name: str, labels: Sequence[str], folders: Sequence[Path]) -> 
     return {"dataset": name, "rows": rows}
 
 
+def _other_table(name: str, task: str, metric: str, labels: Sequence[str], folders: Sequence[Path]) -> dict[str, Any]:
+    """One figure of each run, where there are no images to test on."""
+    results = [read_json(folder / "results" / f"{file_stem(name, task)}.json") for folder in folders]
+    rows = [{"run": label, "value": r["metrics"][metric]} for label, r in zip(labels, results, strict=True) if r]
+    return {"dataset": name, "task": task, "metric": metric, "rows": rows}
+
+
 def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
     """The comparison as plain values: per set, every run's row; differences, tests and intervals against the first run.
 
@@ -146,8 +154,8 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
     labels = run_labels(folders)
     results = [read_json(p) for f in folders for p in sorted((f / "results").glob("*.json"))]
 
-    def names(task: str) -> list[str]:
-        return list(dict.fromkeys(r["dataset"] for r in results if r["task"] == task))
+    def names(task: str, metric: str) -> list[str]:
+        return list(dict.fromkeys(r["dataset"] for r in results if r["task"] == task and metric in r["metrics"]))
 
     runs = []
     for label, folder in zip(labels, folders, strict=True):
@@ -156,8 +164,13 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
         runs.append({"label": label, "folder": str(folder), **facts})
     return {
         "runs": runs,
-        "sets": [_compare_set(name, labels, folders) for name in names("zeroshot_classification")],
-        "retrieval": [_recall_table(name, labels, folders) for name in names("zeroshot_retrieval")],
+        "sets": [_compare_set(name, labels, folders) for name in names("zeroshot_classification", "acc1")],
+        "retrieval": [_recall_table(name, labels, folders) for name in names("zeroshot_retrieval", "recall@1")],
+        "others": [
+            _other_table(name, task, metric, labels, folders)
+            for task, metric in (("linear_probe", "acc1"), ("zeroshot_classification", "mean_average_precision"))
+            for name in names(task, metric)
+        ],
     }
 
 

@@ -15,7 +15,8 @@ def report_values(run_dir: Path) -> dict[str, Any]:
     """All that the templates show."""
     config = sections.read_config(run_dir)
     results = sections.read_results(run_dir, config)
-    sets = [sections.classification(run_dir, r) for r in results if r["task"] == CLASSIFICATION]
+    ranked = [r for r in results if r["task"] == CLASSIFICATION and "acc1" in r["metrics"]]
+    sets = [sections.classification(run_dir, r) for r in ranked]
     history = [
         x for x in read_history(run_dir) if x.get("task", CLASSIFICATION) == CLASSIFICATION and "acc5" in x["metrics"]
     ]
@@ -28,7 +29,7 @@ def report_values(run_dir: Path) -> dict[str, Any]:
         "sets": sets,
         "headline": sets[0] if sets else None,
         "retrieval": [sections.retrieval(run_dir, r) for r in results if r["task"] == RETRIEVAL],
-        "others": [r for r in results if r["task"] not in (CLASSIFICATION, RETRIEVAL)],
+        "others": [sections.other(r) for r in results if r not in ranked and r["task"] != RETRIEVAL],
         "warnings": [f"{r['dataset']}: {w}" for r in results for w in r["details"].get("warnings") or ()],
         "subsets": [f"{r['dataset']}: {r['details']['subset']}" for r in results if r["details"].get("subset")],
         "robustness": sections.robustness(sets, config),

@@ -202,6 +202,15 @@ def _retrieval_card(samples: dict[str, list[Any]], i: int) -> dict[str, Any]:
     }
 
 
+def other(result: dict[str, Any]) -> dict[str, Any]:
+    """A linear probe, or a set with several labels an image and then each class's average precision, the lowest first."""
+    pairs = zip(
+        result["details"].get("class_names") or [], result["details"].get("average_precision") or [], strict=False
+    )
+    by_class = sorted(((name, value) for name, value in pairs if value is not None), key=lambda pair: pair[1])
+    return {**result, "by_class": by_class}
+
+
 def costs(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Seconds by phase of each evaluation, and milliseconds per image."""
     rows = []
