@@ -98,7 +98,8 @@ def test_multirun_runs_every_job_and_ends_with_a_leaderboard(
         assert float(row["value"]) == manifest["final"]["zeroshot/folder/acc5"]
     said = capsys.readouterr()
     assert "data.batch_size 9999 exceeds the training samples" in said.err
-    assert said.out.strip().endswith("summary.csv")
+    assert said.out.strip().endswith("summary.html")
+    assert "Leaderboard" in (sweep / "summary.html").read_text()
 
 
 def search(command: Callable[..., int], arguments: list[str], *more: str) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from .conftest import only_run
 
@@ -84,9 +85,23 @@ def test_checkpoint_and_early_stopping_can_follow_a_zero_shot_set(
         "callbacks.early_stopping.monitor=zeroshot/folder/acc1",
         "callbacks.early_stopping.min_delta=2",  # nothing can rise by that much
         "callbacks.early_stopping.patience=1",
+        "callbacks.best.monitor=zeroshot/folder/acc1",
+        "callbacks.evaluation.panel_images=5",
+        "logger=tensorboard",
         "trainer.max_epochs=9",
     )
     assert status == 0
+    run = only_run(tmp_path)
+    assert (run / "checkpoints" / "best.ckpt").is_file()
+    panels = sorted((run / "zeroshot" / "panel").iterdir())
+    assert [panel.name for panel in panels] == [f"folder-{step:07d}.png" for step in (0, 3, 6)]
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    with (run / "metrics.csv").open() as file:
+        name = "zeroshot/folder/acc1"
+        logged = {int(row["step"]): float(row[name]) for row in csv.DictReader(file) if row[name]}
+    assert {point.step: point.value for point in events.Scalars(name)} == pytest.approx(logged)
+    assert {image.step for image in events.Images("panel/folder")} == set(logged) == {0, 3, 6}
     history = (only_run(tmp_path) / "zeroshot" / "history.jsonl").read_text().splitlines()
     assert json.loads(history[-1])["epoch"] == 2
 

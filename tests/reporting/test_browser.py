@@ -9,6 +9,7 @@ import pytest
 
 from cliplab.reporting.comparison import write_comparison
 from cliplab.reporting.html import write_report
+from cliplab.reporting.summary import write_summary
 
 from ..conftest import browser_programs
 from .toys import NAMES, fill_run
@@ -45,10 +46,18 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A report, and a comparison of two runs."""
+    """A report, a comparison of two runs, and a leaderboard of three jobs."""
     folders = [fill_run(tmp_path_factory.mktemp("runs") / name) for name in ("one", "two")]
     out = tmp_path_factory.mktemp("comparison")
-    return {"report": write_report(folders[0]), "comparison": write_comparison(out, folders)}
+    jobs = [
+        {"job": str(i), "status": "finished", "value": 0.5 - i / 10, "optimizer.lr": str(10.0**-i), "seed": str(i % 2)}
+        for i in range(3)
+    ]
+    return {
+        "report": write_report(folders[0]),
+        "comparison": write_comparison(out, folders),
+        "summary": write_summary(tmp_path_factory.mktemp("sweep"), jobs, "val/recall@1"),
+    }
 
 
 def show(driver: Any, page: Path, *, width: int = 1280, scheme: str = "light", media: str = "") -> None:
@@ -68,7 +77,7 @@ def click_head(driver: Any, index: int) -> None:
     driver.execute_script(f"document.querySelectorAll('#classes-1 thead button')[{index}].click()")
 
 
-@pytest.mark.parametrize("name", ["report", "comparison"])
+@pytest.mark.parametrize("name", ["report", "comparison", "summary"])
 def test_page_loads_without_errors_or_requests(driver: Any, pages: dict[str, Path], name: str) -> None:
     driver.get_log("browser"), driver.get_log("performance")
     show(driver, pages[name])
@@ -79,8 +88,8 @@ def test_page_loads_without_errors_or_requests(driver: Any, pages: dict[str, Pat
     assert [url for url in asked if not url.startswith("data:")] == [pages[name].as_uri()]
 
 
-@pytest.mark.parametrize("name", ["report", "comparison"])
-@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+@pytest.mark.parametrize("name", ["report", "comparison", "summary"])
+@pytest.mark.parametrize("width", [320, 390, 768])
 def test_no_width_scrolls_sideways(driver: Any, pages: dict[str, Path], name: str, width: int) -> None:
     show(driver, pages[name], width=width)
     assert driver.execute_script("return document.documentElement.scrollWidth") <= width

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cliplab.reporting.results import read_json, write_json
+from cliplab.reporting.summary import write_summary
 from cliplab.tasks.config import save_yaml
 
 
@@ -22,13 +23,16 @@ def note_failure(job: Path, overrides: Sequence[str], message: str) -> None:
 
 
 def summarise(folder: Path) -> Path | None:
-    """Print the jobs of a multirun, best first, and write summary.csv beside them; failed jobs come last."""
+    """Print the jobs of a multirun, best first, and write summary.csv and summary.html beside them; failed jobs come
+    last."""
     rows: list[dict[str, Any]] = []
+    metric = "value"
     for job in sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.name.zfill(6)):
         manifest = read_json(job / "manifest.json") or {"status": "not started"}
         typed = job / "overrides.yaml"
         overrides = yaml.safe_load(typed.read_text(encoding="utf8")) if typed.is_file() else []
-        value = (manifest.get("optimized_metric") or {}).get("value")
+        optimized = manifest.get("optimized_metric") or {}
+        value, metric = optimized.get("value"), optimized.get("name") or metric
         finals = manifest.get("final") or {}
         rows.append(
             {"job": job.name, "status": manifest["status"], "value": value}
@@ -54,4 +58,5 @@ def summarise(folder: Path) -> Path | None:
         table.add_row(*(f"{c:.4f}" if isinstance(c, float) else "" if c is None else str(c) for c in cells))
     Console().print(table)
     print(path)
+    print(write_summary(folder, [{key: row[key] for key in columns if key in row} for row in rows], metric))
     return path

@@ -206,8 +206,8 @@ def build_parts(
         locking=build(config["locking"]),
     )
     nodes = {key: node for key, node in config["callbacks"].items() if node}
-    if datamodule.validation is None:
-        nodes.pop("best", None)
+    if datamodule.validation is None and str(nodes.get("best", {}).get("monitor")).startswith("val/"):
+        nodes.pop("best")
     callbacks = [build(node) for node in nodes.values()]
     evaluation = next((c for c in callbacks if isinstance(c, Evaluate)), Evaluate())
     evaluation.prepare(

@@ -18,6 +18,7 @@ from cliplab.evaluation.result import EvaluationResult, file_stem
 from cliplab.models.tokens import Tokens
 from cliplab.training.loggers import CSVLogger
 from cliplab.training.module import ContrastiveModule
+from cliplab.training.panel import PredictionPanel, log_reference_lines
 
 
 def run_evaluator(
@@ -46,7 +47,8 @@ class Evaluate(Callback):
 
     Logs ``zeroshot/<set>/<metric>`` (``val/<metric>`` for the validation pairs), which other callbacks may monitor, and
     appends one line per evaluation to ``zeroshot/history.jsonl``. ``results`` holds the latest, by ``file_stem``. The
-    evaluation of the last step is thorough; ``evaluated_step`` is the step of the latest thorough one.
+    evaluation of the last step is thorough; ``evaluated_step`` is the step of the latest thorough one. ``panel_images``
+    of the first classification set are drawn with the answers each time; 0 draws none.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class Evaluate(Callback):
         every_n_epochs: int = 1,
         every_n_steps: int | None = None,
         before_training: bool = True,
+        panel_images: int = 16,
     ) -> None:
         self.every_n_epochs, self.every_n_steps, self.before_training = every_n_epochs, every_n_steps, before_training
+        self.panel_images = panel_images
         self.evaluators: Sequence[Any] = ()
         self.results: dict[str, EvaluationResult] = {}
         self.evaluated_step = -1
@@ -72,6 +76,7 @@ class Evaluate(Callback):
         """Set by the task: what to evaluate, with which tokenizer, where the history goes, and when epochs end."""
         self.evaluators, self.tokenizer = evaluators, tokenizer
         self.history = run_dir / "zeroshot" / "history.jsonl"
+        self.panel = PredictionPanel(run_dir, self.panel_images)
         self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
 
     def _due(self, step: int) -> bool:
@@ -130,7 +135,16 @@ class Evaluate(Callback):
                 file.writelines(json.dumps(line) + "\n" for line in lines)
             for logger in trainer.loggers:
                 logger.log_metrics(metrics, step=step)
+            self._show(trainer.loggers, module.config["name"], step)
         return metrics
+
+    def _show(self, loggers: Sequence[Any], model: str, step: int) -> None:
+        """The panel of the first set whose images have one label each, and the lines that accuracy is held against."""
+        latest = [(e.dataset, self.results.get(file_stem(e.name, e.task))) for e in self.evaluators]
+        ranked = [(dataset, result) for dataset, result in latest if result and "rank" in result.samples]
+        if ranked and self.panel_images:
+            self.panel.show(*ranked[0], loggers, step)
+        log_reference_lines(loggers, [result for _, result in ranked], model, step)
 
     def _keep_history(self, keep: Callable[[int], bool]) -> None:
         """Forget the evaluations of the steps that ``keep`` refuses."""

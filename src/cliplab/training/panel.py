@@ -1,0 +1,102 @@
+"""A fixed panel of images with the model's answers, at each evaluation; and what TensorBoard shows beside it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from PIL import Image, ImageDraw, ImageFont
+
+from cliplab.evaluation.references import references_for
+from cliplab.evaluation.result import EvaluationResult
+
+CELL, SIDE, COLUMNS, MARGIN = (264, 96), 80, 4, 8
+INK, SOFT, RIGHT, WRONG = "#18202c", "#5d6878", "#117a48", "#b3261e"
+
+
+def fitting(text: str, font: Any, width: int) -> str:
+    """The text, cut with an ellipsis where it is wider than ``width`` pixels."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"
+
+
+def draw_panel(pictures: Sequence[Image.Image], lines: Sequence[Sequence[tuple[str, str]]]) -> Image.Image:
+    """A grid of pictures, four a row, each with its own lines of (text, colour) beside it."""
+    font = ImageFont.load_default(size=13)
+    rows = -(-len(pictures) // COLUMNS)
+    panel = Image.new("RGB", (CELL[0] * min(COLUMNS, len(pictures)), CELL[1] * rows), "white")
+    draw = ImageDraw.Draw(panel)
+    for i, (picture, own) in enumerate(zip(pictures, lines, strict=True)):
+        x, y = CELL[0] * (i % COLUMNS) + MARGIN, CELL[1] * (i // COLUMNS) + MARGIN
+        panel.paste(picture, (x + (SIDE - picture.width) // 2, y + (SIDE - picture.height) // 2))
+        for j, (text, colour) in enumerate(own):
+            place = (x + SIDE + MARGIN, y + 2 + 19 * j)
+            draw.text(place, fitting(text, font, CELL[0] - SIDE - 3 * MARGIN), colour, font)
+    return panel
+
+
+class PredictionPanel:
+    """The same ``images`` pictures of a set at each evaluation, chosen evenly the first time, as
+    ``<run>/zeroshot/panel/<set>-<step>.png`` and in loggers that take images."""
+
+    def __init__(self, run_dir: Path, images: int) -> None:
+        self.folder, self.images = run_dir / "zeroshot" / "panel", images
+        self.chosen: dict[int, Image.Image] = {}
+
+    def _choose(self, dataset: Any, indices: Sequence[int]) -> None:
+        count = min(self.images, len(indices))
+        for i in range(count):
+            picture = dataset.picture(indices[i * len(indices) // count])
+            picture.thumbnail((SIDE, SIDE))
+            self.chosen[indices[i * len(indices) // count]] = picture
+
+    def show(self, dataset: Any, result: EvaluationResult, loggers: Sequence[Logger], step: int) -> Path:
+        """Draw the panel of a classification result and hand it on; the path of the file is returned."""
+        samples, names = result.samples, result.details["class_names"]
+        if not self.chosen:
+            self._choose(dataset, samples["index"])
+        place = {index: row for row, index in enumerate(samples["index"])}
+        lines = []
+        for row in (place[index] for index in self.chosen):
+            right = samples["rank"][row] == 0
+            answers = zip(samples["top5"][row][:2], samples["top5_probability"][row], strict=False)
+            lines.append(
+                [
+                    (names[samples["label"][row]], INK),
+                    *(
+                        (f"{p:.0%} {names[c]}", SOFT if i else RIGHT if right else WRONG)
+                        for i, (c, p) in enumerate(answers)
+                    ),
+                    (f"place {samples['rank'][row] + 1} of {len(names)}", SOFT),
+                ]
+            )
+        panel = draw_panel(list(self.chosen.values()), lines)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / f"{result.name}-{step:07d}.png"
+        panel.save(path)
+        for logger in loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image(f"panel/{result.name}", np.asarray(panel), step, dataformats="HWC")
+            elif hasattr(logger, "log_image"):
+                logger.log_image(key=f"panel/{result.name}", images=[panel], step=step)
+        return path
+
+
+def log_reference_lines(loggers: Sequence[Logger], results: Sequence[EvaluationResult], model: str, step: int) -> None:
+    """In TensorBoard's custom scalars, one chart a set: top-1, chance, and what is published for this architecture."""
+    charts = {}
+    for result in results:
+        rows = references_for(result.name, model)
+        lines = {f"reference/{result.name}/{r.model} {r.trained_on}": r.acc1 for r in reversed(rows)}
+        tags = [f"zeroshot/{result.name}/acc1", f"zeroshot/{result.name}/chance", *lines]
+        charts[result.name] = ["Multiline", tags]
+        for logger in loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.log_metrics(lines, step=step)
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger) and charts:
+            logger.experiment.add_custom_scalars({"zero-shot": charts})
