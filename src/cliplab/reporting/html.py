@@ -20,7 +20,9 @@ def report_values(run_dir: Path) -> dict[str, Any]:
     history = [
         x for x in read_history(run_dir) if x.get("task", CLASSIFICATION) == CLASSIFICATION and "acc5" in x["metrics"]
     ]
-    lines = _reference_lines(sets)
+    published = _published(sets)
+    lines = [(f"{r['model']}, {r['trained_on']}", r["acc1"]) for r in published]
+    lines += [("chance", s["metrics"]["chance"]) for s in sets[:1]]
     curves = []
     if len({line["step"] for line in history}) > 1:
         curves = [accuracy_curves(history, against=x, references=lines) for x in ("epoch", "samples_seen")]
@@ -28,6 +30,7 @@ def report_values(run_dir: Path) -> dict[str, Any]:
         "manifest": read_json(run_dir / "manifest.json") or {},
         "sets": sets,
         "headline": sets[0] if sets else None,
+        "published": published,
         "retrieval": [sections.retrieval(run_dir, r) for r in results if r["task"] == RETRIEVAL],
         "others": [sections.other(r) for r in results if r not in ranked and r["task"] != RETRIEVAL],
         "warnings": [f"{r['dataset']}: {w}" for r in results for w in r["details"].get("warnings") or ()],
@@ -39,12 +42,15 @@ def report_values(run_dir: Path) -> dict[str, Any]:
     }
 
 
-def _reference_lines(sets: list[dict[str, Any]]) -> list[tuple[str, float]]:
-    """Chance and the published figures of the first set, where there are any; at most three of these."""
-    if not sets:
-        return []
-    rows = [(f"{r['model']}, {r['trained_on']}", r["acc1"]) for r in sets[0]["references"]]
-    return [("chance", sets[0]["metrics"]["chance"]), *rows[:3]]
+def _published(sets: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The figures the first set is held against: the paper's own first, then the best, none within six points of another
+    so that they can be told apart."""
+    chosen: list[dict[str, Any]] = []
+    rows = sets[0]["references"] if sets else []
+    for row in sorted(rows, key=lambda r: (not r["source"].startswith("Radford"), -r["acc1"])):
+        if all(abs(row["acc1"] - other["acc1"]) > 0.06 for other in chosen):
+            chosen.append(row)
+    return chosen[:3]
 
 
 def write_report(run_dir: Path) -> Path:
