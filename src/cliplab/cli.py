@@ -19,6 +19,7 @@ cliplab: contrastive image-text pre-training, zero-shot evaluation, reports.
   python run.py -m experiment=emoji sweep=optuna  search instead of a grid
   python run.py resume=logs/train/emoji/<run>     go on where it stopped, in the same folder
   python run.py task=evaluate ckpt=<run>/checkpoints/last.ckpt
+  python run.py task=compare run=[<run>,<run>]    runs beside each other, with paired tests; also ckpt=[<a>,<b>] above
   python run.py task=report run=<run>             rebuild the report from the run folder
   python run.py task=embed run=<run> images=<folder or data set>      a table of embeddings
   python run.py task=classify run=<run> images=<folder> labels=[cat,dog]

@@ -99,7 +99,11 @@ def test_multirun_runs_every_job_and_ends_with_a_leaderboard(
     said = capsys.readouterr()
     assert "data.batch_size 9999 exceeds the training samples" in said.err
     assert said.out.strip().endswith("summary.html")
-    assert "Leaderboard" in (sweep / "summary.html").read_text()
+    page = (sweep / "summary.html").read_text()
+    assert "Leaderboard" in page
+    (sweep / "summary.html").unlink()
+    assert command("task=report", f"run={sweep}") == 0
+    assert (sweep / "summary.html").read_text() == page
 
 
 def search(command: Callable[..., int], arguments: list[str], *more: str) -> int:

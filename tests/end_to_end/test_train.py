@@ -119,6 +119,11 @@ def test_several_checkpoints_give_one_comparison(
     assert record["sets"][0]["rows"][1]["difference"]["p_value"] == 1
     assert capsys.readouterr().out.strip().endswith("comparison.html")
 
+    page = (out / "comparison.html").read_text()
+    (out / "comparison.html").unlink()
+    assert command("task=report", f"run={out}") == 0
+    assert (out / "comparison.html").read_text() == page
+
     assert command("task=compare", f"run=[{finished},{out}/2-copy]") == 0
     record = json.loads((only_run(tmp_path, "compare") / "comparison.json").read_text())
     assert [run["label"] for run in record["runs"]] == ["emoji last", "emoji copy"]

@@ -161,7 +161,7 @@ def compare_runs(folders: Sequence[Path]) -> dict[str, Any]:
     for label, folder in zip(labels, folders, strict=True):
         manifest = read_json(folder / "manifest.json") or {}
         facts = {key: manifest.get(key) for key in ("command", "checkpoint", "parameters", "seed", "finished")}
-        runs.append({"label": label, "folder": str(folder), **facts})
+        runs.append({"label": label, "folder": str(folder.resolve()), **facts})
     return {
         "runs": runs,
         "sets": [_compare_set(name, labels, folders) for name in names("zeroshot_classification", "acc1")],

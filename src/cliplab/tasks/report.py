@@ -1,17 +1,27 @@
-"""task=report: rebuild the report of a run from its files."""
+"""task=report: rebuild the pages of a run, a comparison or a multirun from their files."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cliplab.reporting.comparison import write_comparison
 from cliplab.reporting.html import write_report
+from cliplab.reporting.results import read_json
 from cliplab.tasks.config import ConfigError
+from cliplab.tasks.sweep import summarise
 
 
 def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
-    """Write ``<run>/report.html`` and print its path."""
+    """Write the pages of ``run=<folder>`` again and print the page's path."""
     if not config["run"]:
         raise ConfigError("run: task=report needs a run folder; run=logs/train/<experiment>/<run>")
-    if not (Path(config["run"]) / "manifest.json").is_file():
-        raise ConfigError(f"run: {config['run']} is no run folder, it has no manifest.json")
-    print(write_report(Path(config["run"])))
+    folder = Path(config["run"])
+    compared = read_json(folder / "comparison.json")
+    if (folder / "manifest.json").is_file():
+        print(write_report(folder))
+    elif compared:
+        print(write_comparison(folder, [Path(run["folder"]) for run in compared["runs"]]))
+    elif (folder / "summary.csv").is_file():
+        summarise(folder)
+    else:
+        raise ConfigError(f"run: {folder} is no run folder, it has no manifest.json")

@@ -17,8 +17,10 @@ INK, SOFT, RIGHT, WRONG = "#18202c", "#5d6878", "#117a48", "#b3261e"
 
 def fitting(text: str, font: Any, width: int) -> str:
     """The text, cut with an ellipsis where it is wider than ``width`` pixels."""
-    if font.getlength(text) <= width:
+    length = font.getlength(text)
+    if length <= width:
         return text
+    text = text[: int(len(text) * width / length) + 2]  # nearly there at once
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"
@@ -77,7 +79,7 @@ class PredictionPanel:
         panel = draw_panel(list(self.chosen.values()), lines)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{result.name}-{step:07d}.png"
-        panel.save(path)
+        panel.save(path, compress_level=1)
         for logger in loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(f"panel/{result.name}", np.asarray(panel), step, dataformats="HWC")
