@@ -2,8 +2,18 @@
 
 import pytest
 import torch
+from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
-from cliplab.evaluation.metrics import CalibrationBins, RankCounts, calibration_error, label_ranks, wilson_interval
+from cliplab.evaluation.metrics import (
+    CalibrationBins,
+    Confusion,
+    RankCounts,
+    calibration_error,
+    label_ranks,
+    same_answer_shares,
+    top_confusions,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -48,3 +58,34 @@ def test_calibration_by_hand() -> None:
     assert bins.compute()[9].tolist() == pytest.approx([2, 2, 1.9])
     bins.update(torch.tensor([1.0, 0.0]), torch.tensor([True, False]))
     assert bins.compute()[:, 0].sum() == 6
+
+
+def test_figures_are_torchmetrics() -> None:
+    logits, labels = torch.randn(300, 9) * 2, torch.randint(0, 9, (300,))
+    counts, bins = RankCounts(9), CalibrationBins(15)
+    ranks = label_ranks(logits, labels)
+    counts.update(ranks, labels)
+    bins.update(logits.softmax(-1).max(1).values, ranks.rank < 1)
+    total = counts.compute().sum(0)
+    options = {"num_classes": 9, "average": "micro"}
+    assert float(total[1] / total[0]) == pytest.approx(float(multiclass_accuracy(logits, labels, **options)))
+    assert float(total[2] / total[0]) == pytest.approx(float(multiclass_accuracy(logits, labels, top_k=5, **options)))
+    recalls = counts.compute()[:, 1] / counts.compute()[:, 0]
+    theirs = multiclass_accuracy(logits, labels, num_classes=9, average="none")
+    torch.testing.assert_close(recalls, theirs)
+    error = multiclass_calibration_error(logits.softmax(-1), labels, num_classes=9, n_bins=15, norm="l1")
+    assert calibration_error(bins.compute()) == pytest.approx(float(error), abs=1e-6)
+
+
+def test_confusions_and_agreement_by_hand() -> None:
+    confusion = Confusion(3)
+    confusion.update(torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 0, 2]))
+    confusion.update(torch.tensor([2, 1]), torch.tensor([2, 2]))
+    pairs = confusion.compute()
+    assert pairs.tolist() == [[1, 2, 0], [0, 0, 2], [0, 0, 1]]
+    wrong = [{"label": 0, "answer": 1, "count": 2}, {"label": 1, "answer": 2, "count": 2}]
+    assert top_confusions(pairs) == wrong
+    assert top_confusions(pairs, most=1) == wrong[:1]
+    within, overall = same_answer_shares(pairs)
+    assert within == pytest.approx((2 + 2) / (6 + 2))
+    assert overall == pytest.approx((2 + 6) / 30)

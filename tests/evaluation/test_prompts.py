@@ -7,11 +7,12 @@ import open_clip
 import pytest
 import torch
 from open_clip import zero_shot_metadata
+from torch.nn import functional as F
 
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.evaluation.imagenet import imagenet_class_names
-from cliplab.evaluation.prompts import SEVEN, Prompts, embed_texts, load_templates
-from tests.models.test_parity import open_clip_twin
+from cliplab.evaluation.prompts import SEVEN, Prompts, embed_texts, load_templates, text_batches
+from tests.models.test_parity import open_clip_twin, transformers_twin
 from tests.models.weights import tiny
 
 from .toys import DEVICE, Table, Words
@@ -70,6 +71,35 @@ def test_classifier_equals_open_clips_on_the_same_random_weights() -> None:
     with torch.no_grad():
         ours = prompts.weights(model, DEVICE)[prompts.classes]
     torch.testing.assert_close(ours, theirs.T, rtol=1e-5, atol=1e-5)
+
+
+def test_classifier_equals_transformers_on_the_same_random_weights() -> None:
+    model = tiny("vit").eval()
+    twin = transformers_twin(model).eval()
+    names, templates = ["cat", "missile", "great white shark"], ["a photo of a {}.", "art of the {}.", "{}"]
+    tokenizer, rows = CLIPTokenizer(77), []
+    with torch.no_grad():
+        for name in names:
+            tokens = tokenizer([template.format(name) for template in templates])
+            mask = torch.arange(tokens.ids.shape[1]) < tokens.lengths[:, None]
+            ids = tokens.ids.masked_fill(~mask, 49407)
+            embeds = twin.text_projection(twin.text_model(ids, attention_mask=mask.long()).pooler_output)
+            rows.append(F.normalize(F.normalize(embeds, dim=-1).mean(0), dim=-1))
+        ours = Prompts(names, templates, tokenizer).weights(model, DEVICE)
+    torch.testing.assert_close(ours, torch.stack(rows), rtol=1e-5, atol=1e-5)
+
+
+def test_clip_benchmarks_place_for_the_name_is_understood() -> None:
+    assert load_templates(["a photo of a {c}.", "{}"]) == ["a photo of a {}.", "{}"]
+
+
+def test_text_batches_hold_every_text_once_and_little_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cliplab.evaluation.prompts.TOKENS_PER_BATCH", 40)
+    lengths = torch.randint(3, 20, (100,), generator=torch.Generator().manual_seed(3))
+    batches = text_batches(lengths)
+    assert torch.cat(batches).sort().values.tolist() == list(range(100))
+    assert all(len(rows) * int(lengths[rows].max()) <= 40 for rows in batches)
+    assert sum(len(rows) * int(lengths[rows].max()) for rows in batches) < 1.2 * int(lengths.sum())
 
 
 def test_texts_come_back_in_order_whatever_their_length(monkeypatch: pytest.MonkeyPatch) -> None:

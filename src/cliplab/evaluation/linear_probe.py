@@ -22,7 +22,7 @@ FINEST = 10 ** (1 / 8)  # and where it ends: eight steps a decade
 
 
 def logistic_regression(
-    features: Tensor, labels: Tensor, *, classes: int, c: float, max_iter: int = 1000, tolerance: float = 1e-6
+    features: Tensor, labels: Tensor, *, classes: int, c: float, max_iter: int = 1000, tolerance: float = 1e-5
 ) -> nn.Linear:
     """The minimum of ``mean cross entropy + |weight|^2 / (2 c n)`` by L-BFGS, n being the rows: scikit-learn's
     ``LogisticRegression(C=c)``, the bias free of the penalty. Features ``[n, dim]``, labels int64 ``[n]``."""
@@ -34,7 +34,7 @@ def logistic_regression(
         layer.parameters(),
         max_iter=max_iter,
         tolerance_grad=tolerance,
-        tolerance_change=1e-12,
+        tolerance_change=1e-10,
         history_size=10,
         line_search_fn="strong_wolfe",
     )
