@@ -60,6 +60,17 @@ def test_command(
     assert capsys.readouterr().out.strip().endswith(str(run / "benchmark.json"))
 
 
+def test_zero_shot_classifier_beside_open_clips(command: Callable[..., int], tmp_path: Path) -> None:
+    small = ["benchmark.classes=3", "benchmark.templates=2", "benchmark.rounds=2", "benchmark.precision=fp32"]
+    assert command("task=benchmark", "benchmark=zero_shot", "benchmark.threads=1", *small) == 0
+    measured = json.loads((only_run(tmp_path, "benchmark") / "benchmark.json").read_text())
+    names = [row["builder"] for row in measured["rows"]]
+    assert names == ["open_clip", "cliplab", "cliplab, later evaluations"]
+    assert all(row["seconds"] > 0 and row["largest difference"] < 1e-5 for row in measured["rows"])
+    assert len(measured["facts"]["rounds"]) == 2
+    assert "times as fast as open_clip's builder (median of 2 rounds)" in measured["summary"]
+
+
 def test_mistakes(command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("task=benchmark") == 1
     assert "choose what to measure" in capsys.readouterr().err
@@ -69,3 +80,7 @@ def test_mistakes(command: Callable[..., int], tmp_path: Path, capsys: pytest.Ca
     small = ["benchmark.images=3", "benchmark.width=20", "benchmark.height=20", "benchmark.transform.image_size=16"]
     assert command(*SMALL, *small, "benchmark.workers=0") == 1
     assert "benchmark.workers" in capsys.readouterr().err
+    assert command("task=benchmark", "benchmark=zero_shot", "benchmark.precision=fp8") == 1
+    assert "benchmark.precision: 'fp8' is unknown; choose bf16 or fp32" in capsys.readouterr().err
+    assert command("task=benchmark", "benchmark=zero_shot", "benchmark.rounds=0") == 1
+    assert "must be at least 1" in capsys.readouterr().err

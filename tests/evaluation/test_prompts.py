@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.evaluation.imagenet import imagenet_class_names
 from cliplab.evaluation.prompts import SEVEN, Prompts, embed_texts, load_templates, text_batches
-from tests.models.test_parity import open_clip_twin, transformers_twin
-from tests.models.weights import tiny
+from tests.models.weights import open_clip_twin, tiny, tiny_config, transformers_twin
 
 from .toys import DEVICE, Table, Words
 
@@ -61,7 +60,7 @@ def test_a_name_that_occurs_twice_is_encoded_once_and_ties_exactly() -> None:
 
 def test_classifier_equals_open_clips_on_the_same_random_weights() -> None:
     model = tiny("vit").eval()
-    twin = open_clip_twin(model, "vit").eval()
+    twin = open_clip_twin(model, tiny_config("vit")).eval()
     names = [*imagenet_class_names()[:7], "missile", "missile"]
     tokenizer = open_clip.SimpleTokenizer()
     theirs = open_clip.build_zero_shot_classifier(
@@ -73,9 +72,9 @@ def test_classifier_equals_open_clips_on_the_same_random_weights() -> None:
     torch.testing.assert_close(ours, theirs.T, rtol=1e-5, atol=1e-5)
 
 
-def test_classifier_equals_transformers_on_the_same_random_weights() -> None:
+def test_classifier_equals_transformers_on_the_same_random_weights(tmp_path: Path) -> None:
     model = tiny("vit").eval()
-    twin = transformers_twin(model).eval()
+    twin = transformers_twin(model, tiny_config("vit"), tmp_path)
     names, templates = ["cat", "missile", "great white shark"], ["a photo of a {}.", "art of the {}.", "{}"]
     tokenizer, rows = CLIPTokenizer(77), []
     with torch.no_grad():

@@ -1,0 +1,117 @@
+"""benchmark=zero_shot: the classifier made of class names and templates, ours beside open_clip's builder."""
+
+import importlib.util
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cliplab.checkpoints.open_clip import to_model_cfg
+from cliplab.checkpoints.openai import to_openai
+from cliplab.evaluation.imagenet import imagenet_class_names, open_clip_metadata
+from cliplab.evaluation.prompts import Prompts, load_templates
+from cliplab.tasks.benchmark import Measured
+from cliplab.tasks.config import ConfigError, build
+
+COMPARED = 4  # classes whose weights are compared in float32, which also warms up
+
+
+def _open_clip_twin(config: dict[str, Any], model: nn.Module) -> nn.Module:
+    """open_clip's own model with the same weights."""
+    import open_clip
+
+    twin = open_clip.model.CLIP(**to_model_cfg(config))
+    twin.load_state_dict(to_openai(config, model.state_dict()))
+    return twin.eval()
+
+
+def _theirs(twin: nn.Module, names: list[str], templates: int, device: torch.device) -> Callable[[], Tensor]:
+    import open_clip
+
+    tokenizer, fill = (
+        open_clip.SimpleTokenizer(context_length=twin.context_length),
+        open_clip_metadata().OPENAI_IMAGENET_TEMPLATES[:templates],
+    )
+
+    def classifier() -> Tensor:
+        return open_clip.build_zero_shot_classifier(
+            twin, tokenizer, names, fill, num_classes_per_batch=10, device=device
+        ).T
+
+    return classifier
+
+
+def _ours(
+    model: Any, names: list[str], templates: list[str], tokenizer: Any, device: torch.device, cached: bool
+) -> Callable[[], Tensor]:
+    known = Prompts(names, templates, tokenizer) if cached else None
+
+    def classifier() -> Tensor:
+        prompts = known or Prompts(names, templates, tokenizer)
+        return prompts.weights(model, device)[prompts.classes.to(device)]
+
+    return classifier
+
+
+def _seconds(build_classifier: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
+    begun = time.perf_counter()
+    weights = build_classifier()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - begun, weights.float()
+
+
+def measure(
+    *, config: dict[str, Any], tokenizer: Any, classes: int, templates: int, rounds: int, precision: str, threads: int
+) -> Measured:
+    """Time both builders in alternation on the chosen model with random weights; ``threads`` of a CPU. Tokenising counts,
+    but for the row of a later evaluation, which knows the prompts already. Raises ConfigError on what it cannot measure."""
+    if precision not in ("bf16", "fp32"):
+        raise ConfigError(f"benchmark.precision: {precision!r} is unknown; choose bf16 or fp32")
+    if classes < 1 or templates < 1 or rounds < 1:
+        raise ConfigError("benchmark: classes, templates and rounds must be at least 1")
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu" else "cpu")
+    model = build(config["model"]).eval()
+    names, filled = imagenet_class_names()[:classes], load_templates("openai_80")[:templates]
+    twin = _open_clip_twin(config["model"], model).to(device) if importlib.util.find_spec("open_clip") else None
+    model = model.to(device)
+
+    def builders(names: list[str]) -> dict[str, Callable[[], Tensor]]:
+        theirs = {} if twin is None else {"open_clip": _theirs(twin, names, templates, device)}
+        return {
+            **theirs,
+            "cliplab": _ours(model, names, filled, tokenizer, device, cached=False),
+            "cliplab, later evaluations": _ours(model, names, filled, tokenizer, device, cached=True),
+        }
+
+    with torch.inference_mode():
+        exact = {key: _seconds(builder, device)[1] for key, builder in builders(names[:COMPARED]).items()}
+        timed = builders(names)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            taken = [{key: _seconds(builder, device)[0] for key, builder in timed.items()} for _ in range(rounds)]
+    return _measured(exact, taken, f"{classes} classes x {templates} templates, {precision}, {device.type}")
+
+
+def _measured(exact: dict[str, Tensor], taken: list[dict[str, float]], what: str) -> Measured:
+    first = next(iter(exact))
+    rows = [
+        {
+            "builder": key,
+            "seconds": median(turn[key] for turn in taken),
+            "times as fast": median(turn[first] / turn[key] for turn in taken),
+            "largest difference": float((exact[key] - exact[first]).abs().max()),
+        }
+        for key in exact
+    ]
+    shown = next(row for row in rows if row["builder"] == "cliplab")
+    summary = f"{what}: {shown['seconds']:.2f} s"
+    if first == "open_clip":
+        summary += (
+            f", {shown['times as fast']:.1f} times as fast as open_clip's builder (median of {len(taken)} rounds); "
+            f"weights differ by at most {shown['largest difference']:.1e} in float32"
+        )
+    return Measured(rows, summary, {"rounds": taken})
