@@ -140,6 +140,20 @@ def test_locks_choose_what_they_say() -> None:
     }
 
 
+def test_several_zero_shot_sets_are_chosen_as_a_list() -> None:
+    config = resolved(composed("experiment=vit_b32", "zeroshot=[imagenet,imagenet_a,cifar10,coco_retrieval]"))
+    check(config, base_config(CONFIGS))
+    sets = config["zeroshot"]
+    assert [node["name"] for node in sets.values()] == ["imagenet", "imagenet_a", "cifar10", "mscoco_captions"]
+    assert [sets[name]["dataset"]["split"] for name in ("imagenet", "imagenet_a", "cifar10")] == [
+        "validation",
+        "test",
+        "test",
+    ]
+    assert sets["imagenet_a"]["label_space"] == "imagenet_a"
+    assert sets["cifar10"]["templates"] is None, "the data set's own"
+
+
 def test_choices_listed_exist() -> None:
     assert Path(CONFIGS / "experiment" / "emoji.yaml").is_file()
     assert len(GROUPS) > 40

@@ -91,8 +91,11 @@ def credits_of(evaluators: Sequence[Any]) -> list[str]:
 
 def announce(results: Sequence[EvaluationResult]) -> None:
     for result in results:
+        name = file_stem(result.name, result.task)
         if "acc1" in result.metrics:
-            print(f"{result.name}: top-1 {result.metrics['acc1']:.2%}, top-5 {result.metrics['acc5']:.2%}")
+            print(f"{name}: top-1 {result.metrics['acc1']:.2%}, top-5 {result.metrics['acc5']:.2%}")
+        elif "mean_average_precision" in result.metrics:
+            print(f"{name}: mean average precision {result.metrics['mean_average_precision']:.2%}")
 
 
 def build_trainer(
