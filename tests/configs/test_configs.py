@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from cliplab.cli import config_dir
-from cliplab.tasks.config import base_config, check, resolved
+from cliplab.tasks.config import base_config, check, fill_own_values, resolved
 
 CONFIGS = config_dir()
 EXPERIMENTS = sorted(f.stem for f in (CONFIGS / "experiment").glob("*.yaml"))
@@ -74,7 +74,9 @@ def test_experiment_fits_the_code_and_builds_on_the_meta_device(experiment: str)
 
 @pytest.mark.parametrize(("group", "choice"), GROUPS)
 def test_group_choice_fits_the_code(group: str, choice: str) -> None:
-    config = resolved(composed(f"{group}={choice}"))
+    cfg = composed(f"{group}={choice}")
+    fill_own_values(cfg)
+    config = resolved(cfg)
     if group == "logger":
         config["logger"] = {"csv": config["logger"]["csv"]}  # the others come from packages that are optional
     check(config, base_config(CONFIGS))
@@ -125,6 +127,18 @@ def test_hugging_face_text_towers_build_on_the_meta_device_without_a_hub(choice:
     assert tower.output_dim == 512
     assert cfg.tokenizer.source == cfg.model.text_encoder.source
     assert sum(p.numel() for p in tower.parameters()) // 10**6 == HUGGING_FACE[choice]
+
+
+def test_image_towers_of_other_libraries_bring_their_own_image_size() -> None:
+    cfg = composed("experiment=vit_b32", "model/image_encoder=timm", "model.image_encoder.name=test_vit", "data=emoji")
+    fill_own_values(cfg)
+    config = resolved(cfg)
+    assert config["model"]["image_encoder"]["image_size"] == config["data"]["eval_transform"]["image_size"] == 160
+    for choice, millions in {"timm": 24, "hf_vit": 86, "hf_dinov2": 86}.items():
+        with torch.device("meta"):
+            tower = instantiate(composed("experiment=vit_b32", f"model/image_encoder={choice}").model).image_encoder
+        assert tower.image_size == 224
+        assert sum(p.numel() for p in tower.parameters()) // 10**6 == millions
 
 
 def test_locks_choose_what_they_say() -> None:

@@ -29,6 +29,7 @@ class CLIP(nn.Module):
 
     ``init_temperature`` is the paper's 0.07; the scale ``exp(logit_scale)`` starts at its inverse and
     ``clamp_logit_scale`` keeps it at ``max_logit_scale`` (100) or below. ``init_logit_bias`` adds SigLIP's bias.
+    ``image_mean`` and ``image_std`` normalise the pictures; None takes those of the image tower, or else the paper's.
     Raises ValueError when a tower's ``output_dim`` is not ``embed_dim``.
     """
 
@@ -44,8 +45,8 @@ class CLIP(nn.Module):
         init_temperature: float = 0.07,
         max_logit_scale: float = 100.0,
         init_logit_bias: float | None = None,
-        image_mean: Sequence[float] = CLIP_MEAN,
-        image_std: Sequence[float] = CLIP_STD,
+        image_mean: Sequence[float] | None = None,
+        image_std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
         for name, tower in (("image_encoder", image_encoder), ("text_encoder", text_encoder)):
@@ -59,6 +60,8 @@ class CLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / init_temperature)))
         self.logit_bias = None if init_logit_bias is None else nn.Parameter(torch.tensor(init_logit_bias))
         self.max_log_scale = math.log(max_logit_scale)
+        image_mean = image_mean or getattr(image_encoder, "image_mean", CLIP_MEAN)
+        image_std = image_std or getattr(image_encoder, "image_std", CLIP_STD)
         self.register_buffer("image_mean", torch.tensor(image_mean).view(3, 1, 1))
         self.register_buffer("image_std", torch.tensor(image_std).view(3, 1, 1))
 

@@ -1,21 +1,21 @@
 """From the states of a sequence to one vector, and from there to the joint space."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 
 class FirstPooling(nn.Module):
     """The state of the first token: the class token of BERT and of vision transformers."""
 
-    def forward(self, states: Float[Tensor, "batch length width"], mask: Int[Tensor, "batch length"]) -> Tensor:
+    def forward(self, states: Float[Tensor, "batch length width"], mask: Shaped[Tensor, "batch length"]) -> Tensor:
         return states[:, 0]
 
 
 class MeanPooling(nn.Module):
     """The mean over the real tokens."""
 
-    def forward(self, states: Float[Tensor, "batch length width"], mask: Int[Tensor, "batch length"]) -> Tensor:
+    def forward(self, states: Float[Tensor, "batch length width"], mask: Shaped[Tensor, "batch length"]) -> Tensor:
         weight = mask.unsqueeze(-1).to(states.dtype)  # [B, N, 1]
         return (states * weight).sum(1) / weight.sum(1)
 

@@ -1,0 +1,99 @@
+"""Any vision model of ``transformers`` as the image tower."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers.image_processing_base import ImageProcessingMixin
+
+from cliplab.models.hf_sources import build_backbone, locate, parameter_groups, read_architecture, unreachable
+
+PLACE = "model.image_encoder"
+
+
+def read_preprocessing(source: str) -> dict[str, Any]:
+    """``image_size``, ``image_mean`` and ``image_std`` of the source's preprocessor_config.json.
+
+    Raises UnreachableWeights.
+    """
+    try:
+        values, _ = ImageProcessingMixin.get_image_processor_dict(locate(source))
+    except OSError as error:
+        raise unreachable(source, PLACE, error) from error
+    size = values.get("crop_size") or values["size"]
+    if isinstance(size, dict):
+        size = size.get("height") or size["shortest_edge"]
+    return {"image_size": size, "image_mean": values["image_mean"], "image_std": values["image_std"]}
+
+
+class HFVisionEncoder(nn.Module):
+    """A vision model of ``transformers``, a pooling over its last states, and a projection into the joint space.
+
+    ``architecture``, ``source``, ``pretrained`` and ``projection`` as for the text tower. ``pooling=None`` takes the
+    library's own pooled output, as for convolutional models. Images of another size than the weights were made for
+    interpolate the positions. ``forward`` maps normalised images ``[batch, 3, image_size, image_size]`` to
+    ``[batch, output_dim]``. Raises UnreachableWeights or ValueError.
+    """
+
+    def __init__(
+        self,
+        *,
+        architecture: dict[str, Any] | None,
+        source: str | None,
+        pretrained: bool,
+        image_size: int | None,
+        image_mean: Sequence[float] | None,
+        image_std: Sequence[float] | None,
+        pooling: nn.Module | None,
+        projection: Callable[[int, int], nn.Module],
+        output_dim: int,
+    ) -> None:
+        super().__init__()
+        if (image_size is None or image_mean is None or image_std is None) and source is None:
+            raise ValueError(f"{PLACE}: without a source state image_size, image_mean and image_std")
+        if image_size is None or image_mean is None or image_std is None:
+            own = read_preprocessing(str(source))
+            image_size = image_size or own["image_size"]
+            image_mean, image_std = image_mean or own["image_mean"], image_std or own["image_std"]
+        backbone: Any
+        backbone, self.architecture = build_backbone(
+            architecture=architecture, source=source, pretrained=pretrained, place=PLACE
+        )
+        if pooling is not None and isinstance(getattr(backbone, "pooler", None), nn.Module):
+            backbone.pooler = None  # it would never get a gradient
+        for name, parameter in backbone.named_parameters():
+            if name.endswith("mask_token"):
+                parameter.requires_grad = False  # used in the library's own pre-training only
+        self.image_size, self.image_mean, self.image_std = image_size, tuple(image_mean), tuple(image_std)
+        self.backbone, self.pooling, self.output_dim = backbone, pooling, output_dim
+        resized = image_size != getattr(backbone.config, "image_size", image_size)
+        takes = "interpolate_pos_encoding" in inspect.signature(backbone.forward).parameters
+        self.options = {"interpolate_pos_encoding": True} if resized and takes else {}
+        sizes = getattr(backbone.config, "hidden_sizes", None)
+        self.projection = projection(sizes[-1] if sizes else backbone.config.hidden_size, output_dim)
+
+    @staticmethod
+    def own_values(node: dict[str, Any]) -> dict[str, Any]:
+        """Values that the source knows, for arguments left at null."""
+        if node["source"] is None:
+            return {}
+        own = {"architecture": read_architecture(node["source"], PLACE)} if node["architecture"] is None else {}
+        names = [name for name in ("image_size", "image_mean", "image_std") if node[name] is None]
+        known = read_preprocessing(node["source"]) if names else {}
+        return own | {name: known[name] for name in names}
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Parameters from input to output: embeddings, each layer or stage, the projection."""
+        return [*parameter_groups(self.backbone), list(self.projection.parameters())]
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
+        output = self.backbone(pixel_values=images, **self.options)
+        if self.pooling is None:
+            return self.projection(output.pooler_output.flatten(1))
+        states = output.last_hidden_state
+        if states.ndim == 4:
+            states = states.flatten(2).mT  # [B, height * width, channels]
+        return self.projection(self.pooling(states, torch.ones(states.shape[:2], device=states.device)))
