@@ -21,6 +21,10 @@ def rows(root: Path) -> list[dict[str, str]]:
 def test_two_ranks_log_and_evaluate_what_one_does(arguments: list[str], tmp_path: Path) -> None:
     (tmp_path / "run.py").write_text("from cliplab.cli import main\n\nmain()\n")
     kept = [a for a in arguments if a != "trainer.accelerator=cpu"]
+    kept += [
+        "locking=text_projection",
+        "locking.text_encoder.unfreeze_at_step=4",
+    ]  # the gradients that appear are exchanged
     for ranks in ("1", "2"):
         done = subprocess.run(
             [sys.executable, "run.py", *kept, "trainer=ddp_sim", f"trainer.devices={ranks}"],

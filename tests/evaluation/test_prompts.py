@@ -109,3 +109,18 @@ def test_texts_come_back_in_order_whatever_their_length(monkeypatch: pytest.Monk
         together = embed_texts(model, tokenizer(texts), DEVICE)
         for text, embed in zip(texts, together, strict=True):
             torch.testing.assert_close(embed, model.encode_text(tokenizer([text]))[0], rtol=1e-5, atol=1e-5)
+
+
+def test_a_text_tower_that_does_not_train_reads_the_prompts_once() -> None:
+    model, calls = Table(torch.eye(4), torch.eye(4)), []
+    encode = model.encode_text
+    model.encode_text = lambda tokens: calls.append(len(tokens.ids)) or encode(tokens)
+    prompts = Prompts(["cat", "dog"], ["a {}", "the {}"], Words())
+    model.text_fixed = True
+    first = prompts.weights(model, DEVICE)
+    assert torch.equal(prompts.weights(model, DEVICE), first)
+    assert calls == [4]
+    model.text_fixed = False  # it was unfrozen
+    prompts.weights(model, DEVICE)
+    prompts.weights(model, DEVICE)
+    assert calls == [4, 4, 4]
