@@ -171,3 +171,15 @@ def test_several_zero_shot_sets_are_chosen_as_a_list() -> None:
 def test_choices_listed_exist() -> None:
     assert Path(CONFIGS / "experiment" / "emoji.yaml").is_file()
     assert len(GROUPS) > 40
+
+
+DATA = "cc3m cc12m coco flickr30k flickr8k datacomp laion local_parquet image_folder webdataset csv arrow emoji mixture"
+
+
+@pytest.mark.parametrize("data", DATA.split())
+def test_caption_presets_fit_their_code(data: str) -> None:
+    config = resolved(composed(f"data={data}", "data.streaming=true", "data.samples_per_epoch=1000"))
+    check({"data": config["data"]}, base_config(CONFIGS))
+    sources = config["data"]["train"].get("sources", {"": config["data"]["train"]}).values()
+    assert all(source["streaming"] for source in sources)
+    assert all(source["image_columns"] and source["caption_columns"] for source in sources)

@@ -295,8 +295,10 @@ def test_errors_say_what_was_found_and_what_to_do(tmp_path: Path, layouts: dict[
         open_dataset(path="/nowhere", split="train")
     with pytest.raises(ValueError, match=r"data.path is not set"):
         caption_source()
-    with pytest.raises(ValueError, match=r"data.samples_per_epoch is not set"):
-        caption_source(path=str(layouts["webdataset"]), streaming=True)
+    with pytest.raises(
+        ValueError, match=r"a stream has no length: .*data.samples_per_epoch=.*trainer.max_steps=<steps>"
+    ):
+        data_module(caption_source(path=str(layouts["webdataset"]), streaming=True), max_steps=-1)
     with pytest.raises(ValueError, match=r"set data.streaming=false"):
         caption_source(path=str(layouts["webdataset"]), streaming=True, samples_per_epoch=4, cache_images=True)
     with pytest.raises(ValueError, match=r"data.batch_size 16 exceeds the 12 training samples"):
@@ -309,3 +311,16 @@ def test_limit_keeps_the_first_rows(layouts: dict[str, Path]) -> None:
     source = CaptionDataset(path=str(layouts["arrow"]), limit=5)
     assert len(source) == 5
     assert source.picture(4).tobytes() == picture(4).tobytes()
+
+
+def test_a_stream_without_a_length_is_one_epoch_of_all_steps(layouts: dict[str, Path]) -> None:
+    def stream(**options: Any) -> CaptionDataModule:
+        return data_module(caption_source(path=str(layouts["webdataset"]), streaming=True), batch_size=2, **options)
+
+    modules = stream(max_steps=9)
+    assert modules.steps_per_epoch == 9
+    batches = list(modules.train_dataloader())
+    assert len(batches) == 9
+    longer = stream(max_steps=20)
+    longer.load_state_dict(modules.state_dict())
+    same(list(longer.train_dataloader())[:9], batches)

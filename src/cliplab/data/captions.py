@@ -24,8 +24,11 @@ MOST_BAD = 1000  # unusable rows one after the other, after which a source is gi
 
 
 class Sample(NamedTuple):
-    """One training pair: uint8 ``[3, size, size]``, its caption, where it comes from and what it shows. ``bad`` is (reason,
-    place) of the row that should have been here, when it was unusable and this is the next usable one instead."""
+    """One training pair: uint8 ``[3, size, size]``, its caption, where it comes from and what it shows.
+
+    ``bad`` is (reason, place) of the row that should have been here, when it was unusable and this is the next usable one
+    instead. ``source`` names the source in a mixture.
+    """
 
     image: Tensor
     caption: str
@@ -33,6 +36,7 @@ class Sample(NamedTuple):
     index: int  # type: ignore[assignment]
     group: int
     bad: tuple[str, str] | None = None
+    source: str = ""
 
 
 def first_usable(read: Callable[[int], Sample], most: int, place: str, on_error: str = "replace") -> Sample:

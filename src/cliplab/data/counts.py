@@ -9,7 +9,7 @@ FEWEST_SEEN = 100  # samples before a share of unusable rows says anything
 
 
 class Counts:
-    """Samples seen, unusable rows by reason with the first ten places, and texts that were cut."""
+    """Samples seen (in a mixture by source too), unusable rows by reason with the first ten places, and texts cut."""
 
     def __init__(
         self,
@@ -17,13 +17,16 @@ class Counts:
         truncated: int = 0,
         bad: Mapping[str, int] | None = None,
         first_bad: Sequence[str] = (),
+        sources: Mapping[str, int] | None = None,
     ) -> None:
+        self.sources = Counter(sources or {})
         self.seen, self.truncated, self.bad, self.first_bad = seen, truncated, Counter(bad or {}), list(first_bad)
 
     def add(self, batch: Any) -> None:
         self.bad.update(reason for reason, _ in batch.bad)
         self.first_bad = (self.first_bad + [f"{place}: {reason}" for reason, place in batch.bad])[:MOST_NAMED]
         self.truncated += batch.truncated
+        self.sources.update(batch.sources)
         self.seen += len(batch.images)
 
     def check(self, max_bad_fraction: float) -> None:
@@ -37,19 +40,21 @@ class Counts:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint or another rank; ``Counts(**…)`` makes the same again."""
-        return {"seen": self.seen, "truncated": self.truncated, "bad": dict(self.bad), "first_bad": self.first_bad}
+        plain = {"seen": self.seen, "truncated": self.truncated, "first_bad": list(self.first_bad)}
+        return {**plain, "bad": dict(self.bad), "sources": dict(self.sources)}
 
     @classmethod
     def total(cls, parts: Sequence[Mapping[str, Any]]) -> "Counts":
-        bad = sum((Counter(part["bad"]) for part in parts), Counter[str]())
+        bad, sources = (sum((Counter(part[key]) for part in parts), Counter[str]()) for key in ("bad", "sources"))
         first = [place for part in parts for place in part["first_bad"]][:MOST_NAMED]
-        return cls(sum(part["seen"] for part in parts), sum(part["truncated"] for part in parts), bad, first)
+        return cls(sum(part["seen"] for part in parts), sum(part["truncated"] for part in parts), bad, first, sources)
 
     def metrics(self) -> dict[str, float]:
         """As they are logged."""
         reasons = {f"data/bad/{reason}": float(count) for reason, count in sorted(self.bad.items())}
         whole = {"data/samples": self.seen, "data/bad": self.bad.total(), "data/truncated_texts": self.truncated}
-        return {key: float(value) for key, value in whole.items()} | reasons
+        sources = {f"data/samples/{name}": float(count) for name, count in sorted(self.sources.items())}
+        return {key: float(value) for key, value in whole.items()} | reasons | sources
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.bad.most_common())

@@ -9,6 +9,7 @@ import numpy as np
 from cliplab.data.captions import CaptionDataset, CaptionPairs
 from cliplab.data.counts import Counts
 from cliplab.data.loader import Batch, CaptionLoader, Collate
+from cliplab.data.mixture import CaptionMixture
 from cliplab.data.stream import CaptionStream
 from cliplab.data.transforms import EvalTransform
 from cliplab.distributed import gather_objects, rank, world_size
@@ -20,7 +21,8 @@ class CaptionDataModule(lightning.LightningDataModule):
     ``batch_size`` is the global batch, shared by the ranks. The steps of ``augment`` work
     on whole batches on their device, in the order given. ``counts``
     counts what this rank has read; above ``max_bad_fraction`` of unusable rows training stops. ``path``, ``streaming``,
-    ``samples_per_epoch`` are said once here in configs, for the sources to refer to.
+    ``samples_per_epoch`` are said once here in configs, for the sources to refer to. A stream without it makes one epoch
+    of the trainer's ``max_steps``.
 
     Its state holds what every rank counted, and the facts that the order of samples depends on. A checkpoint goes on
     over the same data only, unless ``allow_changed_data``.
@@ -29,7 +31,7 @@ class CaptionDataModule(lightning.LightningDataModule):
     def __init__(
         self,
         *,
-        train: CaptionDataset | CaptionStream,
+        train: CaptionDataset | CaptionMixture | CaptionStream,
         validation: CaptionDataset | None,
         train_transform: Callable,
         eval_transform: EvalTransform,
@@ -43,6 +45,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         path: str | None = None,
         streaming: bool = False,
         samples_per_epoch: int | None = None,
+        max_steps: int | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:
@@ -56,6 +59,10 @@ class CaptionDataModule(lightning.LightningDataModule):
         self.tokenizer, self.batch_size, self.seed, self.num_workers = tokenizer, batch_size, seed, num_workers
         self.max_bad_fraction, self.allow_changed_data = max_bad_fraction, allow_changed_data
         self.counts = Counts()
+        self.sized = not isinstance(train, CaptionStream) or bool(train.samples_per_epoch)
+        if isinstance(train, CaptionStream) and not self.sized and max_steps and max_steps > 0:
+            train.samples_per_epoch = max_steps * batch_size
+        len(train)  # a stream of unknown length is told here
         for source in (train, validation):
             if source is not None:
                 source.prepare(seed=seed, train_transform=train_transform, eval_transform=eval_transform)
@@ -89,7 +96,7 @@ class CaptionDataModule(lightning.LightningDataModule):
     def _facts(self) -> dict[str, Any]:
         return {
             "fingerprint of the data": self.fingerprint,
-            "samples an epoch": len(self.train),
+            "samples an epoch": len(self.train) if self.sized else None,
             "data.batch_size": self.batch_size,
             "data.seed": self.seed,
         }

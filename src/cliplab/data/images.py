@@ -70,6 +70,8 @@ def _telling() -> Iterator[None]:
         raise
     except UnidentifiedImageError as error:
         raise BadImage("not_an_image", str(error)[:80]) from error
+    except Image.DecompressionBombError as error:
+        raise BadImage("too_large", str(error)[:80]) from error
     except Exception as error:
         raise BadImage("broken", str(error)[:80]) from error
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cliplab.data.captions import CaptionDataset, Sample, stack
+from cliplab.data.mixture import CaptionMixture
 from cliplab.data.stream import CaptionStream
 from cliplab.distributed import rank, world_size
 from cliplab.models.tokens import Tokens
@@ -15,7 +16,8 @@ from cliplab.models.tokens import Tokens
 
 class Batch(NamedTuple):
     """uint8 images ``[B, 3, S, S]``, tokens, and per sample its epoch, index and group, int64 ``[B]``; (reason, place)
-    of each unusable row that was replaced, and how many texts were cut."""
+    of each unusable row that was replaced, how many texts were cut, and the names of
+    the sources in a mixture."""
 
     images: Tensor
     tokens: Tokens
@@ -24,6 +26,7 @@ class Batch(NamedTuple):
     groups: Tensor
     bad: list[tuple[str, str]]
     truncated: int
+    sources: list[str]
 
 
 class Collate:
@@ -37,7 +40,8 @@ class Collate:
         before = self.tokenizer.truncated
         tokens = self.tokenizer([s.caption for s in samples])
         bad = [s.bad for s in samples if s.bad]
-        return Batch(stack(samples), tokens, epochs, indices, groups, bad, self.tokenizer.truncated - before)
+        truncated, sources = self.tokenizer.truncated - before, [s.source for s in samples if s.source]
+        return Batch(stack(samples), tokens, epochs, indices, groups, bad, truncated, sources)
 
 
 class _EpochBatches:
@@ -71,7 +75,7 @@ class CaptionLoader:
 
     def __init__(
         self,
-        source: CaptionDataset | CaptionStream,
+        source: CaptionDataset | CaptionMixture | CaptionStream,
         collate: Collate,
         batch_size: int,
         num_workers: int,

@@ -96,7 +96,7 @@ class CaptionStream(IterableDataset):
         self,
         *,
         path: str | None,
-        samples_per_epoch: int | None,
+        samples_per_epoch: int | None = None,
         split: str = "train",
         name: str | None = None,
         revision: str | None = None,
@@ -109,11 +109,6 @@ class CaptionStream(IterableDataset):
     ) -> None:
         if not path:
             raise ValueError("data.path is not set; give a local folder or a hub id: data.path=…")
-        if not samples_per_epoch:
-            raise ValueError(
-                "data.samples_per_epoch is not set: a stream has no length; say how many samples, over all ranks, "
-                "make an epoch"
-            )
         for key, value in (("shuffle_buffer", shuffle_buffer), ("parts", parts), ("lanes", lanes or 1)):
             if value < 1:
                 raise ValueError(f"data.{key} {value} must be at least 1")
@@ -151,6 +146,12 @@ class CaptionStream(IterableDataset):
         self.epoch, self.batches, self.batch_size = epoch, batches, batch_size
 
     def __len__(self) -> int:
+        """Samples an epoch, over all ranks. Raises ValueError when nobody said how many."""
+        if not self.samples_per_epoch:
+            raise ValueError(
+                "a stream has no length: say what makes an epoch, data.samples_per_epoch=<samples over all ranks>, or "
+                "how long to train, trainer.max_steps=<steps>"
+            )
         return self.samples_per_epoch
 
     @property
