@@ -115,6 +115,12 @@ def test_transformers_folder_comes_back(activation: str, tmp_path: Path) -> None
     assert_same(read_pretrained(str(tmp_path)), config, state)
 
 
+def test_open_clip_folder_without_a_model_is_told(tmp_path: Path) -> None:
+    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 3}}')
+    with pytest.raises(ValueError, match=r"open_clip_config.json has no whole model_cfg"):
+        read_pretrained(str(tmp_path))
+
+
 def test_hub_id_is_fetched_in_one_format(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config("vit")
     state = built(config).state_dict()
@@ -160,6 +166,14 @@ def _evil_archive(path: Path) -> None:
         archive.writestr("x/data.pkl", pickle.dumps(eval))
 
 
+def _damaged_archive(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/code/a.py", "")
+        archive.writestr("x/data.pkl", b"long enough to be damaged" * 20)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"damaged", b"DAMAGED", 3))
+
+
 def _cut(path: Path) -> None:
     path.write_bytes(b"PK\x03\x04 not a whole file")
 
@@ -169,6 +183,8 @@ def _cut(path: Path) -> None:
     [
         ("a.pt", _evil, "refused, since loading it could run any code .it asks for _pytest.outcomes"),
         ("a.pt", _evil_archive, "needs more than tensors to load .builtins.eval"),
+        ("a.pt", _damaged_archive, "this TorchScript archive is damaged .Bad CRC"),
+        ("a.pt", lambda p: torch.save(7, p), "there is no state dict in it"),
         ("a.pt", _cut, "this is no whole file of weights|it is no file of weights"),
         ("a.safetensors", _cut, "this is no whole safetensors file"),
         ("a.pt", lambda p: torch.save({"x": 1}, p), "there is no state dict"),

@@ -87,23 +87,14 @@ def test_contradiction_is_one_line(
 
 
 @pytest.mark.filterwarnings("ignore:.*OpenAI's convention")
-def test_typed_activation_beats_the_convention(
+def test_typed_activation_beats_the_convention_and_another_image_size_interpolates(
     command: Callable[..., int], beside: list[str], foreign: Path, tmp_path: Path
 ) -> None:
     gelu = ["model.image_encoder.activation=gelu", "model.text_encoder.activation=gelu", "trainer.max_steps=1"]
-    assert command(f"pretrained={foreign}", *beside, *gelu) == 0
-    saved = torch.load(only_run(tmp_path) / "checkpoints" / "last.ckpt", weights_only=True)["cliplab_config"]
-    assert saved["model"]["text_encoder"]["activation"] == saved["model"]["image_encoder"]["activation"] == "gelu"
-
-
-@pytest.mark.filterwarnings("ignore:.*OpenAI's convention")
-def test_another_image_size_interpolates_positions(
-    command: Callable[..., int], beside: list[str], foreign: Path, tmp_path: Path
-) -> None:
-    typed = ["model.image_encoder.image_size=48", "optimizer.lr=0", "trainer.max_steps=1"]
-    assert command(f"pretrained={foreign}", *beside, *typed) == 0
+    size = ["model.image_encoder.image_size=48", "optimizer.lr=0"]
+    assert command(f"pretrained={foreign}", *beside, *gelu, *size) == 0
     saved = torch.load(only_run(tmp_path) / "checkpoints" / "last.ckpt", weights_only=True)
-    key = "image_encoder.positional_embedding"
-    expected = resize_positions(built(CONFIG).state_dict()[key], 37)
-    assert torch.equal(saved["state_dict"][f"model.{key}"], expected)
-    assert saved["cliplab_config"]["data"]["eval_transform"]["image_size"] == 48
+    config, key = saved["cliplab_config"], "image_encoder.positional_embedding"
+    assert config["model"]["text_encoder"]["activation"] == config["model"]["image_encoder"]["activation"] == "gelu"
+    assert torch.equal(saved["state_dict"][f"model.{key}"], resize_positions(built(CONFIG).state_dict()[key], 37))
+    assert config["data"]["eval_transform"]["image_size"] == 48

@@ -39,8 +39,10 @@ def read_pickled(path: Path) -> Any:
         raise ValueError(
             f"{path}: refused, since loading it could run any code ({reason}); save its state dict as safetensors"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: this is no whole file of weights ({str(error).splitlines()[0]})") from error
+    except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        raise ValueError(
+            f"{path}: this is no whole file of weights ({(str(error) or type(error).__name__).splitlines()[0]})"
+        ) from error
 
 
 def plain_state(saved: Any, path: Path) -> dict[str, Tensor]:

@@ -134,6 +134,8 @@ def read_open_clip(
 def read_folder(folder: Path) -> Weights:
     """A folder of open_clip_config.json and weights, as open_clip pushes to the hub."""
     config = json.loads((folder / CONFIG).read_text(encoding="utf8"))
+    if not {"vision_cfg", "text_cfg", "embed_dim"} <= set(config.get("model_cfg", {})):
+        raise ValueError(f"{folder}: {CONFIG} has no whole model_cfg")
     stems = ("open_clip_model", "open_clip_pytorch_model", "model")
     stem = next((s for s in stems if any((folder / f"{s}{x}").is_file() for x in (".safetensors", ".bin"))), stems[0])
     state = read_folder_state(folder, stem)

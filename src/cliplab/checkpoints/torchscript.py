@@ -24,16 +24,20 @@ DTYPES = {
 }
 
 
+BROKEN = (zipfile.BadZipFile, NotImplementedError, OSError, EOFError)  # what a damaged zip raises
+
+
 class Part:
     """A module of the archive: only its attributes, no code."""
 
 
 def is_torchscript(path: Path) -> bool:
     """A zip with a code folder, which ``torch.save`` does not write."""
-    if not zipfile.is_zipfile(path):
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any("/code/" in name for name in archive.namelist())
+    except BROKEN:
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any("/code/" in name for name in archive.namelist())
 
 
 def _first(value: Any, *_: Any) -> Any:
@@ -79,12 +83,14 @@ def read_torchscript(path: Path) -> tuple[dict[str, Tensor], set[str]]:
     The archive's code is never compiled or run: its one pickle is read by an unpickler that builds tensors and empty
     parts only. Raises ValueError for anything else in it.
     """
-    with zipfile.ZipFile(path) as archive:
-        folder = next(n for n in archive.namelist() if n.endswith("/data.pkl")).removesuffix("/data.pkl")
-        try:
-            root = _Reader(archive, folder).load()
-        except (pickle.UnpicklingError, KeyError, ValueError, TypeError, RuntimeError) as error:
-            raise ValueError(f"{path}: this TorchScript archive needs more than tensors to load ({error})") from error
+    try:
+        with zipfile.ZipFile(path) as archive:
+            folder = next((n for n in archive.namelist() if n.endswith("/data.pkl")), "/data.pkl")
+            root = _Reader(archive, folder.removesuffix("/data.pkl")).load()
+    except BROKEN as error:
+        raise ValueError(f"{path}: this TorchScript archive is damaged ({error})") from error
+    except (pickle.UnpicklingError, LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path}: this TorchScript archive needs more than tensors to load ({error})") from error
     state: dict[str, Tensor] = {}
     classes: set[str] = set()
 
