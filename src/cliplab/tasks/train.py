@@ -63,6 +63,7 @@ def quiet() -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen towers
     warnings.filterwarnings(
         "ignore", message=".*monitor='val/.*could not find the monitored key.*"
     )  # a rare evaluation
