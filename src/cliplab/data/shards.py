@@ -1,0 +1,156 @@
+"""Rows of any caption source made ready for fast training, and the shards they are written to."""
+
+import hashlib
+import io
+import json
+import re
+import tarfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from PIL import Image
+
+from cliplab.data.images import BadImage, decode_pixels
+
+SUFFIX = {"jpeg": "jpg", "webp": "webp", "png": "png"}
+ROWS_PER_GROUP = 256
+# What the datasets library reads an image column by.
+_FEATURES = {
+    "image": {"_type": "Image"},
+    "captions": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
+    "width": {"dtype": "int32", "_type": "Value"},
+    "height": {"dtype": "int32", "_type": "Value"},
+    "row": {"dtype": "int64", "_type": "Value"},
+}
+SCHEMA = pyarrow.schema(
+    [
+        ("image", pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])),
+        ("captions", pyarrow.list_(pyarrow.string())),
+        ("width", pyarrow.int32()),
+        ("height", pyarrow.int32()),
+        ("row", pyarrow.int64()),
+    ],
+    metadata={"huggingface": json.dumps({"info": {"features": _FEATURES}})},
+)
+
+
+class Recipe(NamedTuple):
+    """How pictures are made ready: see configs/task/prepare.yaml."""
+
+    shortest_side: int | None
+    encoding: Literal["jpeg", "webp", "png"]
+    quality: int
+    deduplicate: Literal["pixels", "bytes"] | None
+
+
+class Ready(NamedTuple):
+    """An encoded picture with its captions, the size it had, the row it comes from, and what duplicates are known by."""
+
+    data: bytes
+    suffix: str
+    captions: list[str]
+    width: int
+    height: int
+    row: int
+    digest: bytes | None
+
+
+class LeftOut(NamedTuple):
+    """A row that is not written, and why."""
+
+    row: int
+    reason: str
+    detail: str
+
+
+def _raw(value: Any) -> bytes | None:
+    """The file's bytes, where the cell holds a file."""
+    if isinstance(value, dict):
+        value = value["bytes"] if value.get("bytes") is not None else value.get("path")
+    if isinstance(value, str) and Path(value).is_file():
+        value = Path(value).read_bytes()
+    return value if isinstance(value, bytes) else None
+
+
+def _encode(image: Image.Image, recipe: Recipe) -> bytes:
+    buffer = io.BytesIO()
+    options = {} if recipe.encoding == "png" else {"quality": recipe.quality}
+    image.save(buffer, recipe.encoding.upper(), **options)
+    return buffer.getvalue()
+
+
+def _is(kind: str, data: bytes | None) -> bool:
+    if data is None or kind == "webp":
+        return data is not None and data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    return data[: 2 if kind == "jpeg" else 4] == (b"\xff\xd8" if kind == "jpeg" else b"\x89PNG")
+
+
+def _ready(value: Any, captions: list[str], row: int, recipe: Recipe) -> Ready:
+    raw, pixels = _raw(value), decode_pixels(value)
+    height, width = pixels.shape[:2]
+    digest = None
+    if recipe.deduplicate is not None:
+        content = raw if recipe.deduplicate == "bytes" and raw is not None else pixels.tobytes()
+        digest = hashlib.sha256(f"{width} {height} ".encode() + content).digest()[:16]
+    image = Image.fromarray(pixels)
+    side = recipe.shortest_side
+    if side is not None and min(width, height) > side:
+        scale = side / min(width, height)
+        image = image.resize(
+            (max(side, round(width * scale)), max(side, round(height * scale))), Image.Resampling.BICUBIC
+        )
+    elif raw is not None and _is(recipe.encoding, raw) and np.array_equal(_plainly(raw), pixels):
+        return Ready(raw, SUFFIX[recipe.encoding], captions, width, height, row, digest)  # as it came, without loss
+    return Ready(_encode(image, recipe), SUFFIX[recipe.encoding], captions, width, height, row, digest)
+
+
+def _plainly(data: bytes) -> np.ndarray:
+    """The pixels as readers that know of no rotation or transparency see them."""
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def make_ready(
+    rows: Sequence[tuple[int, Any, Any]], captions_of: Callable[[Any], list[str]], recipe: Recipe
+) -> list[Ready | LeftOut]:
+    """Of rows (number, image cell, row) those that can be used, and of the others the reason. Runs in other processes."""
+    done: list[Ready | LeftOut] = []
+    for number, cell, row in rows:
+        try:
+            done.append(_ready(cell, captions_of(row), number, recipe))
+        except BadImage as error:
+            detail = str(error).removeprefix(error.reason).removeprefix(": ")
+            done.append(LeftOut(number, error.reason, re.sub(r" ?<[^>]* at 0x[0-9a-f]+>", "", detail)))  # no addresses
+    return done
+
+
+def write_parquet(path: Path, rows: Sequence[Ready]) -> None:
+    """Columns image (as the datasets library knows it), captions, width, height, row; in small row groups, for streams."""
+    columns = {
+        "image": [{"bytes": r.data, "path": f"{r.row:09}.{r.suffix}"} for r in rows],
+        "captions": [r.captions for r in rows],
+        **{name: [getattr(r, name) for r in rows] for name in ("width", "height", "row")},
+    }
+    table = pyarrow.table(columns, schema=SCHEMA)
+    options = {"row_group_size": ROWS_PER_GROUP, "use_dictionary": False, "compression": "none"}
+    pyarrow.parquet.write_table(table, path, write_statistics=False, **options)
+
+
+def write_webdataset(path: Path, rows: Sequence[Ready]) -> None:
+    """A tar with, for each row, the picture, ``.txt`` (a caption per line) and ``.json`` (width, height, row)."""
+    with tarfile.open(path, "w") as tar:
+        for r in rows:
+            facts = json.dumps({"width": r.width, "height": r.height, "row": r.row}).encode()
+            for suffix, data in ((r.suffix, r.data), ("txt", "\n".join(r.captions).encode()), ("json", facts)):
+                member = tarfile.TarInfo(f"{r.row:09}.{suffix}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+
+
+FORMATS: dict[str, tuple[str, Callable[[Path, Sequence[Ready]], None]]] = {
+    "parquet": ("parquet", write_parquet),
+    "webdataset": ("tar", write_webdataset),
+}
