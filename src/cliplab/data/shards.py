@@ -15,6 +15,7 @@ import pyarrow.parquet
 from PIL import Image
 
 from cliplab.data.images import BadImage, decode_pixels
+from cliplab.data.rows import CaptionRows
 
 SUFFIX = {"jpeg": "jpg", "webp": "webp", "png": "png"}
 ROWS_PER_GROUP = 256
@@ -114,13 +115,18 @@ def _plainly(data: bytes) -> np.ndarray:
 
 
 def make_ready(
-    rows: Sequence[tuple[int, Any, Any]], captions_of: Callable[[Any], list[str]], recipe: Recipe
+    rows: Sequence[tuple[int, dict[str, Any]]], reader: CaptionRows, recipe: Recipe
 ) -> list[Ready | LeftOut]:
-    """Of rows (number, image cell, row) those that can be used, and of the others the reason. Runs in other processes."""
+    """Of numbered rows those that are wanted and can be used, and of the others the reason. Runs in other processes."""
     done: list[Ready | LeftOut] = []
-    for number, cell, row in rows:
+    for number, row in rows:
         try:
-            done.append(_ready(cell, captions_of(row), number, recipe))
+            unwanted = reader.refused(row)
+            done.append(
+                LeftOut(number, unwanted, "filter")
+                if unwanted
+                else _ready(reader.picture(row), reader.captions(row), number, recipe)
+            )
         except BadImage as error:
             detail = str(error).removeprefix(error.reason).removeprefix(": ")
             done.append(LeftOut(number, error.reason, re.sub(r" ?<[^>]* at 0x[0-9a-f]+>", "", detail)))  # no addresses

@@ -52,8 +52,8 @@ def _rows_of_folder(path: str, images: int) -> Rows:
 def _rows_of_source(source: Any, images: int) -> Rows:
     if not isinstance(source, CaptionDataset):
         raise ConfigError("benchmark.from_data: a stream cannot be read twice; set data.streaming=false")
-    rows = (source.dataset[i] for i in range(min(images, len(source))))
-    return [(row[source.rows.image_column], source.rows.captions(row)[0]) for row in rows]
+    rows = (source.dataset[int(i)] for i in source.kept[:images])
+    return [(source.rows.picture(row), source.rows.captions(row)[0]) for row in rows]
 
 
 class Pipeline(Protocol):

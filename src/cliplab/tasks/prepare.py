@@ -131,12 +131,10 @@ def _in_order(source: Any, start: int, recipe: Recipe, workers: int) -> Iterator
     """Every row of the source made ready by other processes, in order; only a few chunks are under way at any time."""
     numbered = enumerate(_rows(source, start), start)
     chunks = iter(lambda: list(itertools.islice(numbered, CHUNK)), [])
-    column, captions_of = source.rows.image_column, source.rows.captions
     waiting: deque[Future[list[Ready | LeftOut]]] = deque()
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
         for chunk in chunks:
-            rows = [(number, row[column], {k: v for k, v in row.items() if k != column}) for number, row in chunk]
-            waiting.append(pool.submit(make_ready, rows, captions_of, recipe))
+            waiting.append(pool.submit(make_ready, chunk, source.rows, recipe))
             if len(waiting) > 4 * workers:
                 yield from waiting.popleft().result()
         while waiting:
