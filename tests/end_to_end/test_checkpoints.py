@@ -15,7 +15,7 @@ import torch
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
 
 from .conftest import only_run, write
-from .test_kill import forked, options, same, samples, train
+from .test_kill import fork, options, same, samples, status, train
 
 BEFORE, AFTER = {"step": 1, "w": torch.arange(5.0)}, {"step": 2, "w": torch.randn(300_000)}
 
@@ -51,7 +51,7 @@ def test_kill_while_writing_leaves_the_checkpoint_before(moment: str, tmp_path: 
         setattr(os, moment, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
         AtomicCheckpointIO().save_checkpoint(AFTER, target)
 
-    assert forked(work)() == -signal.SIGKILL
+    assert status(fork(work)) == -signal.SIGKILL
     assert same(torch.load(target, weights_only=True), BEFORE)
     AtomicCheckpointIO().save_checkpoint(AFTER, target)
     assert same(torch.load(target, weights_only=True), AFTER)
