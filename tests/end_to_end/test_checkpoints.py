@@ -15,7 +15,7 @@ import torch
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
 
 from .conftest import only_run, write
-from .test_kill import fork, options, same, samples, status, train
+from .test_kill import options, same, samples, start, status, train
 
 BEFORE, AFTER = {"step": 1, "w": torch.arange(5.0)}, {"step": 2, "w": torch.randn(300_000)}
 
@@ -42,16 +42,17 @@ def test_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pyt
     assert list(target.parent.iterdir()) == [target]
 
 
+def _killed_while_writing(target: Path, moment: str) -> None:
+    setattr(os, moment, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    AtomicCheckpointIO().save_checkpoint(AFTER, target)
+
+
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
 def test_kill_while_writing_leaves_the_checkpoint_before(moment: str, tmp_path: Path) -> None:
     target = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(BEFORE, target)
 
-    def work() -> None:
-        setattr(os, moment, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-        AtomicCheckpointIO().save_checkpoint(AFTER, target)
-
-    assert status(fork(work)) == -signal.SIGKILL
+    assert status(start(_killed_while_writing, target, moment)) == -signal.SIGKILL
     assert same(torch.load(target, weights_only=True), BEFORE)
     AtomicCheckpointIO().save_checkpoint(AFTER, target)
     assert same(torch.load(target, weights_only=True), AFTER)

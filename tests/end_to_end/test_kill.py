@@ -2,18 +2,20 @@
 
 import csv
 import json
+import multiprocessing
 import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from cliplab import cli
 from cliplab.training.module import ContrastiveModule
@@ -22,21 +24,20 @@ WALL_CLOCK = ("train/images_per_second", "train/tokens_per_second")
 STEPS = 9
 
 
-def fork(work: Callable[[], None]) -> int:
-    """Begin ``work`` in a child process that has everything imported already; its number comes back."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
+CHILDREN = multiprocessing.get_context("forkserver")  # a server that never trained: autograd does not survive a fork
+CHILDREN.set_forkserver_preload(["cliplab.tasks.train", "cliplab.data.datamodule", "cliplab.training.loggers"])  # imported once, for all of them
+
+
+def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Begin ``work`` in a child process that has everything imported already."""
+    child = CHILDREN.Process(target=work, args=arguments)
+    child.start()
     return child
 
 
-def status(child: int) -> int:
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+def status(child: BaseProcess) -> int | None:
+    child.join()
+    return child.exitcode
 
 
 def _free_port() -> int:
@@ -45,39 +46,42 @@ def _free_port() -> int:
         return probe.getsockname()[1]
 
 
-def train(root: Path, argv: list[str], ranks: int = 1, kill_at: int | None = None) -> list[int]:
+def _command(root: Path, argv: list[str], rank: int, ranks: int, port: int, kill_at: int | None) -> None:
+    """What one rank does: the command, noting which samples it saw at which step."""
+    os.environ |= {"CLIPLAB_ROOT": str(root), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
+    if ranks == 1:
+        for name in cli.RANK_VARIABLES:
+            os.environ.pop(name, None)
+    os.chdir(root)
+    rank_zero_only.rank = rank  # noted when it was imported, in the server
+    torch.set_num_threads(1)
+    multiprocessing.set_start_method("fork", force=True)  # for the workers that load data, as in a run from the shell
+    clamp = ContrastiveModule.on_train_batch_end
+
+    def noting(self: ContrastiveModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        clamp(self, outputs, batch, batch_idx)
+        with (root / f"seen-{rank}-of-{ranks}").open("a") as file:
+            file.write(json.dumps([self.global_step, batch.epochs.tolist(), batch.indices.tolist()]) + "\n")
+        if self.global_step == kill_at and rank == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ContrastiveModule.on_train_batch_end = noting  # type: ignore[method-assign]
+    sys.argv = ["run.py", *argv]
+    if not any(a.startswith("resume=") for a in argv):  # as one rank tells the others
+        sys.argv += [f"hydra.run.dir={root}/run", f"paths.run={root}/run"]
+    cli.main()
+
+
+def train(root: Path, argv: list[str], ranks: int = 1, kill_at: int | None = None) -> list[int | None]:
     """The command on ``ranks`` processes; their statuses. The first kills itself at the end of step ``kill_at``, and then
-    the others are killed. Every rank notes which samples it saw at which step."""
+    the others are killed."""
     port = _free_port()
-
-    def work(rank: int) -> None:
-        os.environ |= {"CLIPLAB_ROOT": str(root), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
-        if ranks == 1:
-            for name in cli.RANK_VARIABLES:
-                os.environ.pop(name, None)
-        os.chdir(root)
-        clamp = ContrastiveModule.on_train_batch_end
-
-        def noting(self: ContrastiveModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-            clamp(self, outputs, batch, batch_idx)
-            with (root / f"seen-{rank}-of-{ranks}").open("a") as file:
-                file.write(json.dumps([self.global_step, batch.epochs.tolist(), batch.indices.tolist()]) + "\n")
-            if self.global_step == kill_at and rank == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        ContrastiveModule.on_train_batch_end = noting  # type: ignore[method-assign]
-        sys.argv = ["run.py", *argv]
-        if not any(a.startswith("resume=") for a in argv):  # as one rank tells the others
-            sys.argv += [f"hydra.run.dir={root}/run", f"paths.run={root}/run"]
-        cli._outcome.update(status=0, sweep=None)
-        cli.main()
-
-    children = [fork(lambda rank=rank: work(rank)) for rank in range(ranks)]  # type: ignore[misc]
+    children = [start(_command, root, argv, rank, ranks, port, kill_at) for rank in range(ranks)]
     statuses = [status(children[0])]
     for child in children[1:]:
         if statuses[0] != 0:
-            os.kill(child, signal.SIGKILL)
+            child.kill()
         statuses.append(status(child))
     return statuses
 
