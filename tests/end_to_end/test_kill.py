@@ -25,7 +25,8 @@ STEPS = 9
 
 
 CHILDREN = multiprocessing.get_context("forkserver")  # a server that never trained: autograd does not survive a fork
-CHILDREN.set_forkserver_preload(["cliplab.tasks.train", "cliplab.data.datamodule", "cliplab.training.loggers"])  # imported once, for all of them
+# Imported once, for all of them.
+CHILDREN.set_forkserver_preload(["cliplab.tasks.train", "cliplab.data.datamodule", "cliplab.training.loggers"])
 
 
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
