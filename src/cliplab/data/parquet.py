@@ -15,19 +15,22 @@ ROWS_AT_ONCE = 64
 
 
 @functools.lru_cache(maxsize=64)
-def _mapped(file: str, size: int, changed: int) -> pyarrow.parquet.ParquetFile:
-    return pyarrow.parquet.ParquetFile(file, memory_map=True)
+def _metadata(file: str, size: int, changed: int) -> pyarrow.parquet.FileMetaData:
+    return pyarrow.parquet.read_metadata(file)
 
 
 def _opened(file: str) -> pyarrow.parquet.ParquetFile:
+    """A reader of one's own, since readers are not safe among threads; only the file's end is remembered."""
     facts = os.stat(file)
-    return _mapped(file, facts.st_size, facts.st_mtime_ns)
+    known = _metadata(file, facts.st_size, facts.st_mtime_ns)
+    return pyarrow.parquet.ParquetFile(file, memory_map=True, metadata=known)
 
 
 def _rows(files: Sequence[str], row_groups: Sequence[int]) -> Iterator[dict[str, Any]]:
     for file, group in zip(files, row_groups, strict=True):
-        for batch in _opened(file).iter_batches(ROWS_AT_ONCE, row_groups=[group]):
-            yield from batch.to_pylist()
+        with _opened(file) as reader:
+            for batch in reader.iter_batches(ROWS_AT_ONCE, row_groups=[group]):
+                yield from batch.to_pylist()
 
 
 def stream_parquet(files: Sequence[str]) -> datasets.IterableDataset:
