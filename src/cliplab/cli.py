@@ -103,7 +103,7 @@ def _precheck(argv: list[str]) -> str | None:
     from hydra import compose, initialize_config_dir
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    overrides = [a for a in argv if not a.startswith("-")]
+    overrides = [a for a in argv if not a.startswith("-") and ("=" in a or a.startswith("~"))]  # not flags' values
     try:
         parsed = OverridesParser.create().parse_overrides(overrides)
         first = [str(o.input_line) if not o.is_sweep_override() else _first_of(o) for o in parsed]
@@ -116,6 +116,31 @@ def _precheck(argv: list[str]) -> str | None:
 
 def _first_of(override: Any) -> str:
     return f"{override.input_line.split('=')[0]}={next(iter(override.sweep_string_iterator()))}"
+
+
+def _settle_here(run: Path) -> None:
+    """A run that was moved or copied writes into its own folder: the paths in its config are made to name it."""
+    import yaml
+
+    file = run / "config.yaml"
+    config = yaml.safe_load(file.read_text(encoding="utf8"))
+    before = config["paths"]["run"]
+    if before == str(run):
+        return
+
+    def settled(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: settled(value) for key, value in node.items()}
+        if isinstance(node, list):
+            return [settled(value) for value in node]
+        if isinstance(node, str) and (node == before or node.startswith(before + "/")):
+            return str(run) + node[len(before) :]
+        return node
+
+    part = file.with_name("config.yaml.part")
+    part.write_text(yaml.safe_dump(settled(config), sort_keys=False, allow_unicode=True), encoding="utf8")
+    part.replace(file)
+    print(f"this run was made in {before}; it goes on in {run}")
 
 
 def _resume_arguments(argv: list[str]) -> list[str]:
@@ -135,6 +160,9 @@ def _resume_arguments(argv: list[str]) -> list[str]:
         key = override.lstrip("+~").split("=")[0]
         if (config_dir() / key).is_dir() and not override.startswith("-"):
             sys.exit(f"error: {override}: only values can change beside resume=, not a whole group")
+    _settle_here(run)
+    if not (run / "checkpoints" / "last.ckpt").is_file():
+        print(f"there is no checkpoint in {run} yet: the run starts over")
     place = [f"hydra.run.dir={run}", "hydra.output_subdir=null", "hydra/job_logging=none", f"paths.run={run}"]
     return [f"--config-path={run}", "--config-name=config", *place, *rest]
 
@@ -208,7 +236,7 @@ def main() -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here, not to Hydra's printer
     if any(a.startswith("resume=") for a in argv):
         sys.argv[1:] = argv = _resume_arguments(argv)
-    elif "--cfg" not in argv and not any(a.startswith("--config-path") for a in argv):
+    elif not any(a.startswith("--config-path") for a in argv):
         problem = _precheck(argv)
         if problem:
             sys.exit(f"config error: {problem}")

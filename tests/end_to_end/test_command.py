@@ -44,6 +44,8 @@ def test_help_and_config_answer_without_torch(argv: list[str], tmp_path: Path) -
         (["trainer=gpu"], "use trainer=cpu"),
         (["task=evaluate"], "ckpt: task=evaluate needs a checkpoint"),
         (["task=evaluate", "ckpt=nothing.ckpt"], "ckpt: nothing.ckpt is no file"),
+        (["task=evaluate", f"ckpt={__file__}"], "it is no file of weights"),
+        (["--cfg", "job", "optimizer.lrr=1"], "optimizer.lrr: no such key; did you mean 'optimizer.lr'?"),
         (["task=report"], "run: task=report needs a run folder"),
         (["experiment=vit_b32", "trainer=cpu", "zeroshot.imagenet.dataset.path=/nowhere"], "(3) train without"),
     ],

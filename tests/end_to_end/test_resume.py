@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -114,3 +115,35 @@ def test_resume_takes_values_but_no_groups(
     assert "not a whole group" in capsys.readouterr().err
     assert command(f"resume={run}", "trainer.max_epochs=2") == 0
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
+
+
+def test_a_copied_run_goes_on_in_its_own_folder(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*arguments, "trainer.max_epochs=1") == 0
+    run, copy = only_run(tmp_path), tmp_path / "elsewhere" / "copy"
+    shutil.copytree(run, copy)
+    (copy / "manifest.json").unlink()
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    assert command(f"resume={copy}", "trainer.max_epochs=2") == 0
+    assert f"this run was made in {run}; it goes on in {copy}" in capsys.readouterr().out
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+    assert torch.load(copy / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
+    with (copy / "metrics.csv").open() as file:
+        assert [row["step"] for row in csv.DictReader(file)] == [str(i) for i in range(7)]
+
+
+def test_a_checkpoint_that_is_missing_or_broken_is_told(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*arguments, "trainer.max_epochs=1") == 0
+    run = only_run(tmp_path)
+    (run / "manifest.json").unlink()
+    last = run / "checkpoints" / "last.ckpt"
+    last.write_bytes(b"")
+    assert command(f"resume={run}") == 1
+    assert f"{last}: this is no whole checkpoint" in capsys.readouterr().err.splitlines()[-1]
+    last.unlink()
+    (run / "manifest.json").unlink(missing_ok=True)
+    assert command(f"resume={run}") == 0
+    assert "the run starts over" in capsys.readouterr().out

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
+from cliplab.checkpoints.io import read_pickled
 from cliplab.checkpoints.own import self_contained
 from cliplab.checkpoints.weights import Weights
 from cliplab.reporting.html import write_report
@@ -66,8 +67,8 @@ def read_checkpoint(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) 
     path = Path(config["ckpt"])
     if not path.is_file():
         raise ConfigError(f"ckpt: {path} is no file")
-    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    if "cliplab_config" not in checkpoint:
+    checkpoint = read_pickled(path)
+    if not isinstance(checkpoint, dict) or "cliplab_config" not in checkpoint:
         raise ConfigError(f"ckpt: {path} was not written by cliplab; it carries no config; use pretrained={path}")
     config = self_contained(checkpoint_config(checkpoint, cfg, overrides), checkpoint)
     state = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}

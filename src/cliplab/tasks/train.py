@@ -2,6 +2,7 @@
 
 import logging
 import math
+import pickle
 import signal
 import sys
 import warnings
@@ -177,7 +178,10 @@ def carried(config: dict[str, Any], last: Path) -> dict[str, Any]:
     """The config to build from: where there is a checkpoint already, it brings weights and tokenizer along."""
     if not last.is_file():
         return config
-    return self_contained(config, torch.load(last, map_location="cpu", mmap=True, weights_only=True))
+    try:
+        return self_contained(config, torch.load(last, map_location="cpu", mmap=True, weights_only=True))
+    except (RuntimeError, EOFError, OSError, LookupError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{last}: this is no whole checkpoint; put a good one in its place, or remove it") from error
 
 
 def build_parts(
