@@ -61,3 +61,21 @@ def test_nothing_after_the_end_of_text_matters_and_neighbours_do_not_either() ->
 def test_too_long_a_text_is_refused_with_the_fix() -> None:
     with pytest.raises(ValueError, match="77 tokens reached a tower for 16; give the tokenizer"):
         tower(16)(CLIPTokenizer(77)(["word " * 100]))
+
+
+def test_gradients_are_the_same_bits_each_time_on_several_threads() -> None:
+    """Positions recur thousands of times in a batch: adding them up in the order of threads would differ."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        tower = TextTransformer(vocab_size=50, context_length=12, width=32, layers=1, heads=2, output_dim=8)
+        tokens = Tokens(torch.randint(50, (2000, 12)), torch.randint(3, 13, (2000,)))
+        gradients = []
+        for _ in range(4):
+            tower.zero_grad()
+            tower(tokens).square().sum().backward()
+            gradients.append([p.grad.clone() for p in tower.parameters()])
+    finally:
+        torch.set_num_threads(threads)
+    for other in gradients[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(gradients[0], other, strict=True))

@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cliplab.models.layers import Packing, ResidualBlock
 from cliplab.models.tokens import Tokens
@@ -66,7 +67,9 @@ class TextTransformer(nn.Module):
         position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
         index = (position < lengths.unsqueeze(1)).flatten().nonzero().squeeze(1)  # [total]
         packing = Packing(index, ids.shape[0], ids.shape[1])
-        x = self.token_embedding(ids.flatten()[index]) + self.positional_embedding[position.flatten()[index]]
+        # An embedding, not an index: its gradient is added up in a fixed order, whatever the threads do.
+        positions = F.embedding(position.flatten()[index], self.positional_embedding)
+        x = self.token_embedding(ids.flatten()[index]) + positions
         for block in self.blocks:
             x = block(x, packing)  # [total, width]
         return self.ln_final(x[lengths.cumsum(0) - 1]) @ self.projection
