@@ -64,3 +64,19 @@ def test_a_stream_without_a_length(
     (history_file,) = tmp_path.rglob("history.jsonl")
     history = history_file.read_text().splitlines()
     assert [(json.loads(line)["step"], json.loads(line)["epoch"]) for line in history] == [(0, 0), (4, 1)]
+
+
+def test_too_many_unusable_rows_stop_a_run_however_short(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "holed"
+    folder.mkdir()
+    picture(0, 0).save(folder / "sound.png")
+    sound = (folder / "sound.png").read_bytes()
+    rows = {"jpg": [b"<html>" if k % 4 == 0 else sound for k in range(16)], "txt": [NAMES[0]] * 16}
+    datasets.Dataset.from_dict(rows).to_parquet(folder / "train.parquet")
+    argv = [*arguments, f"data.path={folder}", "trainer.max_epochs=1"]
+    assert command(*argv) == 1
+    said = capsys.readouterr().err
+    assert "4 of 16 rows are unusable, {'not_an_image': 4}: above data.max_bad_fraction 0.05" in said
+    assert command(*argv, "data.max_bad_fraction=0.25") == 0

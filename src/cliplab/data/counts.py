@@ -29,10 +29,10 @@ class Counts:
         self.sources.update(batch.sources)
         self.seen += len(batch.images)
 
-    def check(self, max_bad_fraction: float) -> None:
-        """Raises RuntimeError when too many rows are unusable, naming the first."""
+    def check(self, max_bad_fraction: float, fewest: int = FEWEST_SEEN) -> None:
+        """Raises RuntimeError when too many rows are unusable, naming the first; ``fewest`` samples must have been seen."""
         bad = self.bad.total()
-        if self.seen >= FEWEST_SEEN and bad > max_bad_fraction * self.seen:
+        if self.seen >= fewest and bad > max_bad_fraction * self.seen:
             raise RuntimeError(
                 f"{bad} of {self.seen} rows are unusable, {dict(self.bad)}: above data.max_bad_fraction "
                 f"{max_bad_fraction}; mend the data or raise it. The first: {'; '.join(self.first_bad)}"

@@ -200,17 +200,19 @@ class LogSteps(Callback):
 
 
 class ReportData(Callback):
-    """At each epoch's end hands loggers what all ranks have read so far (``data/…``), and prints it when a row was
-    unusable. It belongs to the epoch's last step, so that a checkpoint of that step already knows of it."""
+    """At the end of each epoch and of the run hands loggers what all ranks have read so far (``data/…``), prints it when a
+    row was unusable, and stops when too many were, however few were read. It belongs to the epoch's last step, so that a
+    checkpoint of that step already knows of it."""
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step % int(trainer.num_training_batches):
+        if trainer.global_step % int(trainer.num_training_batches) and trainer.global_step != trainer.max_steps:
             return
         counts = trainer.datamodule.all_counts()  # type: ignore[attr-defined]
         if trainer.is_global_zero and counts.bad:
             print(f"step {trainer.global_step}: {counts}", file=sys.stderr)
         for logger in trainer.loggers:
             logger.log_metrics(counts.metrics(), step=trainer.global_step)
+        counts.check(trainer.datamodule.max_bad_fraction, fewest=1)  # type: ignore[attr-defined]
 
 
 class GradientNorm(Callback):
