@@ -122,6 +122,8 @@ def _settle_here(run: Path) -> None:
     """A run that was moved or copied writes into its own folder: the paths in its config are made to name it."""
     import yaml
 
+    from cliplab.tasks.config import save_yaml
+
     file = run / "config.yaml"
     config = yaml.safe_load(file.read_text(encoding="utf8"))
     before = config["paths"]["run"]
@@ -137,9 +139,7 @@ def _settle_here(run: Path) -> None:
             return str(run) + node[len(before) :]
         return node
 
-    part = file.with_name("config.yaml.part")
-    part.write_text(yaml.safe_dump(settled(config), sort_keys=False, allow_unicode=True), encoding="utf8")
-    part.replace(file)
+    save_yaml(file, settled(config))
     print(f"this run was made in {before}; it goes on in {run}")
 
 
