@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.evaluation.imagenet import imagenet_class_names
-from cliplab.evaluation.prompts import SEVEN, Prompts, embed_texts, load_templates, text_batches
+from cliplab.evaluation.prompts import SEVEN, TOKENS_PER_BATCH, Prompts, embed_texts, load_templates, text_batches
 from tests.models.weights import open_clip_twin, tiny, tiny_config, transformers_twin
 
 from .toys import DEVICE, Table, Words
@@ -92,17 +92,16 @@ def test_clip_benchmarks_place_for_the_name_is_understood() -> None:
     assert load_templates(["a photo of a {c}.", "{}"]) == ["a photo of a {}.", "{}"]
 
 
-def test_text_batches_hold_every_text_once_and_little_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cliplab.evaluation.prompts.TOKENS_PER_BATCH", 40)
+def test_text_batches_hold_every_text_once_and_little_padding() -> None:
     lengths = torch.randint(3, 20, (100,), generator=torch.Generator().manual_seed(3))
-    batches = text_batches(lengths)
+    batches = text_batches(lengths, 40)
     assert torch.cat(batches).sort().values.tolist() == list(range(100))
     assert all(len(rows) * int(lengths[rows].max()) <= 40 for rows in batches)
     assert sum(len(rows) * int(lengths[rows].max()) for rows in batches) < 1.2 * int(lengths.sum())
 
 
 def test_texts_come_back_in_order_whatever_their_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cliplab.evaluation.prompts.TOKENS_PER_BATCH", 20)
+    monkeypatch.setitem(TOKENS_PER_BATCH, "cpu", 20)
     model, tokenizer = tiny("vit").eval(), CLIPTokenizer(77)
     texts = ["one two three four five", "a", "", "b c", "word " * 90, "x y z"]
     with torch.no_grad():

@@ -164,7 +164,7 @@ def test_retrieval_of_a_constant_scores_nothing_and_shared_captions_match_all() 
 
 
 def everything() -> dict[str, dict[str, float]]:
-    prompts.TOKENS_PER_BATCH = 3  # several text batches for the ranks to share
+    prompts.TOKENS_PER_BATCH["cpu"] = 3  # several text batches for the ranks to share
     generator = torch.Generator().manual_seed(5)
     images, texts = (torch.randn(11, 4, generator=generator) for _ in range(2))
     labels = [i % 6 for i in range(11)]

@@ -79,3 +79,21 @@ def test_gradients_are_the_same_bits_each_time_on_several_threads() -> None:
         torch.set_num_threads(threads)
     for other in gradients[1:]:
         assert all(torch.equal(a, b) for a, b in zip(gradients[0], other, strict=True))
+
+
+def test_texts_that_begin_alike_share_the_work_and_keep_their_numbers() -> None:
+    model, tokenizer = tower(), CLIPTokenizer(77)
+    names = ["cat", "dog", "golden retriever", "cat"]
+    tokens = tokenizer([f"a photo of the {kind} {name}." for kind in ("big", "small") for name in names] + TEXTS)
+    expected = model(tokens)  # with gradient: nothing shared
+    rows = []
+    model.blocks[0].mlp_in.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens), expected, rtol=1e-5, atol=1e-5)
+    beginnings = {
+        tuple(ids[:n])
+        for ids, length in zip(*map(torch.Tensor.tolist, tokens), strict=True)
+        for n in range(1, length + 1)
+    }
+    assert rows == [len(beginnings)]
+    assert len(beginnings) < int(tokens.lengths.sum()) * 0.8

@@ -23,7 +23,8 @@ SEVEN = (
     "art of the {}.",
     "a photo of the small {}.",
 )
-TOKENS_PER_BATCH = 16_384
+TOKENS_PER_BATCH = {"cpu": 4096}  # what stays in a core's cache
+TOKENS_ELSEWHERE = 32_768
 
 
 def load_templates(source: str | Sequence[str]) -> list[str]:
@@ -82,13 +83,13 @@ def chosen_prompts(
     return list(names), load_templates(templates)
 
 
-def text_batches(lengths: Tensor) -> list[Tensor]:
-    """The rows of each batch: texts of about one length together, and no more tokens than ``TOKENS_PER_BATCH``. It depends
-    on the texts alone, so that every rank makes the same batches."""
+def text_batches(lengths: Tensor, most: int) -> list[Tensor]:
+    """The rows of each batch: texts of about one length together, and no more than ``most`` tokens with the padding. Every
+    rank makes the same batches."""
     order, batches, start = lengths.argsort(stable=True), [], 0
     while start < len(order):
-        rows = order[start : start + max(1, TOKENS_PER_BATCH // int(lengths[order[start]]))]
-        rows = rows[: max(1, TOKENS_PER_BATCH // int(lengths[rows].max()))]
+        rows = order[start : start + max(1, most // int(lengths[order[start]]))]
+        rows = rows[: max(1, most // int(lengths[rows].max()))]
         batches.append(rows)
         start += len(rows)
     return batches
@@ -99,7 +100,8 @@ def embed_texts(model: Encoders, tokens: Tokens, device: torch.device) -> Float[
 
     The batches are the same for any number of ranks, and so are the embeddings; every rank makes equally many calls.
     """
-    batches, world = text_batches(tokens.lengths), world_size()
+    most = TOKENS_PER_BATCH.get(device.type, TOKENS_ELSEWHERE)
+    batches, world = text_batches(tokens.lengths, most), world_size()
     parts = []
     for turn in range(0, len(batches), world):
         rows = batches[min(turn + rank(), len(batches) - 1)]
@@ -109,9 +111,9 @@ def embed_texts(model: Encoders, tokens: Tokens, device: torch.device) -> Float[
             parts.append(own)
             continue
         turns = batches[turn : turn + world]
-        most = max(len(batch) for batch in turns)
-        filled = torch.cat([own, own.new_zeros(max(0, most - len(own)), own.shape[1])])[:most]
-        everyone = gather(filled).view(world, most, -1)
+        largest = max(len(batch) for batch in turns)
+        filled = torch.cat([own, own.new_zeros(max(0, largest - len(own)), own.shape[1])])[:largest]
+        everyone = gather(filled).view(world, largest, -1)
         parts += [everyone[i, : len(batch)] for i, batch in enumerate(turns)]
     embeds = torch.cat(parts)
     return torch.empty_like(embeds).index_copy_(0, torch.cat(batches).to(device), embeds)

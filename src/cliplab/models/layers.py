@@ -33,18 +33,47 @@ def activation_class(name: str) -> type[nn.Module]:
 
 
 class Packing(NamedTuple):
-    """Where the tokens of a packed batch ``[total, width]`` lie in the padded one ``[batch, length, width]``."""
+    """Where the tokens of a packed batch ``[total, width]`` lie in the padded one ``[batch, length, width]``.
+
+    ``index`` says which padded position each packed row is taken from. ``rows`` says which packed row each padded position
+    reads, where several positions share one; None: each position of ``index`` its own.
+    """
 
     index: Int[Tensor, " total"]  # type: ignore[assignment]
     batch: int
     length: int
+    rows: Int[Tensor, " positions"] | None = None  # type: ignore[assignment]
 
     def pad(self, packed: Float[Tensor, "total width"]) -> Float[Tensor, "batch length width"]:
+        if self.rows is not None:
+            return packed[self.rows].view(self.batch, self.length, -1)
         padded = packed.new_zeros(self.batch * self.length, packed.shape[-1])
         return padded.index_copy(0, self.index, packed).view(self.batch, self.length, -1)
 
     def pack(self, padded: Float[Tensor, "batch length width"]) -> Float[Tensor, "total width"]:
         return padded.reshape(self.batch * self.length, -1)[self.index]
+
+
+def pack_tokens(ids: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"]) -> Packing:
+    """Every real token a row of its own."""
+    position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    index = (position < lengths.unsqueeze(1)).flatten().nonzero().squeeze(1)
+    return Packing(index, ids.shape[0], ids.shape[1])
+
+
+@torch.compiler.disable
+def pack_shared(ids: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"]) -> Packing:
+    """One row for all texts that begin with the same tokens: in a causal tower a token's state depends on nothing else."""
+    rows, index, total, words = torch.zeros_like(ids), [], 0, int(ids.max()) + 1
+    last = torch.zeros_like(lengths)  # the row of each text's token before
+    for column in range(ids.shape[1]):
+        texts = (lengths > column).nonzero().squeeze(1)
+        distinct, own = torch.unique(last[texts] * words + ids[texts, column], return_inverse=True)
+        place = texts * ids.shape[1] + column
+        index.append(place.new_full((len(distinct),), ids.numel()).scatter_reduce(0, own, place, "amin"))
+        rows[texts, column] = last[texts] = own + total
+        total += len(distinct)
+    return Packing(torch.cat(index), ids.shape[0], ids.shape[1], rows.flatten())
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cliplab.models.layers import Packing, ResidualBlock
+from cliplab.models.layers import ResidualBlock, pack_shared, pack_tokens
 from cliplab.models.tokens import Tokens
 
 
@@ -13,7 +13,8 @@ class TextTransformer(nn.Module):
     """Causal transformer, pooled at the last token (end of text); ``forward`` maps Tokens to ``[batch, output_dim]``.
 
     Nothing after the end of text can reach it, so linear layers and norms run on the packed tokens of the batch
-    ``[total, width]`` and only attention sees a padded batch. Raises ValueError for texts beyond ``context_length``.
+    ``[total, width]`` and only attention sees a padded batch. Without gradient, tokens after the same beginning are computed
+    once for all texts of the batch. Raises ValueError for texts beyond ``context_length``.
     Initialisation as in OpenAI's published model code.
     """
 
@@ -64,12 +65,13 @@ class TextTransformer(nn.Module):
                 f"texts of {ids.shape[1]} tokens reached a tower for {self.context_length}; "
                 "give the tokenizer the tower's context_length"
             )
-        position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-        index = (position < lengths.unsqueeze(1)).flatten().nonzero().squeeze(1)  # [total]
-        packing = Packing(index, ids.shape[0], ids.shape[1])
+        packing = pack_tokens(ids, lengths) if torch.is_grad_enabled() else pack_shared(ids, lengths)
         # An embedding, not an index: its gradient is added up in a fixed order, whatever the threads do.
-        positions = F.embedding(position.flatten()[index], self.positional_embedding)
-        x = self.token_embedding(ids.flatten()[index]) + positions
+        positions = F.embedding(packing.index % ids.shape[1], self.positional_embedding)
+        x = self.token_embedding(ids.flatten()[packing.index]) + positions
         for block in self.blocks:
             x = block(x, packing)  # [total, width]
-        return self.ln_final(x[lengths.cumsum(0) - 1]) @ self.projection
+        ends = lengths.cumsum(0) - 1
+        if packing.rows is not None:
+            ends = packing.rows.view_as(ids).gather(1, lengths.unsqueeze(1) - 1).squeeze(1)
+        return self.ln_final(x[ends]) @ self.projection
