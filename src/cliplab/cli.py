@@ -202,13 +202,15 @@ def _run_job(cfg: Any) -> float | None:
 def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
     from hydra.utils import get_method
 
-    from cliplab.tasks.config import ConfigError, base_config, check, fill_own_values, resolved
-    from cliplab.tasks.sweep import note_failure
+    from cliplab.tasks.config import ConfigError, base_config, check, fill_own_values, origins, resolved
+    from cliplab.tasks.values import check_values
 
     try:
+        typed_at = origins(cfg)
+        check_values(resolved(cfg), typed_at)
         fill_own_values(cfg)
         config = resolved(cfg)
-        check(config, base_config(config_dir()))
+        check(config, base_config(config_dir()), typed_at)
         return get_method(config["task"]["function"])(config, cfg, overrides)
     except ConfigError as error:
         message = f"config error: {error}"
@@ -219,6 +221,8 @@ def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
     print(message, file=sys.stderr)
     _outcome["status"] = 1
     if _outcome["sweep"]:
+        from cliplab.tasks.sweep import note_failure
+
         note_failure(Path(cfg.paths.run), overrides, message)
     else:
         with contextlib.suppress(OSError):

@@ -30,6 +30,12 @@ def test_help_and_config_answer_without_torch(argv: list[str], tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_value_that_cannot_work_is_told_without_torch(tmp_path: Path) -> None:
+    probe = PROBE.format(argv=["data.batch_size=0"]).replace("main()\n", "try: main()\nexcept SystemExit: pass\n")
+    done = subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "config error: data.batch_size: 0 must be 1 or more\n")
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

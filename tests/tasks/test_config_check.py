@@ -51,9 +51,22 @@ def test_neighbours_are_suggested_first() -> None:
     assert did_you_mean("zzz", keys) == ""
 
 
-def test_build_raises_the_original_error() -> None:
-    with pytest.raises(ValueError, match="width 8 is not a multiple of heads 3"):
-        build({"nested": {**BLOCK, "heads": 3}})
+@pytest.mark.parametrize(
+    ("node", "key"), [({"nested": {**BLOCK, "heads": 3}}, "model.nested"), ({**BLOCK, "heads": 3}, "model")]
+)
+def test_build_raises_the_original_error_with_the_key_of_the_part(node: dict[str, Any], key: str) -> None:
+    with pytest.raises(ValueError, match=f"^{key}: width 8 is not a multiple of heads 3"):
+        build(node, "model")
+
+
+def test_build_leaves_an_error_that_names_its_key() -> None:
+    tower = {
+        "_target_": "cliplab.models.vision_transformer.VisionTransformer",
+        **{"image_size": 50, "patch_size": 16, "width": 8, "layers": 1, "heads": 2, "output_dim": 4},
+        "activation": "gelu",
+    }
+    with pytest.raises(ValueError, match=r"^image_size 50 .* set model.image_encoder.image_size to 48"):
+        build({"image_encoder": tower}, "model")
 
 
 def test_stated_precision_is_kept() -> None:

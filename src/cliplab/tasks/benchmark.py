@@ -41,7 +41,7 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
     run_dir = Path(config["paths"]["run"])
     quiet()
     set_seed(config["seed"])
-    measure = build(config["benchmark"])
+    measure = build(config["benchmark"], "benchmark")
     save_config(config, run_dir, overrides)
     manifest = Manifest(run_dir, config, overrides)
     manifest.start()

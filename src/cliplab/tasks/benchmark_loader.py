@@ -181,7 +181,7 @@ def measure(
             raise ConfigError(f"benchmark.{name}: {value} must be at least 1")
     torch.set_num_threads(1)
     if from_data:
-        rows = _rows_of_source(build(config["data"]["train"]), images)
+        rows = _rows_of_source(build(config["data"]["train"], "data.train"), images)
     elif path:
         rows = _rows_of_folder(path, images)
     else:

@@ -75,7 +75,7 @@ def measure(
         raise ConfigError("benchmark: classes, templates and rounds must be at least 1")
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu" else "cpu")
-    model = build(config["model"]).eval()
+    model = build(config["model"], "model").eval()
     names, filled = imagenet_class_names()[:classes], load_templates("openai_80")[:templates]
     twin = _open_clip_twin(config["model"], model).to(device) if importlib.util.find_spec("open_clip") else None
     model = model.to(device)

@@ -5,10 +5,12 @@ import inspect
 import logging
 import os
 import pathlib
+import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import hydra
@@ -74,7 +76,29 @@ def _named(wanted: Any) -> str:
     return getattr(wanted, "__name__", str(wanted))
 
 
-def _check_types(place: str, target: str, function: Any, arguments: dict[str, Any]) -> None:
+def origins(cfg: DictConfig) -> dict[str, str]:
+    """For each place whose value is another key's, by interpolation alone, that key: what a user would have typed."""
+    found: dict[str, str] = {}
+
+    def walk(node: Any, place: str) -> None:
+        for key, value in node.items() if isinstance(node, dict) else ():
+            inner = f"{place}.{key}" if place else str(key)
+            whole = re.fullmatch(r"\$\{([\w./]+)\}", value) if isinstance(value, str) else None
+            if whole:
+                found[inner] = whole[1]
+            walk(value, inner)
+
+    walk(OmegaConf.to_container(cfg, resolve=False), "")
+    for place, key in found.items():
+        while key in found:
+            key = found[key]
+        found[place] = key
+    return found
+
+
+def _check_types(
+    place: str, target: str, function: Any, arguments: dict[str, Any], typed_at: Mapping[str, str]
+) -> None:
     try:
         hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     except Exception:
@@ -82,10 +106,11 @@ def _check_types(place: str, target: str, function: Any, arguments: dict[str, An
     for key, value in arguments.items():
         nested = isinstance(value, dict)
         if key in hints and not nested and not _fits(value, hints[key]):
-            raise ConfigError(f"{place}.{key}: {value!r} is no {_named(hints[key])}, which {target} asks for")
+            name = typed_at.get(f"{place}.{key}", f"{place}.{key}")
+            raise ConfigError(f"{name}: {value!r} is no {_named(hints[key])}, which {target} asks for")
 
 
-def _check_target(place: str, node: dict[str, Any], given_later: frozenset[str]) -> None:
+def _check_target(place: str, node: dict[str, Any], typed_at: Mapping[str, str]) -> None:
     target = node["_target_"]
     try:
         logging.getLogger("hydra.utils").disabled = True  # it would tell the same error a second time
@@ -105,14 +130,14 @@ def _check_target(place: str, node: dict[str, Any], given_later: frozenset[str])
     if not node.get("_partial_"):
         for name, p in parameters.items():
             required = p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-            if required and name not in arguments and name not in given_later:
+            if required and name not in arguments:
                 raise ConfigError(f"{place}.{name}: {target} needs this argument")
-    _check_types(place, target, function, arguments)
+    _check_types(place, target, function, arguments, typed_at)
 
 
-def check(config: dict[str, Any], base: dict[str, Any]) -> None:
+def check(config: dict[str, Any], base: dict[str, Any], typed_at: Mapping[str, str] = MappingProxyType({})) -> None:
     """Check the top-level keys against those of the base config, then every ``_target_`` and its arguments, before
-    anything is built. Raises ConfigError naming the key, with a "did you mean".
+    anything is built. Raises ConfigError naming the key, with a "did you mean". ``typed_at`` is what ``origins`` tells.
     """
     for key, value in config.items():
         if key not in base:
@@ -126,7 +151,7 @@ def check(config: dict[str, Any], base: dict[str, Any]) -> None:
     for place, node in _targets(config, ""):
         if place == "trainer" and node.get("precision") == "auto":
             node = {**node, "precision": "32-true"}
-        _check_target(place, node, frozenset())
+        _check_target(place, node, typed_at)
 
 
 def base_config(config_dir: Path) -> dict[str, Any]:
@@ -168,14 +193,22 @@ def fill_own_values(cfg: DictConfig) -> None:
                 OmegaConf.update(cfg, f"{place}.{key}", value, force_add=True)
 
 
-def build(node: Any, **extra: Any) -> Any:
-    """Instantiate a plain node; lists and dicts reach their target as such. An error comes out as it was raised."""
+def build(node: Any, place: str, **extra: Any) -> Any:
+    """Instantiate a plain node; lists and dicts reach their target as such. An error comes out as it was raised, begun with
+    the config key of the part that raised it: ``place`` is the node's own."""
     try:
         return hydra.utils.instantiate(node, _convert_="all", **extra)
     except InstantiationException as error:
         cause: BaseException = error
-        while cause.__cause__ is not None and isinstance(cause, InstantiationException):
+        while isinstance(cause, InstantiationException):
+            inner = re.search(r"^full_key: (\S+)$", str(cause), re.MULTILINE)
+            if cause.__cause__ is None:
+                break
             cause = cause.__cause__
+        key = f"{place}.{inner[1]}" if inner else place
+        told = re.search(rf"\b{place.split('.')[0]}\.\w", str(cause))  # it names a key itself
+        if not told and cause.args and str(cause) == cause.args[0]:
+            cause.args = (f"{key}: {cause.args[0]}", *cause.args[1:])
         raise cause from None
 
 

@@ -50,9 +50,9 @@ def picture_of(image: Tensor) -> Image.Image:
 
 def first_samples(config: dict[str, Any], most: int) -> list[Shown]:
     """The first samples of the first epoch, augmented in workers' way and in the device's."""
-    tokenizer = _Noting(build(config["data"]["tokenizer"]))
+    tokenizer = _Noting(build(config["data"]["tokenizer"], "tokenizer"))
     node = {key: value for key, value in config["data"].items() if key not in ("validation", "tokenizer")}
-    datamodule = build({**node, "batch_size": 1}, validation=None, tokenizer=tokenizer)
+    datamodule = build({**node, "batch_size": 1}, "data", validation=None, tokenizer=tokenizer)
     datamodule.batch_size = min(most, len(datamodule.train))
     batch = next(iter(datamodule.train_dataloader()))
     batch = datamodule.on_after_batch_transfer(batch, 0)

@@ -90,7 +90,7 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
     set_seed(config["seed"])
     evaluators = build_evaluators(config)
     if config["data"].get("validation"):
-        evaluators += validation_evaluators(build(config["data"]))
+        evaluators += validation_evaluators(build(config["data"], "data"))
     if not evaluators:
         raise ConfigError("zeroshot: there is nothing to evaluate; choose a set, zeroshot=…")
     module = load_module(weights, config)
@@ -103,7 +103,7 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
     )
     trainer = build_trainer(one_device(config), None, False, run_dir)
     module.to(trainer.strategy.root_device)
-    tokenizer = build(config["tokenizer"])
+    tokenizer = build(config["tokenizer"], "tokenizer")
     results = []
     for evaluator in evaluators:
         precision = trainer.precision_plugin.forward_context()
@@ -120,13 +120,13 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
 
 def load_module(weights: Weights, config: dict[str, Any]) -> ContrastiveModule:
     """The trained model in its module."""
-    model = build(config["model"])
+    model = build(config["model"], "model")
     load_weights(model, weights)
     return ContrastiveModule(
         model=model,
-        loss=build(config["objective"]),
-        optimizer=build(config["optimizer"]),
-        schedule=build(config["scheduler"]),
+        loss=build(config["objective"], "objective"),
+        optimizer=build(config["optimizer"], "optimizer"),
+        schedule=build(config["scheduler"], "scheduler"),
         weight_decay=0.0,
         total_steps=1,
         config=config,

@@ -21,14 +21,15 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"out: {out} exists and is no empty folder; name another")
     weights = named_weights(config, cfg, overrides)
-    model = build(weights.model)
+    model = build(weights.model, "model")
     load_weights(model, weights)
     write(form, out, weights, model)
+    transform = build({"_target_": weights.transform, "image_size": model.image_size}, "data.eval_transform")
     card = model_card(
         name=model_name(weights.source),
         form=form,
         model=weights.model,
-        preprocessing=build({"_target_": weights.transform, "image_size": model.image_size}).fingerprint,
+        preprocessing=transform.fingerprint,
         mean=model.image_mean.flatten(),
         std=model.image_std.flatten(),
         source=weights.source,

@@ -31,11 +31,15 @@ def named_weights(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) ->
 
 def embedding_model(weights: Weights, **settings: Any) -> EmbeddingModel:
     """Build what the weights describe; ``settings`` go to ``EmbeddingModel``."""
-    model = build(weights.model)
+    model = build(weights.model, "model")
     load_weights(model, weights)
-    transform = build({"_target_": weights.transform, "image_size": model.image_size})
+    transform = build({"_target_": weights.transform, "image_size": model.image_size}, "data.eval_transform")
     return EmbeddingModel(
-        model=model, tokenizer=build(weights.tokenizer), transform=transform, source=weights.source, **settings
+        model=model,
+        tokenizer=build(weights.tokenizer, "tokenizer"),
+        transform=transform,
+        source=weights.source,
+        **settings,
     )
 
 

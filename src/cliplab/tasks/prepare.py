@@ -206,7 +206,7 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
     node = config["data"]["train"]
     if node.get("streaming"):
         node = {**node, "samples_per_epoch": node["samples_per_epoch"] or 1}
-    source = build(node)
+    source = build(node, "data.train")
     if not isinstance(source, CaptionDataset | CaptionStream):
         raise ConfigError("data: task=prepare reads one source; prepare the sources of a mixture one by one")
     settings = {key: task[key] for key in ("format", "rows_per_shard", *Recipe._fields)}

@@ -49,7 +49,7 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
         warnings.filterwarnings("ignore", message=".*texts cut.*")
         vector = model.embed_query(str(query))
     ids, vectors, picture = _searched(config, model)
-    index = build(config["index"])(vectors)
+    index = build(config["index"], "index")(vectors)
     positions, scores = index.search(vector, top)
     facts = [f"{len(ids):,} images, model {model.source}"]
     if model.truncated:

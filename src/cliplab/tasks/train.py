@@ -1,7 +1,6 @@
 """task=train: pre-training with evaluation every epoch, results and a report."""
 
 import logging
-import math
 import pickle
 import signal
 import sys
@@ -15,7 +14,6 @@ import lightning
 import torch
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.tree import Tree
@@ -27,16 +25,19 @@ from cliplab.evaluation.retrieval import Retrieval
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.tasks import manifest as manifests
-from cliplab.tasks.config import ConfigError, build, choose_precision, did_you_mean, save_yaml
+from cliplab.tasks.checks import (
+    check_device,
+    check_parts,
+    check_vocabulary,
+    count_steps,
+    fitting_schedule,
+    is_first_rank,
+)
+from cliplab.tasks.config import build, choose_precision, did_you_mean, save_yaml
 from cliplab.tasks.pretrained import load_weights, with_weights
 from cliplab.training.callbacks import Evaluate, StopBetweenSteps, named_metrics
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
 from cliplab.training.module import ContrastiveModule
-
-
-def is_first_rank() -> bool:
-    """Also before the ranks have met: Lightning reads it from the environment it starts them with."""
-    return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def print_config(config: dict[str, Any]) -> None:
@@ -73,11 +74,11 @@ def quiet() -> None:
 
 def build_evaluators(config: dict[str, Any]) -> list[Any]:
     """The configured zero-shot sets, prepared as the data's ``eval_transform`` says."""
-    evaluators = [build(node) for node in config["zeroshot"].values()]
+    evaluators = [build(node, f"zeroshot.{key}") for key, node in config["zeroshot"].items()]
     transform = config["data"].get("eval_transform")
     if transform and transform["_target_"] != Weights.transform:  # weights that were trained on other crops
         for evaluator in evaluators:
-            evaluator.dataset.transform = build(transform)
+            evaluator.dataset.transform = build(transform, "data.eval_transform")
     return evaluators
 
 
@@ -107,48 +108,7 @@ def build_trainer(
     settings = {**config["trainer"], "max_epochs": -1, "max_steps": max_steps}
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
     plugins = [AtomicCheckpointIO(), *(settings.pop("plugins", None) or [])]
-    return build(settings, callbacks=callbacks, logger=loggers, plugins=plugins, default_root_dir=str(root))
-
-
-def count_steps(config: dict[str, Any], steps_per_epoch: int) -> tuple[int, int]:
-    """Optimizer steps of an epoch and of the whole run: the trainer's own estimate would disturb a resumed loader."""
-    if steps_per_epoch < 1:
-        raise ValueError(f"data.batch_size {config['data']['batch_size']} exceeds the training samples; lower it")
-    limit = config["trainer"]["limit_train_batches"]
-    if isinstance(limit, int):
-        steps_per_epoch = min(limit, steps_per_epoch)
-    elif isinstance(limit, float):
-        steps_per_epoch = int(limit * steps_per_epoch)
-    epochs, most = config["trainer"]["max_epochs"], config["trainer"]["max_steps"]
-    steps = math.inf if epochs in (None, -1) else epochs * steps_per_epoch
-    return steps_per_epoch, int(min(steps, most) if most and most > 0 else steps)
-
-
-def fitting_schedule(node: dict[str, Any], steps: int) -> dict[str, Any]:
-    """The schedule's config; a warm-up longer than a short trial run is cut to a tenth of it, and that is said."""
-    warmup = node.get("warmup_steps", 0)
-    if warmup < steps:
-        return node
-    if is_first_rank():
-        print(f"scheduler.warmup_steps: {warmup} would outlast the {steps} steps of this run; {steps // 10} are used")
-    return {**node, "warmup_steps": steps // 10}
-
-
-def check_device(trainer: dict[str, Any]) -> None:
-    """Raises ConfigError when a GPU is asked for and there is none."""
-    if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ConfigError(
-            "trainer.accelerator: no GPU is to be found here; use trainer=cpu, or trainer=default for any"
-        )
-
-
-def check_vocabulary(text_encoder: Any, tokenizer: Any) -> None:
-    """Raises ConfigError when the tokenizer knows more tokens than the text tower."""
-    known, embedded = getattr(tokenizer, "vocab_size", 0), getattr(text_encoder, "vocab_size", math.inf)
-    if known > embedded:
-        raise ConfigError(
-            f"tokenizer: it has {known} tokens, the text tower {embedded}; choose them together, model/text_encoder="
-        )
+    return build(settings, "trainer", callbacks=callbacks, logger=loggers, plugins=plugins, default_root_dir=str(root))
 
 
 def save_config(config: dict[str, Any], run_dir: Path, overrides: Sequence[str]) -> None:
@@ -189,14 +149,14 @@ def build_parts(
 ) -> tuple[ContrastiveModule, Any, Evaluate, list[Any]]:
     """Module, data module, the evaluation callback and all callbacks; what cannot be reached stops the run here."""
     parts = carried(config, Path(config["paths"]["run"]) / "checkpoints" / "last.ckpt")
-    tokenizer = build(parts["tokenizer"])  # before data is read: it may be unreachable
+    tokenizer = build(parts["tokenizer"], "tokenizer")  # before data is read: it may be unreachable
     evaluators = build_evaluators(config)
-    datamodule = build(parts["data"], tokenizer=tokenizer)
+    datamodule = build(parts["data"], "data", tokenizer=tokenizer)
     evaluators += validation_evaluators(datamodule)
     steps_per_epoch, steps = count_steps(config, datamodule.steps_per_epoch)
-    schedule = build(fitting_schedule(config["scheduler"], steps))
+    schedule = build(fitting_schedule(config["scheduler"], steps), "scheduler")
     set_seed(config["seed"])
-    model = build(parts["model"])
+    model = build(parts["model"], "model")
     check_vocabulary(model.text_encoder, tokenizer)
     if weights is not None:
         load_weights(model, weights)
@@ -205,18 +165,18 @@ def build_parts(
         model.text_encoder.compile()
     module = ContrastiveModule(
         model=model,
-        loss=build(config["objective"]),
-        optimizer=build(config["optimizer"]),
+        loss=build(config["objective"], "objective"),
+        optimizer=build(config["optimizer"], "optimizer"),
         schedule=schedule,
         weight_decay=config["optimizer"]["weight_decay"],
         total_steps=steps,
         config=without_definitions(config),
-        locking=build(config["locking"]),
+        locking=build(config["locking"], "locking"),
     )
     nodes = {key: node for key, node in config["callbacks"].items() if node}
     if datamodule.validation is None and str(nodes.get("best", {}).get("monitor")).startswith("val/"):
         nodes.pop("best")
-    callbacks = [build(node) for node in nodes.values()]
+    callbacks = [build(node, f"callbacks.{key}") for key, node in nodes.items()]
     evaluation = next((c for c in callbacks if isinstance(c, Evaluate)), Evaluate())
     evaluation.prepare(
         evaluators=evaluators,
@@ -237,8 +197,7 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
     weights = None
     if config.get("pretrained") and not last.is_file():  # a resumed run has all it needs
         config, weights = with_weights(cfg, overrides)
-    with torch.device("meta"):
-        build(config["model"])  # sizes that do not fit are told before any data is read
+    check_parts(config)
     if is_first_rank():
         save_config(config, run_dir, overrides)
         print_config(config)
@@ -255,7 +214,7 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
         parameters=sum(p.numel() for p in module.model.parameters()),
         credits=credits_of(evaluation.evaluators),
     )
-    loggers = [build(node) for node in config["logger"].values()] if is_first_rank() else []
+    loggers = [build(node, f"logger.{key}") for key, node in config["logger"].items()] if is_first_rank() else []
     trainer = build_trainer(config, callbacks, loggers, run_dir, max_steps=module.total_steps)
     try:
         with relaunched_by_config(run_dir):

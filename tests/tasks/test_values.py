@@ -1,0 +1,103 @@
+"""Values that no run can work with are told by key, value and what fits, from the composed config alone."""
+
+import copy
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from cliplab.cli import config_dir
+from cliplab.tasks.config import ConfigError, check, origins, resolved
+from cliplab.tasks.values import check_values
+
+
+def composed(*overrides: str) -> Any:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose("config", overrides=["paths.run=run", *overrides])
+
+
+@pytest.fixture(scope="module")
+def emoji() -> dict[str, Any]:
+    return resolved(composed())
+
+
+def changed(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
+    config = copy.deepcopy(config)
+    node, *rest = config, *key.split(".")
+    for name in rest[:-1]:
+        node = node[name]
+    node[rest[-1]] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fix"),
+    [
+        ("data.batch_size", 0, "must be 1 or more"),
+        ("data.batch_size", 1e3, "is no int; it must be 1 or more"),
+        ("optimizer.lr", -1, "must be above 0"),
+        ("optimizer.lr", 0.0, "must be above 0"),
+        ("optimizer.lr", float("nan"), "must be above 0"),
+        ("optimizer.betas", [0.9, 1.0], "must be 0 or more and below 1"),
+        ("model.embed_dim", -3, "must be 1 or more"),
+        ("model.text_encoder.heads", 0, "must be 1 or more"),
+        ("model.image_encoder.layers", [3, 0, 6, 3], "must be 1 or more"),
+        ("trainer.max_epochs", -5, "must be 1 or more, or -1 for no limit"),
+        ("trainer.max_epochs", 0, "must be 1 or more, or -1 for no limit"),
+        ("trainer.max_steps", "ten", "is no int; it must be 1 or more, or -1 for no limit"),
+        ("trainer.limit_train_batches", 0, "must be a number of batches from 1 on, or a share"),
+        ("trainer.limit_train_batches", 1.5, "must be a number of batches from 1 on, or a share"),
+        ("data.num_workers", -1, "must be 0 or more"),
+        ("data.num_workers", True, "is no int; it must be 0 or more"),
+        ("scheduler.warmup_steps", -1, "must be 0 or more"),
+        ("seed", 2**32, "must be between 0 and 4294967295"),
+    ],
+)
+def test_value_is_told_with_its_key_and_what_fits(emoji: dict[str, Any], key: str, value: Any, fix: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_values(changed(emoji, key, value), {})
+    assert str(caught.value).startswith(f"{key}: {value!r} {fix}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("trainer.limit_train_batches", 0.5),
+        ("trainer.max_steps", 10),
+        ("optimizer.weight_decay", 0),
+        ("data.num_workers", 0),
+        ("model.image_encoder.heads", "auto"),  # of a class of one's own
+    ],
+)
+def test_values_that_work_pass(emoji: dict[str, Any], key: str, value: Any) -> None:
+    check_values(changed(emoji, key, value), {})
+
+
+def test_a_run_needs_an_end(emoji: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"trainer.max_epochs: .* trainer.max_steps must say how long"):
+        check_values(changed(emoji, "trainer.max_epochs", -1), {})
+
+
+def test_paths_are_told_by_the_key_that_is_typed() -> None:
+    cfg = composed("data=image_folder", "zeroshot=none")
+    with pytest.raises(ConfigError, match=r"^data\.path: None .* data\.path=…"):
+        check_values(resolved(cfg), origins(cfg))
+    cfg.data.path = "/nowhere/at/all"
+    with pytest.raises(ConfigError, match=r"^data\.path: /nowhere/at/all is neither a folder nor a file"):
+        check_values(resolved(cfg), origins(cfg))
+    cfg.data.path = "owner/name"
+    check_values(resolved(cfg), origins(cfg))
+    cfg.data.path, cfg.task.name = None, "search"  # which reads no captions
+    check_values(resolved(cfg), origins(cfg))
+
+
+def test_a_type_is_told_where_it_was_typed() -> None:
+    cfg = composed("data.streaming=perhaps")
+    typed_at = origins(cfg)
+    assert typed_at["data.train.streaming"] == "data.streaming"
+    assert typed_at["zeroshot.emoji_compositions.dataset.image_size"] == "model.image_encoder.image_size"
+    config = resolved(cfg)
+    with pytest.raises(ConfigError, match=r"^data.streaming: 'perhaps' is no bool"):
+        check(
+            {"train": config["data"]["train"]}, {"train": None}, {"train.streaming": typed_at["data.train.streaming"]}
+        )
