@@ -26,7 +26,9 @@ def test_images_are_unit_vectors_in_order_whatever_they_are_given_as(model: Embe
     np.testing.assert_allclose(embeds, expected.numpy(), atol=1e-5)
     for given in (paths[::-1][:3], [Image.open(p) for p in paths[::-1][:3]], [p.read_bytes() for p in paths[::-1][:3]]):
         np.testing.assert_allclose(model.embed_images(given), embeds[::-1][:3], atol=1e-5)
-    np.testing.assert_allclose(model.embed_images(str(paths[4])), embeds[4:5], atol=1e-5)
+    pixels = np.asarray(Image.open(paths[4]))
+    for one in (str(paths[4]), paths[4], Image.open(paths[4]), pixels, paths[4].read_bytes(), pixels[None]):
+        np.testing.assert_allclose(model.embed_images(one), embeds[4:5], atol=1e-5)
 
 
 def test_broken_images_are_left_out_and_counted(model: EmbeddingModel, pictures: Path) -> None:
@@ -87,6 +89,7 @@ def test_search_of_embeddings_gives_positions(model: EmbeddingModel) -> None:
         (lambda m, _: m.classify(["x"], ["a"], templates="nonsense"), "templates 'nonsense' is neither"),
         (lambda m, _: m.search(["x"], "lost.png"), "there is none of that name|can be read"),
         (lambda m, _: m.search(np.eye(32), " "), "query is empty"),
+        (lambda m, _: m.search(np.eye(31), "x"), "the embeddings have 31 dimensions and the model 32"),
         (lambda m, _: m.search(np.eye(32), "x", top=0), "top 0 must be 1 or more"),
         (lambda m, f: list_images(f / "lost"), "is no folder"),
     ],

@@ -1,5 +1,6 @@
 """Tables of embeddings: the same rows after a stop, from whatever holds the pictures."""
 
+import shutil
 from pathlib import Path
 
 import datasets
@@ -7,9 +8,9 @@ import numpy as np
 import pytest
 
 from cliplab.embedding import table
-from cliplab.embedding.collection import open_collection
+from cliplab.embedding.collection import is_table, open_collection
 from cliplab.embedding.model import EmbeddingModel, list_images
-from cliplab.embedding.table import embed_collection, is_table, read_table
+from cliplab.embedding.table import embed_collection, read_table
 
 
 def embed(model: EmbeddingModel, images: Path, out: Path, rows_per_part: int = 5) -> dict:
@@ -90,6 +91,24 @@ def test_data_sets_are_read_by_column_and_named_by_another(
     assert not is_table(tmp_path / "rows.parquet")
     with pytest.raises(ValueError, match="no id column among jpg, key; looked for name"):
         open_collection(str(tmp_path / "saved"), id_column="name")
+    data.map(lambda row: {"key": row["key"] * 0}).save_to_disk(tmp_path / "same")
+    with pytest.raises(ValueError, match="key has '' more than once; name a column of distinct ids"):
+        open_collection(str(tmp_path / "same"), id_column="key")
+
+
+def test_folder_of_pictures_stays_one_beside_lists_and_tables(
+    model: EmbeddingModel, pictures: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(pictures, tmp_path / "pictures")
+    names = open_collection(folder).ids
+    embed(model, folder, folder / "table.parquet")
+    (folder / "list.csv").write_text("image,label\nb/0.png,cat\na/1.png,dog\n")
+    assert list(open_collection(folder).ids) == list(names)
+    listed = open_collection(str(folder / "list.csv"), id_column="label")
+    assert list(listed.ids) == ["cat", "dog"]
+    np.testing.assert_allclose(
+        model.embed_images(listed), model.embed_images([pictures / "b" / "0.png", pictures / "a" / "1.png"]), atol=1e-6
+    )
 
 
 def test_what_is_not_there_or_no_table_is_told(tmp_path: Path) -> None:
@@ -97,6 +116,14 @@ def test_what_is_not_there_or_no_table_is_told(tmp_path: Path) -> None:
         open_collection("/nowhere/pictures")
     with pytest.raises(ValueError, match="there are no images in this folder"):
         open_collection(str(tmp_path))
+    with pytest.raises(ValueError, match="there is no file or folder lost here, and data set 'lost'"):
+        open_collection("lost")
+    (tmp_path / "notes.txt").write_text("cat")
+    with pytest.raises(ValueError, match=r"notes.txt is neither a picture nor one of .parquet"):
+        open_collection(tmp_path / "notes.txt")
+    (tmp_path / "broken.parquet").write_text("cat")
+    assert not is_table(tmp_path / "broken.parquet")
+    (tmp_path / "broken.parquet").unlink()
     (tmp_path / "x.npz").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="no table of embeddings that task=embed wrote"):
         read_table(tmp_path / "x.npz")

@@ -4,11 +4,14 @@ import csv
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import pytest
 from PIL import Image
 
+from cliplab.checkpoints.open_clip import write_open_clip
 from cliplab.embedding.table import read_table
 from tests.embedding.conftest import pictures, weights_folder  # noqa: F401
+from tests.models.weights import built, tiny_config
 
 
 def table(path: Path) -> list[list[str]]:
@@ -45,6 +48,34 @@ def test_embed_then_search_the_table(
     assert "ApproximateIndex: 100.0% of the exact 3 nearest" in text
 
 
+def test_table_of_a_data_set_finds_its_pictures_again(
+    command: Callable[..., int],
+    weights_folder: Path,  # noqa: F811
+    pictures: Path,  # noqa: F811
+    tmp_path: Path,
+    last_line: Callable[[], Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    good = sorted((pictures / "b").glob("[0-9].png"))
+    rows = {"image": [{"bytes": p.read_bytes(), "path": None} for p in good], "key": [p.stem for p in good]}
+    features = datasets.Features({"image": datasets.Image(decode=False), "key": datasets.Value("string")})
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "rows.parquet")
+    model, out = f"pretrained={weights_folder}", tmp_path / "table.parquet"
+    monkeypatch.chdir(tmp_path)
+    typed = [model, "images=rows.parquet", "task.id_column=key", f"out={out}"]
+    assert command("task=embed", *typed) == 0
+    monkeypatch.chdir(pictures)
+    long = "query=" + "word " * 100
+    for query, count in ((f"query={good[1]}", 6), (long, 5)):
+        assert command("task=search", model, f"images={out}", query) == 0
+        assert last_line().read_text().count("data:image/jpeg") == count
+    config = tiny_config("vit")
+    write_open_clip(tmp_path / "other", config, {k: v * 1.5 for k, v in built(config).state_dict().items()})
+    assert command("task=search", f"pretrained={tmp_path / 'other'}", f"images={out}", "query=a cat") == 1
+    assert "was embedded by another model" in capsys.readouterr().err
+
+
 def test_classify_writes_table_and_picture(
     command: Callable[..., int],
     weights_folder: Path,  # noqa: F811
@@ -52,7 +83,7 @@ def test_classify_writes_table_and_picture(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "labels.txt").write_text("cat\ndog\n\nfish\n")
+    (tmp_path / "labels.txt").write_bytes("\ufeffcat\ndog\n\nfish\n".encode())
     typed = [f"pretrained={weights_folder}", f"images={pictures}", f"labels={tmp_path / 'labels.txt'}"]
     assert command("task=classify", *typed, "task.templates=plain", "task.shown=4") == 0
     said = capsys.readouterr().out.splitlines()
@@ -65,6 +96,11 @@ def test_classify_writes_table_and_picture(
         assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
         assert float(row[2]) == max(shares.values()) == shares[row[1]]
     assert Image.open(Path(said[-1]) / "predictions.png").width > 500
+    (tmp_path / "labels.txt").write_bytes("café".encode("latin1"))
+    assert command("task=classify", *typed) == 1
+    assert "labels.txt is no text in UTF-8" in capsys.readouterr().err
+    assert command("task=classify", *typed[:2], "labels=[cat,dog]", "task.shown=0") == 0
+    assert [p.name for p in Path(capsys.readouterr().out.splitlines()[-1]).iterdir()] == ["predictions.csv"]
 
 
 def test_export_comes_back_and_brings_a_card(

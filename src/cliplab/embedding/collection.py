@@ -1,29 +1,33 @@
 """What a command embeds or searches: a folder of pictures, a file, Parquet, or any Hugging Face data set."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from cliplab.data.captions import IMAGE_COLUMNS
-from cliplab.data.hub import first_present, open_dataset
+from cliplab.data.hub import BUILDERS, UnreachableData, first_present, folder_of, open_dataset
 from cliplab.embedding.model import SUFFIXES, list_images
 
-TABLES = (".parquet", ".arrow", ".tar", ".csv")
+SHARDS = (".parquet", ".arrow", ".tar")
 SAVED = ("dataset_info.json", "dataset_dict.json")
 
 
 @dataclass(frozen=True)
 class Collection(Sequence[Any]):
-    """Encoded images, read when they are asked for; that of row ``i`` is called ``ids[i]``. ``fingerprint`` changes with
-    the content."""
+    """Encoded images, read when they are asked for; that of row ``i`` is called ``ids[i]``, by its path where ``files``.
+    ``fingerprint`` changes with the content."""
 
     ids: Sequence[str]
     read: Callable[[int], Any]
     fingerprint: str
+    files: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -37,11 +41,52 @@ class Collection(Sequence[Any]):
 def _of_files(paths: Sequence[Path], root: Path | None) -> Collection:
     ids = [str(p.relative_to(root)) if root else str(p) for p in paths]
     facts = "\n".join(f"{p} {p.stat().st_size if p.is_file() else 'missing'}" for p in paths)
-    return Collection(ids, lambda i: paths[i], hashlib.sha256(facts.encode()).hexdigest())
+    return Collection(ids, lambda i: paths[i], hashlib.sha256(facts.encode()).hexdigest(), files=True)
 
 
-def _holds_table(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in SAVED) or any(p.suffix in TABLES for p in folder.rglob("*"))
+def is_table(path: Path) -> bool:
+    """Whether a file is a table of embeddings rather than one of pictures."""
+    if not path.is_file() or path.suffix not in (".parquet", ".npz"):
+        return False
+    try:
+        return path.suffix == ".npz" or "embedding" in pq.read_schema(path).names
+    except (OSError, pa.ArrowException):  # told where it is read as data
+        return False
+
+
+def _is_dataset(folder: Path) -> bool:
+    """Whether a folder holds rows; a list in CSV beside pictures is no data set of them, nor is a table of embeddings."""
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    if any((folder / name).is_file() for name in SAVED) or any(p.suffix in SHARDS and not is_table(p) for p in files):
+        return True
+    return any(p.suffix in BUILDERS for p in files) and not any(p.suffix.lower() in SUFFIXES for p in files)
+
+
+def _of_rows(images: str, split: str, id_column: str | None) -> Collection:
+    root = folder_of(images)
+    try:
+        rows = open_dataset(path=images, split=split)
+    except UnreachableData as error:
+        nowhere = "" if root else f"there is no file or folder {images} here, and "
+        raise ValueError(f"images: {nowhere}{error}") from error
+    column = first_present(rows.column_names, IMAGE_COLUMNS, "image", images)
+    if len(rows) == 0:
+        raise ValueError(f"images: {images} has no rows in split {split!r}")
+    if id_column:
+        first_present(rows.column_names, [id_column], "id", images)
+    ids = [str(x) for x in rows[id_column]] if id_column else [str(i) for i in range(len(rows))]
+    twice = next((name for name, n in Counter(ids).items() if n > 1), None)
+    if twice is not None:
+        raise ValueError(f"task.id_column: {id_column} has {twice!r} more than once; name a column of distinct ids")
+    if isinstance(rows.features[column], datasets.Image):
+        rows = rows.cast_column(column, datasets.Image(decode=False))
+    rows = rows.select_columns([column])
+
+    def read(i: int) -> Any:
+        value = rows[i][column]
+        return root / value if root and isinstance(value, str) else value  # paths begin at the list's folder
+
+    return Collection(ids, read, str(rows._fingerprint))
 
 
 def open_collection(images: Any, *, split: str = "train", id_column: str | None = None) -> Collection:
@@ -55,18 +100,10 @@ def open_collection(images: Any, *, split: str = "train", id_column: str | None 
     path = Path(str(images)).expanduser()
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return _of_files([path], None)
-    if path.is_dir() and not _holds_table(path):
+    if path.is_dir() and not _is_dataset(path):
         return _of_files(list_images(path), path)
     if not path.exists() and (path.is_absolute() or str(images).startswith((".", "~")) or str(images).count("/") > 1):
         raise ValueError(f"images: there is no {path}; name a folder, a file or a data set")
-    rows = open_dataset(path=str(images), split=split)
-    column = first_present(rows.column_names, IMAGE_COLUMNS, "image", str(images))
-    if len(rows) == 0:
-        raise ValueError(f"images: {images} has no rows in split {split!r}")
-    if id_column is not None:
-        first_present(rows.column_names, [id_column], "id", str(images))
-    ids = [str(x) for x in rows[id_column]] if id_column else [str(i) for i in range(len(rows))]
-    if isinstance(rows.features[column], datasets.Image):
-        rows = rows.cast_column(column, datasets.Image(decode=False))
-    rows = rows.select_columns([column])
-    return Collection(ids, lambda i: rows[i][column], str(rows._fingerprint))
+    if path.is_file() and path.suffix not in BUILDERS:
+        raise ValueError(f"images: {path} is neither a picture nor one of {', '.join(BUILDERS)}")
+    return _of_rows(str(images), split, id_column)

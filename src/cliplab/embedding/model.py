@@ -65,11 +65,26 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     return found
 
 
+def query_file(query: Any) -> Path | None:
+    """The picture that a query names: a path, or a string that ends as pictures do; None for a sentence or a picture.
+
+    Raises ValueError when there is no file of that name.
+    """
+    if not isinstance(query, os.PathLike) and not (isinstance(query, str) and query.lower().endswith(SUFFIXES)):
+        return None
+    path = Path(query).expanduser()
+    if not path.is_file():
+        raise ValueError(f"query {query!s} looks like an image file, and there is none of that name")
+    return path
+
+
 def as_list(images: Any) -> Sequence[Any]:
     """A folder's pictures, one path or picture in a list, or the sequence itself."""
-    if isinstance(images, str | os.PathLike) and Path(images).is_dir():
-        return list(list_images(images))
-    if isinstance(images, str | os.PathLike | bytes | Image.Image | dict):
+    if isinstance(images, str | os.PathLike):
+        path = Path(images).expanduser()
+        return list(list_images(path)) if path.is_dir() else [path]
+    one_array = isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim < 4
+    if one_array or isinstance(images, bytes | Image.Image | dict):
         return [images]
     return images if isinstance(images, Sequence) else list(images)
 
@@ -227,14 +242,12 @@ class EmbeddingModel:
 
     def embed_query(self, query: Any) -> Float[np.ndarray, "1 embed_dim"]:
         """The vector of a sentence or of an image; a string that names a file of pictures is an image."""
-        is_file = isinstance(query, os.PathLike) or (isinstance(query, str) and query.lower().endswith(SUFFIXES))
-        if is_file and not Path(query).is_file():
-            raise ValueError(f"query {query!s} looks like an image file, and there is none of that name")
-        if isinstance(query, str) and not is_file:
+        file = query_file(query)
+        if isinstance(query, str) and file is None:
             if not query.strip():
                 raise ValueError("query is empty; give a sentence or an image")
             return self.embed_texts(query)
-        return self.embed_images([query])
+        return self.embed_images([query if file is None else file])
 
     def search(self, images: Any, query: Any, top: int = 10, index: Callable[[Any], Index] = ExactIndex) -> list[Hit]:
         """The ``top`` images nearest to a sentence or an image, best first.
@@ -243,6 +256,8 @@ class EmbeddingModel:
         """
         if isinstance(images, np.ndarray) and images.ndim == 2:
             embeds, kept, items = images, np.arange(len(images)), None
+            if embeds.shape[1] != self.embed_dim:
+                raise ValueError(f"the embeddings have {embeds.shape[1]} dimensions and the model {self.embed_dim}")
         else:
             items = as_list(images)
             embeds = self.embed_images(items)

@@ -53,15 +53,8 @@ def read_table(path: Path) -> tuple[list[str], Float[np.ndarray, "rows dim"], di
         raise ValueError(f"{path} is no table of embeddings that task=embed wrote: {error}") from error
 
 
-def is_table(path: Path) -> bool:
-    """Whether a file is a table of embeddings rather than one of pictures."""
-    if not path.is_file() or path.suffix not in FORMATS.values():
-        return False
-    return path.suffix == ".npz" or "embedding" in pq.read_schema(path).names
-
-
-def _job(model: EmbeddingModel, collection: Collection, rows_per_part: int) -> str:
-    facts = [model.fingerprint, collection.fingerprint, len(collection), rows_per_part, model.batch_size]
+def _job(model: str, collection: Collection, rows_per_part: int, batch_size: int) -> str:
+    facts = [model, collection.fingerprint, len(collection), rows_per_part, batch_size]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -93,7 +86,8 @@ def embed_collection(
     Parts lie in ``<out>.parts`` until the table is whole; the same job goes on after the last of them, to the same table.
     Raises ValueError when ``out`` or its parts come from another job, or when no image can be read.
     """
-    job = _job(model, collection, rows_per_part)
+    fingerprint = model.fingerprint
+    job = _job(fingerprint, collection, rows_per_part, model.batch_size)
     if out.exists():
         if read_table(out)[2].get("job") == job:
             return {**read_table(out)[2], "already": len(collection)}
@@ -115,7 +109,9 @@ def embed_collection(
     reasons = dict(Counter(reason for _, reason in skipped).most_common())
     if len(kept) == 0:
         shutil.rmtree(parts)
-        raise ValueError(f"none of the {len(collection)} images can be read: {reasons}")
+        told = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
+        raise ValueError(f"none of the {len(collection)} images can be read: {told}")
+    facts = {**facts, "fingerprint": fingerprint, "collection": collection.fingerprint, "files": collection.files}
     whole = {**facts, "job": job, "rows": len(kept), "dim": embeds.shape[1], "skipped": reasons}
     whole["skipped_ids"] = [[collection.ids[i], reason] for i, reason in skipped]
     write_table(out, [collection.ids[i] for i in kept], embeds, whole)

@@ -22,7 +22,11 @@ def given_labels(labels: Any) -> list[str]:
         raise ConfigError(f"labels: task=classify needs them; {ways}")
     path = Path(str(labels)).expanduser()
     if path.is_file():
-        names = [line.strip() for line in path.read_text(encoding="utf8").splitlines() if line.strip()]
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"labels: {path} is no text in UTF-8 ({error.reason}); save it as such") from error
+        names = [line.strip() for line in lines if line.strip()]
         if not names:
             raise ConfigError(f"labels: {path} is empty")
         return names
@@ -47,7 +51,8 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
             writer.writerow([collection.ids[position], best, f"{shares.max():.6f}", *(f"{p:.6f}" for p in shares)])
     first = list(zip(result.kept, result.probabilities, strict=True))[: config["task"]["shown"]]
     shown = [(collection[i], collection.ids[i], shares) for i, shares in first]
-    prediction_sheet(out / "predictions.png", shown, labels)
+    if shown:
+        prediction_sheet(out / "predictions.png", shown, labels)
     told_skipped(dict(Counter(s.reason for s in model.skipped)), len(collection))
     for label, count in Counter(result.best).most_common(10):
         print(f"{count:6} {label}")

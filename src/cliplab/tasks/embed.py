@@ -18,6 +18,14 @@ def given_collection(config: dict[str, Any]) -> Collection:
     return open_collection(config["images"], split=task["split"], id_column=task["id_column"])
 
 
+def absolute(images: Any) -> Any:
+    """Paths that mean the same wherever a later command is typed; names of the hub stay."""
+    if isinstance(images, list):
+        return [absolute(image) for image in images]
+    path = Path(str(images)).expanduser()
+    return str(path.resolve()) if path.exists() else str(images)
+
+
 def told_skipped(skipped: dict[str, int], count: int) -> None:
     """One line when images were left out."""
     if skipped:
@@ -46,9 +54,10 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
     out, collection = out_path(config), given_collection(config)
     model = task_model(config, cfg, overrides)
     print(f"{len(collection):,} images into {out}; stopped, the same command with out={out} goes on")
-    facts = {"model": model_name(model.source), "source": model.source}
-    facts["images"] = str(config["images"])
-    result = embed_collection(model, collection, out, rows_per_part=config["task"]["rows_per_part"], facts=facts)
+    task, images = config["task"], absolute(config["images"])
+    facts = {"model": model_name(model.source), "source": model.source, "images": images}
+    facts |= {"split": task["split"], "id_column": task["id_column"]}
+    result = embed_collection(model, collection, out, rows_per_part=task["rows_per_part"], facts=facts)
     if result["already"]:
         print(f"{result['already']:,} rows were there already")
     told_skipped(result["skipped"], len(collection))

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from cliplab.embedding.collection import is_table, open_collection
 from cliplab.embedding.index import ExactIndex, recall
-from cliplab.embedding.model import EmbeddingModel
-from cliplab.embedding.table import is_table, read_table
+from cliplab.embedding.model import EmbeddingModel, query_file
+from cliplab.embedding.table import read_table
 from cliplab.reporting.contact_sheet import contact_sheet
 from cliplab.tasks.config import ConfigError, build
 from cliplab.tasks.embed import given_collection, told_skipped
@@ -20,15 +21,31 @@ from cliplab.tasks.loading import task_model
 PROBES = 200  # rows whose neighbours measure an approximate index
 
 
+def _pictures_of(facts: dict[str, Any], ids: Sequence[str]) -> Callable[[int], Any]:
+    """From a row of a table to its picture: None where the pictures lie elsewhere by now, or the data set is another."""
+    if facts["files"]:
+        root = Path(str(facts["images"]))
+        return lambda i: next((p for p in (root / ids[i], Path(ids[i])) if p.is_file()), None)
+    try:
+        collection = open_collection(facts["images"], split=facts["split"], id_column=facts["id_column"])
+    except ValueError:
+        return lambda i: None
+    if collection.fingerprint != facts["collection"]:
+        return lambda i: None
+    places = {name: i for i, name in enumerate(collection.ids)}
+    return lambda i: collection[places[ids[i]]]
+
+
 def _searched(config: dict[str, Any], model: EmbeddingModel) -> tuple[Sequence[str], np.ndarray, Callable[[int], Any]]:
     """Ids, unit vectors, and how to get the picture of a row (None when a table's pictures are out of reach)."""
     path = Path(str(config["images"])).expanduser()
     if is_table(path):
         ids, vectors, facts = read_table(path)
-        if vectors.shape[1] != model.embed_dim:
-            raise ConfigError(f"images: {path} has {vectors.shape[1]} dimensions and the model {model.embed_dim}")
-        root = Path(facts.get("images", "")).expanduser()
-        return ids, vectors, lambda i: next((p for p in (root / ids[i], Path(ids[i])) if p.is_file()), None)
+        if facts.get("fingerprint") != model.fingerprint:
+            raise ConfigError(
+                f"images: {path} was embedded by another model, {facts['source']}; search with that one, or embed again"
+            )
+        return ids, vectors, _pictures_of(facts, ids)
     collection = given_collection(config)
     vectors, kept, skipped = model.embed_usable(collection)
     told_skipped(dict(Counter(s.reason for s in skipped)), len(collection))
@@ -54,21 +71,22 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
     facts = [f"{len(ids):,} images, model {model.source}"]
     if model.truncated:
         facts.append(f"the query was cut at {model.tokenizer.context_length} tokens")
+    hits = [(ids[i], float(s), picture(int(i))) for i, s in zip(positions[0], scores[0], strict=True)]
     if not isinstance(index, ExactIndex):
         probes = vectors[np.linspace(0, len(vectors) - 1, min(PROBES, len(vectors))).astype(int)]
         share = recall(index, ExactIndex(vectors), probes, top)
-        facts.append(f"{type(index).__name__}: {share:.1%} of the exact {top} nearest are found ({len(probes)} probes)")
-    hits = [(ids[i], float(s), picture(int(i))) for i, s in zip(positions[0], scores[0], strict=True)]
+        found = f"{share:.1%} of the exact {len(hits)} nearest are found ({len(probes)} probes)"
+        facts.append(f"{type(index).__name__}: {found}")
     out = Path(config["out"] or config["paths"]["run"]).expanduser()
     out.mkdir(parents=True, exist_ok=True)
     with (out / "results.csv").open("w", newline="", encoding="utf8") as file:
         writer = csv.writer(file)
         writer.writerow(["rank", "score", "id"])
         writer.writerows([rank + 1, f"{score:.6f}", name] for rank, (name, score, _) in enumerate(hits))
-    image = query if Path(str(query)).is_file() else None
-    contact_sheet(out / "index.html", query=str(query), query_image=image, hits=hits, facts=facts)
+    page = out / "index.html"
+    contact_sheet(page, query=str(query), query_image=query_file(query), hits=hits, facts=facts)
     for fact in facts:
         print(fact)
     for name, score, _ in hits[:10]:
         print(f"{score:7.3f}  {name}")
-    print(out / "index.html")
+    print(page)
