@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import secrets
 import sys
 import traceback
@@ -66,7 +67,8 @@ def _composition_error(error: Exception, overrides: list[str]) -> str:
     if not key:
         return text
     if "not in struct" in text or "Could not override" in text:
-        return f"{key}: no such key{did_you_mean(key, _all_keys())}"
+        inner = re.search(r"full_key: (\S+)", str(error.__cause__))
+        return _unknown_key(inner[1] if inner else key, overrides)
     value = next((o.split("=", 1)[1] for o in overrides if o.startswith(key + "=")), "")
     choices = _choices(config_dir() / key)
     value = next((v for v in value.strip("[]").replace(" ", "").split(",") if v not in choices), "")  # of a list too
@@ -76,12 +78,25 @@ def _composition_error(error: Exception, overrides: list[str]) -> str:
     return text
 
 
+def _unknown_key(key: str, overrides: list[str]) -> str:
+    """With a neighbour in the config as its groups were chosen, or else how a key is added."""
+    from cliplab.tasks.config import did_you_mean
+
+    if key.startswith(("data.train.sources.", "data.train.weights.")):
+        return (
+            f'{key}: this mixture has no such source; for yours: data=own_mixture "data.train.sources={{mine: <path>}}"'
+        )
+    groups = [o for o in overrides if (config_dir() / o.split("=")[0].lstrip("+~")).is_dir()]
+    known = [k for k in _all_keys(groups) if not key.startswith(f"{k}.")]
+    return f"{key}: no such key{did_you_mean(key, known) or f'; a new one is added with a plus, +{key}=…'}"
+
+
 def _choices(folder: Path) -> list[str]:
     return sorted(f.stem for f in folder.glob("*.yaml") if not f.stem.startswith("_"))
 
 
-def _all_keys() -> list[str]:
-    """Every dotted key of the default config."""
+def _all_keys(groups: list[str]) -> list[str]:
+    """Every dotted key of the config with these choices of groups."""
     from hydra import compose, initialize_config_dir
     from omegaconf import DictConfig
 
@@ -95,7 +110,7 @@ def _all_keys() -> list[str]:
         return keys
 
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return walk(compose("config"), "")
+        return walk(compose("config", overrides=groups), "")
 
 
 def _precheck(argv: list[str]) -> str | None:

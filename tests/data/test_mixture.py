@@ -10,7 +10,8 @@ import torch
 from cliplab.data.datamodule import CaptionDataModule
 from cliplab.data.loader import Batch
 from cliplab.data.mixture import CaptionMixture, StreamMixture, caption_mixture, quotas
-from cliplab.data.sources import caption_source
+from cliplab.data.rows import RowFilters
+from cliplab.data.sources import caption_source, own_mixture
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.data.transforms import EvalTransform, TrainTransform
 
@@ -98,3 +99,25 @@ def test_mixture_errors(layouts: dict[str, Path]) -> None:
     whole = caption_mixture(sources={"a": rows, "b": rows})
     assert isinstance(whole, CaptionMixture)
     assert len(whole) == 2 * ROWS
+
+
+def test_sources_by_path_alone_are_those_by_options(layouts: dict[str, Path]) -> None:
+    path, web = str(layouts["parquet_of_images"]), str(layouts["webdataset"])
+    options = {"path": web, "caption_columns": ["txt"], "filters": {"min_characters": 3}}
+    joint = own_mixture(sources={"photos": path, "web": options}, weights={"photos": 2, "web": 1}, samples_per_epoch=9)
+    assert joint.shares == {"photos": 6, "web": 3}
+    filtered = caption_source(path=web, caption_columns=["txt"], filters=RowFilters(min_characters=3))
+    plain = caption_mixture(
+        sources={"photos": caption_source(path=path), "web": filtered},
+        weights={"photos": 2, "web": 1},
+        samples_per_epoch=9,
+    )
+    assert joint.fingerprint == plain.fingerprint
+
+
+def test_a_wrong_source_of_ones_own_is_named(layouts: dict[str, Path]) -> None:
+    path = str(layouts["parquet_of_images"])
+    with pytest.raises(ValueError, match=r"data.train.sources.b.pth: no such option; there are path"):
+        own_mixture(sources={"a": path, "b": {"pth": path}})
+    with pytest.raises(ValueError, match=r"data.train.sources.b: .* no caption column"):
+        own_mixture(sources={"a": path, "b": {"path": path, "caption_columns": ["title"]}})

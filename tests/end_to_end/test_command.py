@@ -40,6 +40,11 @@ def test_a_value_that_cannot_work_is_told_without_torch(tmp_path: Path) -> None:
     ("argv", "message"),
     [
         (["optimizer.lrr=1"], "optimizer.lrr: no such key; did you mean 'optimizer.lr'?"),
+        (
+            ["data=mixture", "data.train.weights={a: 1}"],
+            "data.train.weights.a: this mixture has no such source; for your",
+        ),
+        (["data=csv", "data.train.caption_cols=1"], "no such key; did you mean 'data.train.caption_columns'?"),
         (["+optimizer.lrr=1"], "optimizer.lrr: torch.optim.AdamW takes no argument 'lrr'; did you mean 'lr'?"),
         (["+sead=1"], "sead: no such key at the top level; did you mean 'seed'?"),
         (["optimizer.lr=fast"], "optimizer.lr: 'fast' is no float"),

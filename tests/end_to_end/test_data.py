@@ -2,6 +2,7 @@
 
 import csv
 import json
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +51,45 @@ def test_what_was_read_is_reported_each_epoch_and_in_the_manifest(
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["bad_samples"] == {"not_an_image": 3}
     assert manifest["first_bad_samples"] == ["cc12m row 3: not_an_image"] * 3
+
+
+def tars(folder: Path, count: int) -> None:
+    """Two tars of pairs, as img2dataset writes them."""
+    folder.mkdir()
+    for shard in range(2):
+        with tarfile.open(folder / f"{shard:05}.tar", "w") as tar:
+            for number in range(shard, count, 2):
+                file = folder / "picture.png"
+                picture(number % 8, number).save(file)
+                caption = folder / "caption.txt"
+                caption.write_text(NAMES[number % 8])
+                tar.add(file, f"{number:05}.png")
+                tar.add(caption, f"{number:05}.txt")
+    file.unlink()
+    caption.unlink()
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_sources_of_ones_own_are_mixed_by_weight(
+    command: Callable[..., int], arguments: list[str], shapes: Path, tmp_path: Path, streaming: bool
+) -> None:
+    tars(tmp_path / "web", 16)
+    mixture = [
+        "data=own_mixture",
+        f"data.train.sources={{photos: {shapes}, web: {{path: {tmp_path / 'web'}, caption_columns: [txt]}}}}",
+        "data.train.weights={photos: 3, web: 1}",
+        "data.samples_per_epoch=32",
+        f"data.streaming={streaming}",
+        "trainer.max_epochs=1",
+    ]
+    assert command(*(a for a in arguments if not a.startswith(("data=", "data.path", "trainer.max_ep"))), *mixture) == 0
+    with (only_run(tmp_path) / "metrics.csv").open() as file:
+        read = [row for row in csv.DictReader(file) if row["data/samples"]][-1]
+    assert float(read["data/samples"]) == 32
+    if streaming:  # exact over every thousand rows of a part only
+        assert float(read["data/samples/photos"]) > float(read["data/samples/web"]) > 0
+    else:
+        assert (float(read["data/samples/photos"]), float(read["data/samples/web"])) == (24, 8)
 
 
 def test_a_stream_without_a_length(

@@ -101,3 +101,20 @@ def test_a_type_is_told_where_it_was_typed() -> None:
         check(
             {"train": config["data"]["train"]}, {"train": None}, {"train.streaming": typed_at["data.train.streaming"]}
         )
+
+
+@pytest.mark.parametrize(
+    ("sources", "weights", "message"),
+    [
+        (None, None, r"data.train.sources: None names no source; write .*photos: <folder or hub id>"),
+        ({"a": "x/y", "b": "x/z"}, {"a": 1}, r"data.train.weights: they name a, and the sources are a, b"),
+        ({"a": "x/y", "b": "x/z"}, {"a": 1, "b": -1}, r"data.train.weights.b: -1 must be 0 or more"),
+        ({"a": "x/y", "b": {"path": "x/z"}}, 3, r"data.train.weights: 3 must be a weight for each of a, b, or null"),
+        ({"a": "/nowhere"}, None, r"data.train.sources.a: /nowhere is neither a folder nor a file"),
+    ],
+)
+def test_a_mixture_has_sources_and_a_weight_for_each(sources: Any, weights: Any, message: str) -> None:
+    cfg = composed("data=own_mixture")
+    cfg.data.train.sources, cfg.data.train.weights = sources, weights
+    with pytest.raises(ConfigError, match=message):
+        check_values(resolved(cfg), origins(cfg))

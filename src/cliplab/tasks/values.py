@@ -86,7 +86,9 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     for key, value in _sizes(config.get("model"), "model"):
         _check(origins.get(key, key), value, COUNT)
     if (config.get("task") or {}).get("name") in READ_DATA:
-        for key, path in _paths(config.get("data") or {}):
+        data = config.get("data") or {}
+        _check_mixture(data.get("train") or {})
+        for key, path in _paths(data):
             _check_path(origins.get(key, key), path)
 
 
@@ -116,11 +118,36 @@ def _sizes(node: Any, place: str) -> Iterator[tuple[str, Any]]:
         yield from _sizes(value, f"{place}.{name}")
 
 
+def _check_mixture(train: Mapping[str, Any]) -> None:
+    """Sources there must be, and weights of the same names."""
+    if "sources" not in train:
+        return
+    sources, weights = train["sources"], train.get("weights")
+    if not isinstance(sources, Mapping) or not sources:
+        raise ConfigError(
+            f"data.train.sources: {sources!r} names no source; write "
+            '"data.train.sources={photos: <folder or hub id>, web: <folder or hub id>}"'
+        )
+    names = ", ".join(map(str, sources))
+    if isinstance(weights, Mapping):
+        if set(weights) != set(sources):
+            raise ConfigError(
+                f"data.train.weights: they name {', '.join(map(str, weights))}, and the sources are {names}; give each "
+                "source its weight, or null"
+            )
+        for name, weight in weights.items():
+            _check(f"data.train.weights.{name}", weight, WEIGHT)
+    elif weights is not None:
+        raise ConfigError(f"data.train.weights: {weights!r} must be a weight for each of {names}, or null")
+
+
 def _paths(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The paths of the caption sources that are read from one."""
     train = data.get("train") or {}
-    nodes = {f"data.train.sources.{name}": node for name, node in (train.get("sources") or {}).items()}
+    nodes: dict[str, Any] = {f"data.train.sources.{name}": node for name, node in (train.get("sources") or {}).items()}
     for place, node in {"data.train": train, **nodes, "data.validation": data.get("validation")}.items():
+        if isinstance(node, str):
+            yield place, node
         ours = isinstance(node, Mapping) and str(node.get("_target_")).startswith("cliplab.")
         if ours and "path" in node and node.get("dataset") is None:
             yield f"{place}.path", node["path"]
