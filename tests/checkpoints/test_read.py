@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cliplab.checkpoints.huggingface import write_clip_folder
-from cliplab.checkpoints.open_clip import native_config, pretrained_tag, to_model_cfg, write_open_clip
+from cliplab.checkpoints.open_clip import native_config, pretrained_tag, read_open_clip, to_model_cfg, write_open_clip
 from cliplab.checkpoints.openai import to_openai
 from cliplab.checkpoints.read import read_pretrained, wanted_files
 from cliplab.checkpoints.weights import Weights, load_exactly
@@ -148,6 +148,18 @@ def test_every_native_name_of_open_clip_has_a_config() -> None:
         assert config == again
         assert config["text_encoder"]["activation"] == ("quick_gelu" if cfg.get("quick_gelu") else "gelu")
     assert native_config(open_clip.get_model_config("ViT-H-14"), {}, "")["image_encoder"]["heads"] == 1280 // 80
+
+
+def test_rounded_mlp_ratio_of_a_name_fits_the_file() -> None:
+    """ViT-bigG-14 says 4.9231 where the file has 8192 / 1664."""
+    cfg = open_clip.get_model_config("ViT-bigG-14")
+    cfg["vision_cfg"]["layers"] = cfg["text_cfg"]["layers"] = 1
+    with torch.device("meta"):
+        state = open_clip.CLIP(**cfg).state_dict()
+    assert read_open_clip(cfg, {}, state, "").state["image_encoder.blocks.0.mlp_in.weight"].shape == (8192, 1664)
+    cfg["vision_cfg"]["mlp_ratio"] = 4.95
+    with pytest.raises(ValueError, match=r"image_encoder.mlp_ratio is 8236 by its name and 8192 in the file"):
+        read_open_clip(cfg, {}, state, "")
 
 
 def test_a_named_file_is_checked_against_the_name(tmp_path: Path) -> None:

@@ -105,6 +105,13 @@ def test_open_clips_towers(tanh: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(model.encode_text(tokens), F.normalize(text(filled), dim=-1), **CLOSE)
     assert (float(model.logit_scale), float(model.logit_bias)) == (2, -9)
     assert weights.tokenizer["source"] == ("timm/ViT-B-16-SigLIP2" if tanh else "timm/ViT-B-16-SigLIP")
+    if not tanh:  # the multilingual So400m has no projection after the text tower
+        cfg = open_clip_config(False)
+        cfg["text_cfg"]["proj_type"] = "none"
+        bare = {k: v for k, v in state.items() if "text_projection" not in k}
+        text.text_projection = None
+        plain = loaded(read_open_clip(cfg, {}, bare, "tiny"))
+        torch.testing.assert_close(plain.encode_text(tokens), F.normalize(text(filled), dim=-1), **CLOSE)
     state.pop("text.ln_final.bias")
     with pytest.raises(ValueError, match=r"missing: ln_final.bias$"):
         read_open_clip(open_clip_config(tanh), {}, state, "tiny")
@@ -179,7 +186,7 @@ def test_folder_with_its_tokenizer_is_a_model_to_use(tmp_path: Path) -> None:
 def test_zero_shot_sets_take_the_preprocessing_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Evaluation squashes where the model was trained on squashed pictures."""
 
-    def built(node: Any) -> Any:
+    def built(node: Any, place: str = "") -> Any:
         return (
             SimpleNamespace(dataset=SimpleNamespace(transform=EvalTransform(16)))
             if node == "set"

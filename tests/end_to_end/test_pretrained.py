@@ -34,7 +34,7 @@ def test_training_starts_from_the_file_and_its_checkpoint_stands_alone(
     command: Callable[..., int], beside: list[str], foreign: Path, tmp_path: Path
 ) -> None:
     start = built(CONFIG).state_dict()
-    still = ["optimizer.lr=0", "trainer.max_epochs=1", "model.image_encoder.patch_dropout=0.25"]
+    still = ["optimizer.lr=1e-30", "trainer.max_epochs=1", "model.image_encoder.patch_dropout=0.25"]
     assert command(f"pretrained={foreign}", *beside, *still) == 0
     run = only_run(tmp_path)
     foreign.unlink()
@@ -73,6 +73,11 @@ def test_foreign_weights_are_evaluated(
     [
         (["model.text_encoder.layers=3"], "model.text_encoder.layers is 2 in the file, not 3"),
         (["model/image_encoder=rn50"], "model/image_encoder: pretrained=.* brings its own towers"),
+        (["model/image_encoder=rn50", "pretrained_tower=image"], "brings its own image_encoder; leave this out"),
+        (["model.embed_dim=16", "pretrained_tower=text"], "model.embed_dim is 32 in the file, not 16"),
+        (["pretrained_tower=both"], "pretrained_tower: 'both' is neither image nor text"),
+        (["pretrained_tower=image", "task=evaluate"], "pretrained_tower: task=evaluate needs both towers"),
+        (["pretrained=null", "pretrained_tower=image"], "give pretrained=<weights> too"),
         (["ckpt=x.ckpt", "task=evaluate"], "pretrained: ckpt= names a model too"),
         (["+model.image_encoder.lairs=3"], "takes no argument 'lairs'; did you mean 'layers'"),
     ],
@@ -91,10 +96,39 @@ def test_typed_activation_beats_the_convention_and_another_image_size_interpolat
     command: Callable[..., int], beside: list[str], foreign: Path, tmp_path: Path
 ) -> None:
     gelu = ["model.image_encoder.activation=gelu", "model.text_encoder.activation=gelu", "trainer.max_steps=1"]
-    size = ["model.image_encoder.image_size=48", "optimizer.lr=0"]
+    size = ["model.image_encoder.image_size=48", "optimizer.lr=1e-30"]
     assert command(f"pretrained={foreign}", *beside, *gelu, *size) == 0
     saved = torch.load(only_run(tmp_path) / "checkpoints" / "last.ckpt", weights_only=True)
     config, key = saved["cliplab_config"], "image_encoder.positional_embedding"
     assert config["model"]["text_encoder"]["activation"] == config["model"]["image_encoder"]["activation"] == "gelu"
     assert torch.equal(saved["state_dict"][f"model.{key}"], resize_positions(built(CONFIG).state_dict()[key], 37))
     assert config["data"]["eval_transform"]["image_size"] == 48
+
+
+@pytest.mark.filterwarnings("ignore:.*OpenAI's convention")
+@pytest.mark.parametrize("tower", ["image", "text"])
+def test_one_tower_of_the_file_beside_another_of_one_s_own(
+    tower: str, command: Callable[..., int], beside: list[str], foreign: Path, tmp_path: Path
+) -> None:
+    other = {"image": "text", "text": "image"}[tower]
+    own = {
+        "image": ["model/text_encoder=clip_text_small", "model.text_encoder.layers=1", "locking=lit"],
+        "text": [
+            "model/image_encoder=vit_tiny",
+            "model.image_encoder.layers=1",
+            "locking.text_encoder.unlocked_groups=0",
+        ],
+    }[tower]
+    assert command(f"pretrained={foreign}", f"pretrained_tower={tower}", *beside, *own, "trainer.max_steps=2") == 0
+    run = only_run(tmp_path)
+    saved = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    model, state = saved["cliplab_config"]["model"], saved["state_dict"]
+    for key, value in built(CONFIG).state_dict().items():
+        if key.startswith(tower):
+            assert torch.equal(state[f"model.{key}"], value), key
+    assert model[f"{tower}_encoder"]["layers"] == 2
+    assert model[f"{other}_encoder"]["layers"] == 1
+    assert model[f"{other}_encoder"]["output_dim"] == model["embed_dim"] == 32
+    assert saved["cliplab_config"]["tokenizer"]["context_length"] == (32 if tower == "image" else 77)
+    foreign.unlink()
+    assert command("task=evaluate", f"ckpt={run / 'checkpoints' / 'last.ckpt'}") == 0

@@ -93,6 +93,8 @@ def _check_sizes(stated: Mapping[str, Any], state: Mapping[str, Tensor], source:
     for tower in ("image_encoder", "text_encoder"):
         for key, value in shown[tower].items():
             there = stated[tower].get(key)
+            if key == "mlp_ratio" and there is not None:  # names round it: the inner width decides
+                value, there = (int(shown[tower]["width"] * ratio) for ratio in (value, there))
             if key not in ("heads", "activation", "patch_dropout") and there != value:
                 wrong.append(f"{tower}.{key} is {there} by its name and {value} in the file")
     if wrong:

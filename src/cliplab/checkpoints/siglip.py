@@ -150,6 +150,8 @@ def read_trunk(
     if mode != "squash" or preprocess.get("interpolation", "bicubic") != "bicubic":
         raise ValueError(f"{source}: preprocessing {dict(preprocess)} is not SigLIP's, which squashes, bicubic")
     text = cfg["text_cfg"]
+    if text.get("proj_type") == "none":
+        state = {**_identity(cfg["embed_dim"]), **state}
     try:
         image = _shown_image(state, cfg["vision_cfg"]["image_size"], _trunk_heads(cfg["vision_cfg"]["timm_model_name"]))
         kernel = state["transformer.resblocks.0.mlp.c_fc.weight"]
@@ -168,6 +170,11 @@ def read_trunk(
     )
     tokenizer = tokenizer_config(folder or text["hf_tokenizer_name"], text["context_length"])
     return Weights(model, tokenizer, from_trunk(model, state, source), source, transform=SQUASH)
+
+
+def _identity(width: int) -> dict[str, Tensor]:
+    """A projection that changes nothing, for models without one."""
+    return {"text_projection.weight": torch.eye(width), "text_projection.bias": torch.zeros(width)}
 
 
 def _trunk_heads(name: str) -> int:

@@ -21,7 +21,8 @@ class Weights:
     """A model out of a file: the configs to build it and its tokenizer from, and the state dict under our names.
 
     ``assumed`` are the dotted keys of ``model`` that neither the file nor a name states; a convention filled them in.
-    ``transform`` is the ``_target_`` of the evaluation transform.
+    ``transform`` is the ``_target_`` of the evaluation transform. ``tower`` names the one tower whose weights these are, of
+    a model that has another beside it.
     """
 
     model: dict[str, Any]
@@ -30,6 +31,7 @@ class Weights:
     source: str
     assumed: tuple[str, ...] = ()
     transform: str = "cliplab.data.transforms.EvalTransform"
+    tower: str | None = None
 
 
 def clip_config(

@@ -24,18 +24,34 @@ def typed_keys(overrides: Sequence[str]) -> list[str]:
     return [override.lstrip("+~").split("=")[0] for override in overrides]
 
 
-def _settle(model: dict[str, Any], weights: Weights, cfg: Any, overrides: Sequence[str]) -> Any:
-    """The file's model config with what was typed under ``model`` and does not contradict it.
+def _chosen_tower(cfg: Any) -> str | None:
+    """``pretrained_tower`` as the name of a tower. Raises ConfigError for anything else, or outside of training."""
+    choice = cfg.get("pretrained_tower")
+    if choice is None:
+        return None
+    if choice not in ("image", "text"):
+        raise ConfigError(f"pretrained_tower: {choice!r} is neither image nor text; null takes both")
+    if cfg.task.name != "train":
+        raise ConfigError(f"pretrained_tower: task={cfg.task.name} needs both towers; leave this out")
+    return f"{choice}_encoder"
+
+
+def _settle(weights: Weights, tower: str | None, cfg: Any, overrides: Sequence[str]) -> Any:
+    """The file's model config (of one tower and the joint space, with ``tower``, the rest as configured) with what was typed
+    under ``model`` and does not contradict it.
 
     Raises ConfigError listing each typed value that the file has otherwise.
     """
-    settled, wrong = OmegaConf.create(model), []
+    shared = ("image_mean", "image_std") if tower == "image_encoder" else ()
+    taken = {k: v for k, v in weights.model.items() if tower is None or k in (tower, "embed_dim", *shared)}
+    settled, wrong = OmegaConf.create(taken), []
     for key in typed_keys(overrides):
-        if key.startswith("model/"):
-            raise ConfigError(f"{key}: pretrained={weights.source} brings its own towers; leave this out")
-        if not key.startswith("model."):
-            continue
+        if key.startswith("model/") and tower in (None, key.removeprefix("model/")):
+            brought = f"its own {tower}" if tower else "its own towers"
+            raise ConfigError(f"{key}: pretrained={weights.source} brings {brought}; leave this out")
         below = key.removeprefix("model.")
+        if below == key or (tower and below.split(".")[0] not in taken):
+            continue
         value, there = OmegaConf.select(cfg, key), OmegaConf.select(settled, below)
         if there is None or below in FREE or below in weights.assumed:
             OmegaConf.update(settled, below, value)
@@ -43,7 +59,10 @@ def _settle(model: dict[str, Any], weights: Weights, cfg: Any, overrides: Sequen
             wrong.append(f"{key} is {there} in the file, not {value}")
     if wrong:
         raise ConfigError(f"pretrained: {weights.source} does not fit what was typed; {'; '.join(wrong)}")
-    return settled
+    if tower is None:
+        return settled
+    configured: Any = OmegaConf.to_container(cfg.model, resolve=False)
+    return OmegaConf.create({**configured, **settled})
 
 
 def resized(state: dict[str, Tensor], image_encoder: dict[str, Any]) -> dict[str, Tensor]:
@@ -56,29 +75,39 @@ def resized(state: dict[str, Tensor], image_encoder: dict[str, Any]) -> dict[str
     if image_encoder["_target_"] not in places:
         return state
     key, extra_tokens = places[image_encoder["_target_"]]
+    if key not in state:
+        return state  # the text tower's weights alone
     side = image_encoder["image_size"] // image_encoder.get("patch_size", RESNET_STRIDE)
     return {**state, key: resize_positions(state[key], side**2 + extra_tokens, extra_tokens)}
 
 
 def with_weights(cfg: Any, overrides: Sequence[str]) -> tuple[dict[str, Any], Weights]:
-    """The resolved config with the file's model, tokenizer and image size, and the file's weights.
+    """The resolved config with the file's model, tokenizer and image size, and the file's weights; or those of one tower.
 
     A run folder that holds a config already (a resumed run, a further rank) has settled this and keeps it.
     """
+    tower = _chosen_tower(cfg)
     weights = read_pretrained(str(cfg.pretrained))
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
     if not (Path(str(cfg.paths.run)) / "config.yaml").is_file():
-        cfg.model = _settle(weights.model, weights, cfg, overrides)
-        cfg.tokenizer = weights.tokenizer
-        if weights.transform != Weights.transform:
+        cfg.model = _settle(weights, tower, cfg, overrides)
+        if tower != "image_encoder":
+            typed = {k: OmegaConf.select(cfg, k) for k in typed_keys(overrides) if k.startswith("tokenizer.")}
+            cfg.tokenizer = weights.tokenizer
+            for key, value in typed.items():  # such as a folder in place of the hub
+                OmegaConf.update(cfg, key, value, force_add=True)
+        if weights.transform != Weights.transform and tower != "text_encoder":
             size = "${model.image_encoder.image_size}"
             cfg.data.eval_transform = {"_target_": weights.transform, "image_size": size}
     config = resolved(cfg)
-    weights = replace(weights, model=config["model"], state=resized(weights.state, config["model"]["image_encoder"]))
+    state = {k: v for k, v in weights.state.items() if tower is None or k.startswith(f"{tower}.")}
+    state = resized(state, config["model"]["image_encoder"])
+    weights = replace(weights, model=config["model"], tokenizer=config["tokenizer"], state=state, tower=tower)
     check({"model": config["model"], "tokenizer": config["tokenizer"]}, {"model": None, "tokenizer": None})
     return config, weights
 
 
 def load_weights(model: Any, weights: Weights) -> None:
-    """Every tensor of the file into the model. Raises ValueError listing what does not fit."""
-    load_exactly(model, weights.state, weights.source)
+    """Every tensor of the file into the model, or into the one tower. Raises ValueError listing what does not fit."""
+    own = {k: v for k, v in model.state_dict().items() if weights.tower and not k.startswith(f"{weights.tower}.")}
+    load_exactly(model, {**own, **weights.state}, weights.source)

@@ -33,7 +33,7 @@ from cliplab.tasks.checks import (
     fitting_schedule,
     is_first_rank,
 )
-from cliplab.tasks.config import build, choose_precision, did_you_mean, save_yaml
+from cliplab.tasks.config import ConfigError, build, choose_precision, did_you_mean, save_yaml
 from cliplab.tasks.pretrained import load_weights, with_weights
 from cliplab.training.callbacks import Evaluate, StopBetweenSteps, named_metrics
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
@@ -195,6 +195,8 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
     check_device(config["trainer"])
     last = run_dir / "checkpoints" / "last.ckpt"
     weights = None
+    if config.get("pretrained_tower") and not config.get("pretrained"):
+        raise ConfigError("pretrained_tower: it says which tower pretrained= fills; give pretrained=<weights> too")
     if config.get("pretrained") and not last.is_file():  # a resumed run has all it needs
         config, weights = with_weights(cfg, overrides)
     check_parts(config)
