@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from cliplab.training.callbacks import ProgressBar
 from cliplab.training.module import ContrastiveModule
 
 from .conftest import only_run
@@ -101,6 +102,26 @@ def test_resumed_equals_uninterrupted(
     assert command(*argv) == 0
     same(outcome(only_run(tmp_path)), uninterrupted)
     assert len(json.loads((run / "manifest.json").read_text())["resumed"]) == len(stops)
+
+
+def test_progress_counts_the_whole_epoch_after_a_stop_in_its_middle(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+    finish = ProgressBar.on_train_batch_end
+
+    def noting(self: ProgressBar, trainer: Any, *args: Any) -> None:
+        finish(self, trainer, *args)
+        (task,) = self.progress.tasks
+        shown.append((task.completed, task.total))
+        if len(shown) == 4:  # noticed after the fifth step, before it is shown
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(ProgressBar, "on_train_batch_end", noting)
+    argv = [a for a in arguments if a != "~callbacks.progress"]
+    assert command(*argv, "trainer.max_steps=8", "callbacks.progress.refresh_rate=1") == 143
+    assert command(f"resume={only_run(tmp_path)}") == 0
+    assert shown == [(1, 3), (2, 3), (3, 3), (1, 3), (3, 3), (1, 2), (2, 2)]
 
 
 def test_resume_takes_values_but_no_groups(

@@ -261,6 +261,13 @@ class ProgressBar(RichProgressBar):
     def __init__(self, refresh_rate: int = 10) -> None:
         super().__init__(refresh_rate=refresh_rate, theme=RichProgressBarTheme(metrics_format=".4g"))
 
+    @property
+    def total_train_batches(self) -> int:
+        """Batches of this epoch, from its beginning on, also where a resumed run goes on in the middle of it."""
+        begun = self.trainer.global_step - (self.trainer.fit_loop.epoch_loop.batch_idx + 1)
+        steps: int = self.trainer.lightning_module.total_steps  # type: ignore[assignment]
+        return min(int(self.trainer.num_training_batches), steps - begun)
+
     def _get_train_description(self, current_epoch: int) -> str:
         steps: int = self.trainer.lightning_module.total_steps  # type: ignore[assignment]
         return f"Epoch {current_epoch + 1} of {-(-steps // max(1, int(self.trainer.num_training_batches)))}"
