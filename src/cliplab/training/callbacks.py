@@ -263,10 +263,19 @@ class ProgressBar(RichProgressBar):
 
     @property
     def total_train_batches(self) -> int:
-        """Batches of this epoch, from its beginning on, also where a resumed run goes on in the middle of it."""
-        begun = self.trainer.global_step - (self.trainer.fit_loop.epoch_loop.batch_idx + 1)
+        """Batches of the epoch that begins now."""
+        return self._batches_of_epoch(self.trainer.global_step)
+
+    def _batches_of_epoch(self, step: int) -> int:
+        """From the epoch's own first step on, whichever of its steps this is."""
+        each = int(self.trainer.num_training_batches)
         steps: int = self.trainer.lightning_module.total_steps  # type: ignore[assignment]
-        return min(int(self.trainer.num_training_batches), steps - begun)
+        return min(each, steps - step // each * each)
+
+    def _initialize_train_progress_bar_id(self) -> None:
+        """A resumed run goes on in the middle of an epoch, of which a step is done by now."""
+        total = self._batches_of_epoch(self.trainer.global_step - 1)
+        self.train_progress_bar_id = self._add_task(total, self._get_train_description(self.trainer.current_epoch))
 
     def _get_train_description(self, current_epoch: int) -> str:
         steps: int = self.trainer.lightning_module.total_steps  # type: ignore[assignment]
