@@ -195,7 +195,10 @@ def test_zero_shot_sets_take_the_preprocessing_of_the_weights(monkeypatch: pytes
 
     monkeypatch.setattr("cliplab.tasks.train.build", built)
     for target, kind in ((siglip.SQUASH, SquashTransform), (Weights.transform, EvalTransform)):
-        config = {"zeroshot": {"a": "set"}, "data": {"eval_transform": {"_target_": target, "image_size": 16}}}
+        config = {
+            "zeroshot": {"a": "set", "left_out": None},
+            "data": {"eval_transform": {"_target_": target, "image_size": 16}},
+        }
         (evaluator,) = build_evaluators(config)
         assert isinstance(evaluator.dataset.transform, kind)
 

@@ -121,7 +121,18 @@ def test_second_export_is_the_first(form: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("form", "kind", "changes", "message"),
     [
-        ("huggingface", "resnet", {}, "a ViT and a causal text tower, not ModifiedResNet and TextTransformer; use"),
+        (
+            "huggingface",
+            "resnet",
+            {},
+            "a ViT and a causal text tower, not ModifiedResNet and TextTransformer; use format=open_clip",
+        ),
+        (
+            "huggingface",
+            "vit",
+            {"text_encoder": {"_target_": "x.HFText"}},
+            "not VisionTransformer and HFText; use format=safetensors",
+        ),
         ("huggingface", "vit", {"init_logit_bias": -10.0}, "CLIPModel has no logit bias"),
         ("openai", "vit", {"init_logit_bias": -10.0}, "this model has a logit bias; use format=open_clip"),
         ("openai", "vit", {"image_mean": [0.5, 0.5, 0.5]}, "another mean or deviation"),

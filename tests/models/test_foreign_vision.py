@@ -135,4 +135,6 @@ def test_errors_name_the_way_on() -> None:
         with_timm("test_vit", pretrained=True)
     with pytest.raises(ValueError, match="without a source state image_size, image_mean and image_std"):
         hf("vit", image_mean=None)
+    with pytest.raises(ValueError, match="'bert' model, which reads text"):
+        hf("vit", architecture={"model_type": "bert"})
     assert TimmVisionEncoder.own_values({"name": "test_resnet", "image_size": None}) == {"image_size": 160}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers import AutoConfig
 
 from cliplab.data.tokenizers import HFTokenizer
 from cliplab.models.hf_sources import UnreachableWeights
@@ -138,6 +139,21 @@ def test_unreachable_source_names_the_ways_on() -> None:
         tower("bert", architecture=None)
     with pytest.raises(ValueError, match="knows no 'roberto'; did you mean 'roberta'"):
         tower("bert", architecture={"model_type": "roberto"})
+
+
+def test_source_that_is_no_text_tower_is_told(tmp_path: Path) -> None:
+    kinds = {"vit": "which reads images", "clip": "of two towers; start from both, pretrained="}
+    for kind, message in kinds.items():
+        AutoConfig.for_model(kind).save_pretrained(tmp_path / kind)
+        with pytest.raises(ValueError, match=message):
+            tower("bert", architecture=None, source=str(tmp_path / kind))
+    with pytest.raises(UnreachableWeights, match="Unrecognized model"):
+        tower("bert", architecture=None, source=str(tmp_path))
+    AutoConfig.for_model("bert").save_pretrained(tmp_path / "bert")
+    with pytest.raises(ValueError, match=r"tokenizer.source: .*bert holds no vocabulary"):
+        HFTokenizer(source=str(tmp_path / "bert"), context_length=8)
+    with pytest.raises(UnreachableWeights, match=r"backend tokenizer from one of: .*tokenizers"):
+        HFTokenizer(source=str(tmp_path / "vit"), context_length=8)
 
 
 def test_context_beyond_the_position_table_is_refused() -> None:

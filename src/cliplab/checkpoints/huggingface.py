@@ -10,6 +10,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPProcessor, SiglipCo
 
 from cliplab.checkpoints.io import read_folder_state, write_safetensors
 from cliplab.checkpoints.weights import (
+    RESNET,
     TEXT,
     VIT,
     Weights,
@@ -176,7 +177,11 @@ def _checked(model: Mapping[str, Any]) -> None:
         names = [t["_target_"].rpartition(".")[2] for t in (image, text)]
         raise ValueError(
             f"format=huggingface is CLIPModel, a ViT and a causal text tower, not {' and '.join(names)}; "
-            "use format=open_clip or format=safetensors"
+            + (
+                "use format=open_clip"
+                if image["_target_"] == RESNET and text["_target_"] == TEXT
+                else "use format=safetensors"
+            )
         )
     if model.get("init_logit_bias") is not None:
         raise ValueError("format=huggingface: CLIPModel has no logit bias and this model has; use format=open_clip")

@@ -110,10 +110,14 @@ class HFTokenizer:
             raise ValueError("tokenizer.source: give a hub id or a folder that holds the tokenizer's files")
         try:
             tokenizer = AutoTokenizer.from_pretrained(locate(source))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # no files, or none that the library reads
             raise unreachable(source, "tokenizer", error) from error
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise ValueError(f"tokenizer.source: {source} has no tokenizer.json; save it with a fast tokenizer first")
+        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what the library makes of a config alone
+            raise ValueError(
+                f"tokenizer.source: {source} holds no vocabulary; put the tokenizer's files there, or name a folder of them"
+            )
         return {"tokenizer": tokenizer.backend_tokenizer.to_str(), "pad_id": tokenizer.pad_token_id or 0}
 
     def __call__(self, texts: Sequence[str]) -> Tokens:

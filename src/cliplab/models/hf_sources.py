@@ -37,7 +37,8 @@ def locate(source: str) -> str:
 
 def unreachable(source: str, place: str, error: Exception) -> UnreachableWeights:
     """The error to raise when ``source``, the value of ``place``, could not be read."""
-    cause = str(error).splitlines()[0]
+    lines = str(error).splitlines()
+    cause = " ".join(lines if lines[0].rstrip().endswith(":") else lines[:1]).rstrip(".")
     return UnreachableWeights(
         f"{place}.source: {source} cannot be read ({cause}). Ways on: (1) name a local folder, {place}.source=<folder>; "
         "(2) go online, for a gated one after hf auth login or with HF_TOKEN; (3) start from random weights, "
@@ -52,7 +53,7 @@ def read_architecture(source: str, place: str) -> dict[str, Any]:
     """
     try:
         config = AutoConfig.from_pretrained(locate(source))
-    except OSError as error:
+    except (OSError, ValueError) as error:  # no files, or none of a model that the library knows
         raise unreachable(source, place, error) from error
     return {k: v for k, v in config.to_diff_dict().items() if k not in _NOISE}
 
@@ -105,6 +106,17 @@ def _load(kind: Any, config: PreTrainedConfig, source: str, place: str, unused: 
     return model.train()  # the library hands it out in eval mode
 
 
+def _check_kind(config: PreTrainedConfig, source: str | None, place: str) -> None:
+    """Raises ValueError for a model that does not take what this tower is given."""
+    reads_images = any(hasattr(config, name) for name in ("num_channels", "image_size"))
+    reads_text = hasattr(config, "vocab_size") and not reads_images
+    what = f"{source or 'the architecture'} is a {config.model_type!r} model"
+    if hasattr(config, "text_config") and hasattr(config, "vision_config"):
+        raise ValueError(f"{place}.source: {what}, of two towers; start from both, pretrained={source or '<folder>'}")
+    if (reads_images and place.endswith("text_encoder")) or (reads_text and place.endswith("image_encoder")):
+        raise ValueError(f"{place}.source: {what}, which reads {'images' if reads_images else 'text'}; name another")
+
+
 def build_backbone(
     *,
     architecture: dict[str, Any] | None,
@@ -127,6 +139,7 @@ def build_backbone(
         assert source is not None
         architecture = read_architecture(source, place)
     config = _configuration(architecture, place)
+    _check_kind(config, source, place)
     if pretrained and torch.get_default_device().type != "meta":
         assert source is not None
         model = _load(kind, config, source, place, unused=("pooler",))

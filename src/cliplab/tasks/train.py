@@ -74,7 +74,7 @@ def quiet() -> None:
 
 def build_evaluators(config: dict[str, Any]) -> list[Any]:
     """The configured zero-shot sets, prepared as the data's ``eval_transform`` says."""
-    evaluators = [build(node, f"zeroshot.{key}") for key, node in config["zeroshot"].items()]
+    evaluators = [build(node, f"zeroshot.{key}") for key, node in config["zeroshot"].items() if node]
     transform = config["data"].get("eval_transform")
     if transform and transform["_target_"] != Weights.transform:  # weights that were trained on other crops
         for evaluator in evaluators:
