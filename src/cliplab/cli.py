@@ -247,7 +247,14 @@ def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
 
 def main() -> None:
     """Entry point of ``python run.py`` and of the console command ``cliplab``."""
-    argv = sys.argv[1:]
+    try:
+        _command(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # what reads the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _command(argv: list[str]) -> None:
     if "--help" in argv or "-h" in argv:
         return _print_help()
     os.environ.setdefault("CLIPLAB_ROOT", str(project_root()))

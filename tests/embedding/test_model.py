@@ -107,3 +107,24 @@ def test_load_says_what_it_cannot_read(tmp_path: Path) -> None:
         EmbeddingModel(
             model=built(tiny_config("vit")), tokenizer=CLIPTokenizer(77), transform=EvalTransform(32), batch_size=0
         )
+
+
+def test_what_can_be_no_image_is_named(model: EmbeddingModel) -> None:
+    with pytest.raises(ValueError, match=r"^images 3 must be a folder, a picture, or a list of paths"):
+        model.embed_images(3)
+
+
+def test_a_checkpoint_whose_class_is_gone_names_it_and_says_what_to_do(tmp_path: Path) -> None:
+    config = tiny_config("vit")
+    state = {f"model.{key}": value for key, value in built(config).state_dict().items()}
+    config["image_encoder"]["_target_"] = "cliplab.models.old_place.Tower"
+    tokenizer = {"_target_": "cliplab.data.tokenizers.CLIPTokenizer", "context_length": 77}
+    file = tmp_path / "last.ckpt"
+    torch.save({"cliplab_config": {"model": config, "tokenizer": tokenizer}, "state_dict": state}, file)
+    with pytest.raises(ValueError) as caught:
+        cliplab.load(str(file))
+    said = str(caught.value)
+    assert said.startswith(f"{file}: its config does not fit this cliplab: model.image_encoder._target_: ")
+    assert "cliplab.models.old_place.Tower cannot be imported" in said
+    assert "load it with the version that wrote it" in said
+    assert "\n" not in said

@@ -30,6 +30,14 @@ def test_help_and_config_answer_without_torch(argv: list[str], tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    run = f"{sys.executable} -c 'from cliplab.cli import main; main()' --help"
+    done = subprocess.run(
+        ["bash", "-c", f"{run} | true; echo ${{PIPESTATUS[0]}}"], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
 def test_a_value_that_cannot_work_is_told_without_torch(tmp_path: Path) -> None:
     probe = PROBE.format(argv=["data.batch_size=0"]).replace("main()\n", "try: main()\nexcept SystemExit: pass\n")
     done = subprocess.run([sys.executable, "-c", probe], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -57,6 +65,8 @@ def test_a_value_that_cannot_work_is_told_without_torch(tmp_path: Path) -> None:
         (["task=evaluate", "ckpt=nothing.ckpt"], "ckpt: nothing.ckpt is no file"),
         (["task=evaluate", f"ckpt={__file__}"], "it is no file of weights"),
         (["--cfg", "job", "optimizer.lrr=1"], "optimizer.lrr: no such key; did you mean 'optimizer.lr'?"),
+        (["task=export", "run=/nope"], "run: /nope is neither a file nor a folder"),
+        (["task=export", "pretrained=nope.pt", "format=openai"], "pretrained: nope.pt is neither a file nor a folder"),
         (["task=report"], "run: task=report needs a run folder"),
         (["experiment=vit_b32", "trainer=cpu", "zeroshot.imagenet.dataset.path=/nowhere"], "(3) train without"),
     ],

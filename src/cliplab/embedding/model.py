@@ -86,6 +86,10 @@ def as_list(images: Any) -> Sequence[Any]:
     one_array = isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim < 4
     if one_array or isinstance(images, bytes | Image.Image | dict):
         return [images]
+    if not isinstance(images, Iterable):
+        raise ValueError(
+            f"images {images!r} must be a folder, a picture, or a list of paths, pictures, bytes or arrays"
+        )
     return images if isinstance(images, Sequence) else list(images)
 
 

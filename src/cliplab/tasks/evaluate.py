@@ -15,7 +15,7 @@ from cliplab.reporting.results import write_result
 from cliplab.tasks.compare import evaluate_each
 from cliplab.tasks.config import ConfigError, build, resolved
 from cliplab.tasks.manifest import Manifest
-from cliplab.tasks.pretrained import load_weights, typed_keys, with_weights
+from cliplab.tasks.pretrained import check_classes, load_weights, typed_keys, with_weights
 from cliplab.tasks.train import (
     announce,
     build_evaluators,
@@ -72,7 +72,9 @@ def read_checkpoint(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) 
         raise ConfigError(f"ckpt: {path} was not written by cliplab; it carries no config; use pretrained={path}")
     config = self_contained(checkpoint_config(checkpoint, cfg, overrides), checkpoint)
     state = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
-    return config, Weights(config["model"], config["tokenizer"], state, str(path))
+    weights = Weights(config["model"], config["tokenizer"], state, str(path))
+    check_classes(weights)
+    return config, weights
 
 
 def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | None:

@@ -7,12 +7,14 @@ from typing import Any
 from cliplab.checkpoints.write import FORMATS, write
 from cliplab.reporting.model_card import model_card
 from cliplab.tasks.config import ConfigError, build, did_you_mean
-from cliplab.tasks.loading import model_name, named_weights, run_folder
+from cliplab.tasks.loading import model_key, model_name, named_weights, run_folder
 from cliplab.tasks.pretrained import load_weights
 
 
 def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
     """Write ``out=`` (the run folder's ``<format>/`` when it is not given) and print its path."""
+    if any(config[key] for key in ("ckpt", "run", "pretrained")):
+        model_key(config)  # a place that is not there is told before its format
     form = config["format"]
     if form not in FORMATS:
         hint = did_you_mean(str(form), FORMATS) if form else ""

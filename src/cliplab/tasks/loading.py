@@ -7,15 +7,15 @@ from typing import Any
 import torch
 import yaml
 
-from cliplab.checkpoints.read import read_pretrained
 from cliplab.checkpoints.weights import Weights
 from cliplab.embedding.model import EmbeddingModel
 from cliplab.tasks.config import ConfigError, build
-from cliplab.tasks.pretrained import load_weights, with_weights
+from cliplab.tasks.pretrained import check_classes, load_weights, read_named, with_weights
 
 
-def named_weights(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> Weights:
-    """The weights a command names. Raises ConfigError unless exactly one of ckpt, run and pretrained is given."""
+def model_key(config: dict[str, Any]) -> str:
+    """Which of ckpt, run and pretrained names the model. Raises ConfigError unless it is exactly one, and a run or a
+    checkpoint is there."""
     given = [key for key in ("ckpt", "run", "pretrained") if config.get(key)]
     if len(given) != 1:
         task = config["task"]["name"]
@@ -24,13 +24,21 @@ def named_weights(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) ->
             f"{given[0] if given else 'ckpt'}: {told}: ckpt=<run>/checkpoints/last.ckpt, run=<run folder> or "
             "pretrained=<foreign weights>"
         )
-    if given == ["pretrained"]:
-        return with_weights(cfg, overrides)[1]
-    return read_pretrained(str(config[given[0]]))
+    place = Path(str(config[given[0]])).expanduser()
+    if given != ["pretrained"] and not place.exists():
+        raise ConfigError(f"{given[0]}: {place} is neither a file nor a folder; name one that a run has written")
+    return given[0]
+
+
+def named_weights(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> Weights:
+    """The weights a command names. Raises ConfigError as ``model_key`` does, or when they cannot be read."""
+    key = model_key(config)
+    return with_weights(cfg, overrides)[1] if key == "pretrained" else read_named(key, str(config[key]))
 
 
 def embedding_model(weights: Weights, **settings: Any) -> EmbeddingModel:
     """Build what the weights describe; ``settings`` go to ``EmbeddingModel``."""
+    check_classes(weights)
     model = build(weights.model, "model")
     load_weights(model, weights)
     transform = build({"_target_": weights.transform, "image_size": model.image_size}, "data.eval_transform")

@@ -81,13 +81,35 @@ def resized(state: dict[str, Tensor], image_encoder: dict[str, Any]) -> dict[str
     return {**state, key: resize_positions(state[key], side**2 + extra_tokens, extra_tokens)}
 
 
+def read_named(key: str, value: str) -> Weights:
+    """The weights that ``ckpt=``, ``run=`` or ``pretrained=`` names. Raises ConfigError beginning with that key."""
+    try:
+        weights = read_pretrained(value)
+    except ValueError as error:
+        raise ConfigError(f"{key}: {error}") from error
+    check_classes(weights)
+    return weights
+
+
+def check_classes(weights: Weights) -> None:
+    """Raises ConfigError when a class that the weights' config names is not there, or takes other arguments now."""
+    named = {"model": weights.model, "tokenizer": weights.tokenizer}
+    try:
+        check({**named, "transform": {"_target_": weights.transform, "_partial_": True}}, {**named, "transform": None})
+    except ConfigError as error:
+        raise ConfigError(
+            f"{weights.source}: its config does not fit this cliplab: {error}; load it with the version that wrote it (the "
+            "commit stands in its run's manifest.json), or put the class back where it was"
+        ) from error
+
+
 def with_weights(cfg: Any, overrides: Sequence[str]) -> tuple[dict[str, Any], Weights]:
     """The resolved config with the file's model, tokenizer and image size, and the file's weights; or those of one tower.
 
     A run folder that holds a config already (a resumed run, a further rank) has settled this and keeps it.
     """
     tower = _chosen_tower(cfg)
-    weights = read_pretrained(str(cfg.pretrained))
+    weights = read_named("pretrained", str(cfg.pretrained))
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
     if not (Path(str(cfg.paths.run)) / "config.yaml").is_file():
         cfg.model = _settle(weights, tower, cfg, overrides)
