@@ -96,6 +96,24 @@ def test_warnings_and_subsets_stand_above_the_figures(run: Path) -> None:
             assert 0 < text.index(sentence) < text.index("per-class recall")
 
 
+def test_unusable_rows_are_told_where_there_are_any(run: Path) -> None:
+    page = write_report(run)
+    assert "nusable rows" not in page.read_text() + (run / "report.md").read_text()
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest |= {
+        "bad_samples": {"not_an_image": 1200, "empty_caption": 2},
+        "first_bad_samples": ["web row 3: not_an_image", "row <9>: empty_caption"],
+    }
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    page = write_report(run).read_text()
+    assert '<section id="unusable">' in page
+    assert "<td>not_an_image</td><td>1,200</td>" in page
+    assert "<code>row &lt;9&gt;: empty_caption</code>" in page
+    text = (run / "report.md").read_text()
+    assert "**Unusable rows**, each replaced by the next: 1,200 not_an_image, 2 empty_caption. The first:" in text
+    assert "- web row 3: not_an_image\n- row &lt;9>: empty_caption\n" in text
+
+
 def test_prompts_robustness_and_cost(run: Path) -> None:
     text = Page(write_report(run).read_text()).text
     assert "Together 50.0 % : +12.5 points against the best alone, +18.8 against their mean".replace(" :", ":") in text
