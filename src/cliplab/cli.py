@@ -218,11 +218,13 @@ def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
     from hydra.utils import get_method
 
     from cliplab.tasks.config import ConfigError, base_config, check, fill_own_values, origins, resolved
-    from cliplab.tasks.values import check_values
+    from cliplab.tasks.values import check_optimized, check_values
 
     try:
         typed_at = origins(cfg)
         check_values(resolved(cfg), typed_at)
+        if _outcome["sweep"]:
+            check_optimized(resolved(cfg))
         fill_own_values(cfg)
         config = resolved(cfg)
         check(config, base_config(config_dir()), typed_at)

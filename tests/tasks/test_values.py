@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from cliplab.cli import config_dir
 from cliplab.tasks.config import ConfigError, check, origins, resolved
-from cliplab.tasks.values import check_values
+from cliplab.tasks.values import check_optimized, check_values
 
 
 def composed(*overrides: str) -> Any:
@@ -118,3 +118,14 @@ def test_a_mixture_has_sources_and_a_weight_for_each(sources: Any, weights: Any,
     cfg.data.train.sources, cfg.data.train.weights = sources, weights
     with pytest.raises(ConfigError, match=message):
         check_values(resolved(cfg), origins(cfg))
+
+
+@pytest.mark.parametrize(
+    ("zeroshot", "fix"), [("emoji", "zeroshot/emoji_compositions/acc1"), ("none", "train/image_accuracy")]
+)
+def test_a_sweep_without_validation_pairs_is_told_what_to_compare_by(zeroshot: str, fix: str) -> None:
+    config = resolved(composed("data=csv", f"zeroshot={zeroshot}"))
+    with pytest.raises(ConfigError, match=rf"^optimized_metric: val/recall@1 needs .*optimized_metric={fix}$"):
+        check_optimized(config)
+    check_optimized({**config, "optimized_metric": fix})
+    check_optimized(resolved(composed()))

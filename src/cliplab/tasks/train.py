@@ -272,7 +272,11 @@ def _finish(
         first_bad_samples=counts.first_bad,
         truncated_texts=counts.truncated,
     )
-    if value is None:
+    asked = HydraConfig.get()
+    wanted = str(asked.mode).endswith("MULTIRUN") or any(
+        o.startswith("optimized_metric=") for o in asked.overrides.task
+    )
+    if value is None and wanted:
         hint = did_you_mean(config["optimized_metric"], final)
         print(f"optimized_metric: {config['optimized_metric']} was not logged{hint}", file=sys.stderr)
     announce([result for _, result in results])

@@ -92,6 +92,17 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
             _check_path(origins.get(key, key), path)
 
 
+def check_optimized(config: Mapping[str, Any]) -> None:
+    """Raises ConfigError when the metric of a sweep is one of validation pairs and the data have none."""
+    metric = str(config["optimized_metric"])
+    if config["task"]["name"] == "train" and metric.startswith("val/") and not config["data"].get("validation"):
+        sets = [f"zeroshot/{node['name']}/acc1" for node in (config.get("zeroshot") or {}).values() if "name" in node]
+        raise ConfigError(
+            f"optimized_metric: {metric} needs validation pairs, and these data have none; compare by what is logged, as "
+            f"optimized_metric={(sets or ['train/image_accuracy'])[0]}"
+        )
+
+
 def _at(node: Any, key: str) -> Any:
     for name in key.split("."):
         node = node.get(name) if isinstance(node, Mapping) else None
