@@ -52,14 +52,19 @@ def image_folder(folder: Path) -> None:
     (folder / "metadata.jsonl").write_text("\n".join(lines))
 
 
+def add_to_tar(file: Path, key: str, parts: dict[str, bytes]) -> None:
+    """A sample of a webdataset: one member for each suffix."""
+    with tarfile.open(file, "a") as tar:
+        for suffix, data in parts.items():
+            member = tarfile.TarInfo(f"{key}.{suffix}")
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+
 def webdataset(folder: Path) -> None:
-    for shard in range(2):
-        with tarfile.open(folder / f"train-{shard}.tar", "w") as tar:
-            for i in range(shard * ROWS // 2, (shard + 1) * ROWS // 2):
-                for suffix, data in (("png", png(i)), ("txt", "\n".join(captions(i)).encode())):
-                    member = tarfile.TarInfo(f"{i:03}.{suffix}")
-                    member.size = len(data)
-                    tar.addfile(member, io.BytesIO(data))
+    for i in range(ROWS):
+        parts = {"png": png(i), "txt": "\n".join(captions(i)).encode()}
+        add_to_tar(folder / f"train-{2 * i // ROWS}.tar", f"{i:03}", parts)
 
 
 def arrow(folder: Path) -> None:

@@ -16,6 +16,7 @@ from cliplab.data.fingerprint import content_fingerprint
 from cliplab.data.hub import columns_of, first_present, folder_of, open_dataset
 from cliplab.data.images import BadImage, decode_image, decode_pixels
 from cliplab.data.order import epoch_permutation, sample_rng
+from cliplab.data.parquet import to_rows
 from cliplab.data.rows import CAPTION_COLUMNS, IMAGE_COLUMNS, CaptionRows
 from cliplab.data.scan import pairs_fingerprint, wanted_samples
 from cliplab.data.transforms import EvalTransform
@@ -74,7 +75,7 @@ class CaptionDataset(Dataset):
         *,
         path: str | None = None,
         dataset: Any = None,
-        split: str = "train",
+        split: str | Sequence[str] = "train",
         name: str | None = None,
         revision: str | None = None,
         data_files: str | Sequence[str] | None = None,
@@ -128,8 +129,15 @@ class CaptionDataset(Dataset):
     def __len__(self) -> int:
         return len(self.kept)
 
+    def row(self, number: int) -> dict[str, Any]:
+        """Of the data set, before filters; strings that are no UTF-8 are read as far as they go."""
+        try:
+            return self.dataset[number]
+        except UnicodeDecodeError:
+            return to_rows(self.dataset.with_format("arrow")[number : number + 1])[0]
+
     def _row(self, index: int) -> dict[str, Any]:
-        return self.dataset[int(self.kept[index])]
+        return self.row(int(self.kept[index]))
 
     def picture(self, index: int) -> Image.Image:
         return decode_image(self.rows.picture(self._row(index)))

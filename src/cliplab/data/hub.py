@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import datasets
 import huggingface_hub
+from datasets.packaged_modules.webdataset.webdataset import WebDataset
 from huggingface_hub.errors import HfHubHTTPError
 
 from cliplab.data.parquet import stream_parquet
@@ -16,9 +18,23 @@ from cliplab.data.parquet import stream_parquet
 SCRIPTS = "it needs a loading script, which the datasets library no longer runs; use a Parquet or webdataset copy"
 
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval")
+SPLIT_NAMES = [
+    {"train", "training"},
+    {"val", "valid", "validation"},
+    {"test", "testing"},
+]  # as they stand in file names
+
+# The first that is there: img2dataset writes a table of what it fetched beside each tar.
+BUILDERS = {".tar": "webdataset", ".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".tsv": "csv"}
 
 
-BUILDERS = {".parquet": "parquet", ".tar": "webdataset", ".arrow": "arrow", ".csv": "csv", ".tsv": "csv"}
+def _as_text(data: bytes) -> str:
+    return data.decode("utf8", errors="replace")
+
+
+# The library's own decoders end a whole run at one caption that is no UTF-8, and read JSON as what the first five samples
+# held. Text stays text here; JSON is read by whoever asks for a value in it.
+WebDataset.DECODERS = {**WebDataset.DECODERS, **dict.fromkeys(("txt", "text", "transcript", "json", "jsn"), _as_text)}
 
 
 @contextmanager
@@ -37,6 +53,23 @@ class UnreachableData(ValueError):
     """The data set cannot be opened."""
 
 
+def _names_in(file: str) -> set[str]:
+    return set(re.split(r"[^a-z]+", file.lower()))
+
+
+def _of_split(files: Sequence[str], root: Path, split: str) -> list[str]:
+    """The files that name the split, else those that name none. Raises ValueError when all are of other splits."""
+    inner = {file: str(Path(file).relative_to(root)) for file in files}
+    same = next((names for names in SPLIT_NAMES if split in names), None)
+    found = [file for file in files if (same & _names_in(inner[file]) if same else split in inner[file])]
+    others = set().union(*SPLIT_NAMES) - (same or set())
+    found = found or [file for file in files if not others & _names_in(inner[file])]
+    if not found:
+        there = sorted(others & set().union(*(_names_in(name) for name in inner.values())))
+        raise ValueError(f"its files are of other splits: {', '.join(there)}; name one, or the files: data_files=…")
+    return found
+
+
 def _local_builder(path: Path, split: str, data_files: str | Sequence[str] | None) -> tuple[str, dict[str, Any]]:
     """Which reader fits a local folder or file, and its arguments."""
     if data_files is not None:
@@ -49,12 +82,14 @@ def _local_builder(path: Path, split: str, data_files: str | Sequence[str] | Non
     for suffix, builder in BUILDERS.items():
         matching = [str(p) for p in files if p.suffix == suffix and (p.name != "metadata.csv" or data_files)]
         if matching:
-            of_split = [f for f in matching if split in str(Path(f).relative_to(path) if path.is_dir() else f)]
+            if data_files is None and path.is_dir():
+                matching = _of_split(matching, path, split)
+            if not all(map(os.path.getsize, matching)):
+                empty = [os.path.relpath(f, path) for f in matching if not os.path.getsize(f)]
+                raise ValueError(f"nothing is in {', '.join(empty[:10])}; fetch again, or remove them")
+            text = {"encoding_errors": "replace"} if builder == "csv" else {}
             tabs = {"sep": "\t"} if suffix == ".tsv" else {}
-            return builder, {
-                "data_files": {split: matching if data_files is not None else of_split or matching},
-                **tabs,
-            }
+            return builder, {"data_files": {split: matching}, **text, **tabs}
     if any(p.is_dir() and p.name.lower() in SPLIT_FOLDERS for p in path.iterdir()):
         return "imagefolder", {"data_dir": str(path), "drop_labels": None}
     return "imagefolder", {"data_files": {split: [str(path / "**")]}, "drop_labels": None}  # all of it is the split
@@ -71,6 +106,13 @@ def _arguments(
     return path, {"name": name, "revision": revision, **chosen}
 
 
+def _reason(error: BaseException) -> str:
+    """In one line, of what lies under an error that says nothing."""
+    while type(error) is datasets.exceptions.DatasetGenerationError and error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}"
+
+
 def _saved(path: str, split: str) -> Any:
     """What ``save_to_disk`` wrote there, or None."""
     local = Path(path).expanduser()
@@ -84,7 +126,7 @@ def _saved(path: str, split: str) -> Any:
 def open_dataset(
     *,
     path: str,
-    split: str,
+    split: str | Sequence[str],
     name: str | None = None,
     revision: str | None = None,
     data_files: str | Sequence[str] | None = None,
@@ -93,8 +135,11 @@ def open_dataset(
     """A ``datasets.Dataset`` (or its streaming twin) from a hub id, a builder name, or a local folder or file.
 
     A local folder is read as what it holds: ``save_to_disk`` output, Parquet, webdataset tars, Arrow, CSV, or a folder of
-    images (``metadata.jsonl`` or class folders). Raises UnreachableData with the ways out.
+    images (``metadata.jsonl`` or class folders). Several splits make one. Raises UnreachableData with the ways out.
     """
+    if not isinstance(split, str):
+        place: dict[str, Any] = {"name": name, "revision": revision, "data_files": data_files, "streaming": streaming}
+        return datasets.concatenate_datasets([open_dataset(path=path, split=one, **place) for one in split])
     try:
         saved = _saved(path, split)
         if saved is not None:
@@ -109,11 +154,7 @@ def open_dataset(
             raise ValueError(
                 f"{path}: split {split!r} is empty; its columns are {', '.join(columns_of(stream))}"
             ) from None
-        reason = (
-            SCRIPTS
-            if "script" in str(error).lower()
-            else f"{type(error).__name__}: {str(error).splitlines()[0].rstrip('.')}"
-        )
+        reason = SCRIPTS if "script" in str(error).lower() else _reason(error)
         raise UnreachableData(f"data set {path!r} (split {split!r}) cannot be opened: {reason}") from error
 
 
@@ -152,10 +193,18 @@ def _file_facts(file: Path, root: Path) -> str:
 
 
 def files_fingerprint(
-    *, path: str, split: str, name: str | None, revision: str | None, data_files: str | Sequence[str] | None
+    *,
+    path: str,
+    split: str | Sequence[str],
+    name: str | None,
+    revision: str | None,
+    data_files: str | Sequence[str] | None,
 ) -> str:
     """Changes with the files a source is read from: their names, sizes and ends, or the hub's commit. It stays when a
     folder is copied to another place."""
+    if not isinstance(split, str):
+        place: dict[str, Any] = {"path": path, "name": name, "revision": revision, "data_files": data_files}
+        return " ".join(files_fingerprint(split=one, **place) for one in split)
     local = Path(path).expanduser()
     if local.exists():
         builder, arguments = _local_builder(local, split, data_files)
@@ -175,7 +224,7 @@ def first_present(columns: Sequence[str], wanted: Sequence[str], what: str, wher
         if column in columns:
             return column
     hint = f"; name yours: data.train.{what}_columns=[…]" if what in ("image", "caption") else ""
-    if what == "image" and any("url" in c.lower() for c in columns):
+    if what == "image" and any("url" in c.lower() for c in columns if c != "__url__"):
         hint = (
             "; it holds addresses, not pictures: fetch them with img2dataset (output_format=webdataset) and use "
             "data=webdataset data.path=<folder>"

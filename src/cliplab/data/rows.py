@@ -1,6 +1,7 @@
 """What a row of a caption source holds: which columns, which captions, and whether it is wanted at all."""
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -91,13 +92,27 @@ def captions_of(value: Any, read: Callable[[Any], list[str]] = _lines) -> list[s
 
 
 def cell(row: Mapping[str, Any], column: str) -> Any:
-    """``row[column]``; a dotted name reaches into nested values, as ``json.similarity``. None when it is not there."""
+    """``row[column]``; a dotted name reaches into nested values and JSON text, as ``json.similarity``. None when it is not
+    there."""
     if column in row:
         return row[column]
     value: Any = row
     for key in column.split("."):
+        if isinstance(value, str | bytes):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return None
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
+
+
+def _number(value: Any) -> float:
+    """NaN, which passes no bound, for what is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
 
 
 class RowFilters:
@@ -147,8 +162,7 @@ class RowFilters:
 
     def refused_by_columns(self, row: Mapping[str, Any]) -> str:
         for column, bound in self.column_min.items():
-            value = cell(row, column)
-            if value is None or float(value) < bound:
+            if not _number(cell(row, column)) >= bound:
                 return f"{column} below {bound}"
         for column, wanted in self.column_equals.items():
             if cell(row, column) != wanted:
@@ -248,8 +262,9 @@ class CaptionRows:
                 reason = "caption length"
             if not reason and self.filters.by_size:
                 named = [cell(row, c) for c in self.size_columns or ()]
-                known = bool(named) and None not in named
-                reason = self.filters.refused_by_size(*(named if known else image_size(self.picture(row))))
+                sizes = [_number(value) for value in named]
+                known = bool(sizes) and min(sizes) > 0
+                reason = self.filters.refused_by_size(*(sizes if known else image_size(self.picture(row))))
         except BadImage:
             return ""
         return reason

@@ -3,20 +3,17 @@
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from cliplab.data.hub import no_progress_bars
+from cliplab.data.parquet import to_columns, to_rows
 from cliplab.data.rows import CaptionRows
 
 HASHED_CAPTIONS, HASHED_PICTURES = 1_000_000, 256  # rows, evenly spread
 SHOW_PROGRESS = 100_000  # rows from which a bar is worth its line
-
-
-def _as_rows(batch: Mapping[str, list[Any]]) -> Iterator[dict[str, Any]]:
-    return (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
 
 
 def wanted_samples(dataset: Any, rows: CaptionRows) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
@@ -29,19 +26,20 @@ def wanted_samples(dataset: Any, rows: CaptionRows) -> tuple[np.ndarray, np.ndar
         everything = np.arange(len(dataset))
         return everything, np.zeros_like(everything), Counter()
 
-    def look(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        found = [(rows.refused(row), rows.count(row)) for row in _as_rows(batch)]
+    def look(table: Any) -> dict[str, list[Any]]:
+        found = [(rows.refused(row), rows.count(row)) for row in to_rows(table)]
         return {"refused": [reason for reason, _ in found], "samples": [0 if r else count for r, count in found]}
 
     facts = f"{dataset._fingerprint} {len(dataset)} {rows.order_facts}"
     options = {"batched": True, "batch_size": 100, "remove_columns": needed}
     options["new_fingerprint"] = hashlib.sha256(facts.encode()).hexdigest()[:16]
-    columns = dataset.select_columns(needed)
+    columns = dataset.select_columns(needed).with_format("arrow")
     if len(dataset) < SHOW_PROGRESS:
         with no_progress_bars():
             looked = columns.map(look, **options)
     else:
         looked = columns.map(look, **options, desc="Looking which rows are wanted")
+    looked = looked.with_format(None)
     counts = np.asarray(looked.with_format("numpy")["samples"])
     kept = np.repeat(np.arange(len(dataset)), counts)
     which = np.arange(len(kept)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -55,7 +53,7 @@ def pairs_fingerprint(dataset: Any, rows: CaptionRows) -> str:
     captions = dataset.select_columns(rows.caption_columns).with_format("arrow")
     captions = captions.select(range(0, len(dataset), step)) if step > 1 else captions
     for batch in captions.iter(batch_size=10_000):
-        digest.update(repr(batch.to_pydict()).encode(errors="surrogatepass"))
+        digest.update(repr(to_columns(batch)).encode(errors="surrogatepass"))
     pictures = dataset.select_columns([rows.image_column])
     for index in range(0, len(dataset), 1 + len(dataset) // HASHED_PICTURES):
         value = rows.picture(pictures[index])

@@ -14,7 +14,7 @@ def caption_source(
     *,
     path: str | None = None,
     dataset: Any = None,
-    split: str = "train",
+    split: str | Sequence[str] = "train",
     name: str | None = None,
     revision: str | None = None,
     data_files: str | Sequence[str] | None = None,

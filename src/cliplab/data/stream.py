@@ -97,7 +97,7 @@ class CaptionStream(IterableDataset):
         *,
         path: str | None,
         samples_per_epoch: int | None = None,
-        split: str = "train",
+        split: str | Sequence[str] = "train",
         name: str | None = None,
         revision: str | None = None,
         data_files: str | Sequence[str] | None = None,

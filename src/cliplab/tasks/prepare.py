@@ -123,7 +123,7 @@ def _write_whole(path: Path, data: bytes) -> None:
 def _rows(source: Any, start: int) -> Iterable[dict[str, Any]]:
     """Raw rows in the source's own order, from number ``start`` on."""
     if isinstance(source, CaptionDataset):
-        return (source.dataset[i] for i in range(start, len(source.dataset)))
+        return (source.row(i) for i in range(start, len(source.dataset)))
     return itertools.islice(source.stream, start, None)
 
 
