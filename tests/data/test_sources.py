@@ -324,3 +324,16 @@ def test_a_stream_without_a_length_is_one_epoch_of_all_steps(layouts: dict[str, 
     longer = stream(max_steps=20)
     longer.load_state_dict(modules.state_dict())
     same(list(longer.train_dataloader())[:9], batches)
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("the library would try for minutes"))
+    with pytest.raises(UnreachableData) as caught:
+        caption_source(path="owner/name")
+    said = str(caught.value)
+    assert said.startswith(
+        "data set 'owner/name' (split 'train') cannot be opened: ConnectionError: http://127.0.0.1:9 cannot"
+    )
+    assert "give a local folder or file instead, or HF_HUB_OFFLINE=1" in said

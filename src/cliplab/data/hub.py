@@ -123,6 +123,20 @@ def _saved(path: str, split: str) -> Any:
     return None
 
 
+def _reach_hub(path: str) -> None:
+    """Ask the hub once for a sign of life: the libraries try for minutes. Raises ConnectionError with the ways on."""
+    hub = huggingface_hub.constants
+    if hub.HF_HUB_OFFLINE or "/" not in path or "://" in path or path.startswith(("/", ".", "~")):
+        return
+    try:
+        huggingface_hub.get_session().head(hub.ENDPOINT, timeout=8)
+    except Exception as error:
+        raise ConnectionError(
+            f"{hub.ENDPOINT} cannot be reached ({error}); give a local folder or file instead, or HF_HUB_OFFLINE=1 before "
+            "the command for what was fetched before"
+        ) from error
+
+
 def open_dataset(
     *,
     path: str,
@@ -145,6 +159,8 @@ def open_dataset(
         if saved is not None:
             return saved.to_iterable_dataset(num_shards=min(64, 1 + len(saved) // 1000)) if streaming else saved
         builder, arguments = _arguments(path, split, name, revision, data_files)
+        if builder == path:
+            _reach_hub(path)
         if streaming and builder == "parquet":
             return stream_parquet(arguments["data_files"][split])
         return datasets.load_dataset(builder, split=split, streaming=streaming, **arguments)
