@@ -135,6 +135,13 @@ def test_hub_id_is_fetched_in_one_format(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
     assert_same(read_pretrained("someone/tiny"), config, state)
     assert "model.safetensors" in asked[0]
+    monkeypatch.undo()  # no network, but it was fetched before
+
+    def cached(repository: str, *, local_files_only: bool) -> str:
+        return str(tmp_path)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", cached)
+    assert_same(read_pretrained("someone/tiny"), config, state)
     both = ["config.json", "model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors", "onnx/model.onnx"]
     assert wanted_files(both) == ["config.json", "open_clip_model.safetensors"]
 

@@ -36,6 +36,7 @@ from cliplab.models.siglip import SiglipTextTransformer, SiglipVisionTransformer
 from cliplab.models.tokens import Tokens
 from cliplab.tasks.pretrained import resized
 from cliplab.tasks.train import build_evaluators
+from tests.models.hf_toys import save_tokenizer
 
 from ..models.weights import randomise
 
@@ -181,6 +182,22 @@ def test_folder_with_its_tokenizer_is_a_model_to_use(tmp_path: Path) -> None:
         expected = F.normalize(theirs.get_text_features(filled).pooler_output, dim=-1)
     np.testing.assert_allclose(model.embed_texts(["A cat!", "DOG"]), expected.numpy(), atol=1e-5)
     assert isinstance(model.transform, SquashTransform)
+
+
+def test_named_file_takes_the_tokenizer_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(siglip, "_trunk_heads", lambda name: 2)
+    monkeypatch.setattr("cliplab.checkpoints.open_clip.named_config", lambda name: open_clip_config(False))
+    trunk, text = open_clip_parts(False)
+    state = {f"visual.trunk.{k}": v for k, v in trunk.state_dict().items()}
+    state |= {f"text.{k}": v for k, v in text.state_dict().items()}
+    torch.save(state | {"logit_scale": torch.tensor(2.0), "logit_bias": torch.tensor(-9.0)}, tmp_path / "tiny.bin")
+    spec = f"open_clip:ViT-B-16-SigLIP:{tmp_path / 'tiny.bin'}"
+    with pytest.raises(
+        ValueError, match=r"timm/ViT-B-16-SigLIP cannot be read .* Put its tokenizer.json and .* beside"
+    ):
+        cliplab.load(spec, device="cpu")
+    save_tokenizer(tmp_path)
+    assert cliplab.load(spec, device="cpu").embed_texts("a red disc").shape == (1, 64)
 
 
 def test_zero_shot_sets_take_the_preprocessing_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def _named(spec: str) -> Weights:
     state, more = read_file(path)
     if "QuickGELU" in more.get("classes", ()) and not config.get("quick_gelu"):
         raise ValueError(f"{path}: the file has QuickGELU and {name} has GELU; use open_clip:{name}-quickgelu:{where}")
-    return open_clip.read_open_clip(config, facts, state, spec)
+    beside = str(path.parent) if (path.parent / "tokenizer.json").is_file() else None
+    return open_clip.read_open_clip(config, facts, state, spec, beside)
 
 
 def _folder(folder: Path) -> Weights:
@@ -118,11 +120,14 @@ def _kind(state: Mapping[str, Tensor]) -> str:
 def _fetched(repository: str) -> Path:
     """The files of a hub repository that are needed. Raises ValueError with the ways on when it cannot be reached."""
     import huggingface_hub
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
         files = huggingface_hub.list_repo_files(repository)
         return Path(huggingface_hub.snapshot_download(repository, allow_patterns=wanted_files(files)))
     except Exception as error:
+        with suppress(LocalEntryNotFoundError):  # fetched before, and no network now
+            return Path(huggingface_hub.snapshot_download(repository, local_files_only=True))
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise ValueError(
             f"{repository} is no local file or folder, and on the Hugging Face hub it cannot be reached: {reason}. "

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 from transformers import CLIPTokenizer as _FastCLIPTokenizer
 
-from cliplab.models.hf_sources import locate, unreachable
+from cliplab.models.hf_sources import UnreachableWeights, locate, unreachable
 from cliplab.models.tokens import Tokens
 
 _MERGES = 49_152 - 256 - 2  # the vocabulary file holds more lines than the paper's vocabulary uses
@@ -132,6 +132,16 @@ class HFTokenizer:
 
 class SiglipTokenizer(HFTokenizer):
     """As SigLIP was trained: lower case, no punctuation, white space collapsed; then the model's own vocabulary."""
+
+    @staticmethod
+    def _read(source: str | None) -> dict[str, Any]:
+        try:
+            return HFTokenizer._read(source)
+        except UnreachableWeights as error:
+            reason = str(error).partition(" Ways on:")[0]
+            raise UnreachableWeights(
+                f"{reason} Put its tokenizer.json and tokenizer_config.json beside the weights, or go online"
+            ) from error
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
         return super().__call__([canonical_text(text) for text in texts])

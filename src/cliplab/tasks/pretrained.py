@@ -114,10 +114,7 @@ def with_weights(cfg: Any, overrides: Sequence[str]) -> tuple[dict[str, Any], We
     if not (Path(str(cfg.paths.run)) / "config.yaml").is_file():
         cfg.model = _settle(weights, tower, cfg, overrides)
         if tower != "image_encoder":
-            typed = {k: OmegaConf.select(cfg, k) for k in typed_keys(overrides) if k.startswith("tokenizer.")}
             cfg.tokenizer = weights.tokenizer
-            for key, value in typed.items():  # such as a folder in place of the hub
-                OmegaConf.update(cfg, key, value, force_add=True)
         if weights.transform != Weights.transform and tower != "text_encoder":
             size = "${model.image_encoder.image_size}"
             cfg.data.eval_transform = {"_target_": weights.transform, "image_size": size}
