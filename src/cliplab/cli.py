@@ -162,6 +162,10 @@ def _resume_arguments(argv: list[str]) -> list[str]:
     """``resume=<run>`` becomes a start from that run's own saved config, in that run's own folder."""
     import json
 
+    import yaml
+
+    from cliplab.tasks.following import with_followers
+
     target = next(a for a in argv if a.startswith("resume=")).removeprefix("resume=")
     run = Path(target).expanduser().resolve()
     if not (run / "config.yaml").is_file():
@@ -176,6 +180,7 @@ def _resume_arguments(argv: list[str]) -> list[str]:
         if (config_dir() / key).is_dir() and not override.startswith("-"):
             sys.exit(f"error: {override}: only values can change beside resume=, not a whole group")
     _settle_here(run)
+    rest = with_followers(yaml.safe_load((run / "config.yaml").read_text(encoding="utf8")), rest)
     if not (run / "checkpoints" / "last.ckpt").is_file():
         print(f"there is no checkpoint in {run} yet: the run starts over")
     place = [f"hydra.run.dir={run}", "hydra.output_subdir=null", "hydra/job_logging=none", f"paths.run={run}"]

@@ -15,7 +15,7 @@ import torch
 from cliplab.training.callbacks import ProgressBar
 from cliplab.training.module import ContrastiveModule
 
-from .conftest import only_run
+from .conftest import only_run, write
 
 WHOLE: dict[str, Any] = {}
 WALL_CLOCK = ("train/images_per_second", "train/tokens_per_second")
@@ -136,6 +136,28 @@ def test_resume_takes_values_but_no_groups(
     assert "not a whole group" in capsys.readouterr().err
     assert command(f"resume={run}", "trainer.max_epochs=2") == 0
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 6
+
+
+def test_data_under_a_checkpoint_may_move_but_not_change(
+    command: Callable[..., int], arguments: list[str], shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*arguments, "trainer.max_epochs=1") == 0
+    run = only_run(tmp_path)
+    moved, other = tmp_path / "moved", tmp_path / "other"
+    shutil.copytree(shapes, moved)
+    other.mkdir()
+    write(other, "train", each=6, first=1)
+
+    def resumed(*more: str) -> int:
+        (run / "manifest.json").unlink()
+        return command(f"resume={run}", "trainer.max_epochs=2", *more)
+
+    assert resumed(f"data.path={other}") == 1
+    said = capsys.readouterr().err
+    assert "the data are not those of the checkpoint: fingerprint of the data was" in said
+    assert "data.allow_changed_data=true" in said
+    assert resumed(f"data.path={moved}") == 0
+    assert resumed(f"data.path={other}", "data.allow_changed_data=true", "trainer.max_epochs=3") == 0
 
 
 def test_a_copied_run_goes_on_in_its_own_folder(
