@@ -53,6 +53,32 @@ def test_padding_changes_nothing_whatever_stands_in_it(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", ARCHITECTURES)
+def test_several_states_stand_side_by_side(family: str) -> None:
+    tokens = batch([9, 3, 6, 1])
+    last, several = (tower(family, projection=nn.Identity, hidden_states=which).eval() for which in (None, [0, -1, 3]))
+    several.load_state_dict(last.state_dict())
+    first, end, third = several(tokens).chunk(3, dim=-1)
+    assert torch.equal(end, last(tokens))
+    assert torch.equal(third, end)  # of three layers
+    seen = []
+    last.backbone.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["attention_mask"]), with_kwargs=True
+    )
+    embedded = []
+    layer = next(m for m in last.backbone.modules() if isinstance(m, nn.ModuleList) and len(m) == 3)[0]
+    layer.register_forward_pre_hook(
+        lambda module, args, kwargs: embedded.append(args[0] if args else kwargs["hidden_states"]), with_kwargs=True
+    )
+    last(tokens)
+    torch.testing.assert_close(first, last.pooling(embedded[0], seen[0]))
+
+
+def test_a_state_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"hidden_states \[0, 4\]: there are states 0 \(the embeddings\) to 3"):
+        tower("bert", hidden_states=[0, 4])
+
+
+@pytest.mark.parametrize("family", ARCHITECTURES)
 def test_every_parameter_gets_a_gradient_and_belongs_to_one_group(family: str) -> None:
     encoder = tower(family)
     encoder(batch([9, 3, 6, 1])).pow(2).sum().backward()

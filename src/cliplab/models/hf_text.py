@@ -30,14 +30,28 @@ def _positions(backbone: nn.Module) -> int | None:
     return None
 
 
+def _joined(hidden_states: list[int] | None, layers: int) -> int:
+    """How many states a text is told by. Raises ValueError for none, or one that is not there."""
+    if hidden_states is None:
+        return 1
+    wrong = [i for i in hidden_states if not -layers - 1 <= i <= layers]
+    if wrong or not hidden_states:
+        raise ValueError(
+            f"{PLACE}.hidden_states {hidden_states}: there are states 0 (the embeddings) to {layers}; null takes the last"
+        )
+    return len(hidden_states)
+
+
 class HFTextEncoder(nn.Module):
     """An encoder of ``transformers``, a pooling over its last states, and a projection into the joint space.
 
     ``architecture`` are the values of its config.json (``model_type`` among them), or None to take those of ``source``: a
     hub id, a folder, or ``package:<module>/<folder>``. With ``pretrained`` the weights are the source's. ``projection`` is
-    called with (width, output_dim). ``cached_texts`` features are kept while the encoder is frozen (0: none).
-    ``forward`` maps Tokens to ``[batch, output_dim]``; the mask is made of their lengths. Raises UnreachableWeights when
-    the source cannot be read, ValueError when something does not fit.
+    called with (width, output_dim). ``hidden_states`` are numbers of states, 0 being the embeddings' and -1 the last, whose
+    features are joined side by side, so that the width is theirs together: what a late layer has blended away an early one
+    still tells apart (Su et al. 2021, whitening, take the first and the last). ``cached_texts`` features are kept while the
+    encoder is frozen (0: none). ``forward`` maps Tokens to ``[batch, output_dim]``; the mask is made of their lengths.
+    Raises UnreachableWeights when the source cannot be read, ValueError when something does not fit.
     """
 
     def __init__(
@@ -50,6 +64,7 @@ class HFTextEncoder(nn.Module):
         pooling: nn.Module,
         projection: Callable[[int, int], nn.Module],
         output_dim: int,
+        hidden_states: list[int] | None = None,
         cached_texts: int = 0,
     ) -> None:
         super().__init__()
@@ -71,7 +86,8 @@ class HFTextEncoder(nn.Module):
                 f"{PLACE}.context_length {context_length} exceeds the {room} positions of this tower; lower it"
             )
         self.backbone, self.pooling = backbone, pooling
-        self.projection = projection(config.hidden_size, output_dim)
+        self.hidden_states = hidden_states
+        self.projection = projection(config.hidden_size * _joined(hidden_states, config.num_hidden_layers), output_dim)
         self.vocab_size, self.context_length, self.output_dim = config.vocab_size, context_length, output_dim
         self.pad_id = config.pad_token_id
         self.cache = FeatureCache(cached_texts) if cached_texts else None
@@ -93,8 +109,11 @@ class HFTextEncoder(nn.Module):
         if self.pad_id is not None:
             ids = ids.masked_fill(~real, self.pad_id)  # RoBERTa counts positions by it
         mask = real.long()
-        states = self.backbone(input_ids=ids, attention_mask=mask).last_hidden_state  # [B, N, width]
-        return self.pooling(states, mask)
+        output = self.backbone(input_ids=ids, attention_mask=mask, output_hidden_states=self.hidden_states is not None)
+        if self.hidden_states is None:
+            return self.pooling(output.last_hidden_state, mask)  # of [B, N, width]
+        states = [*output.hidden_states[:-1], output.last_hidden_state]  # the last after its norm, in every family
+        return torch.cat([self.pooling(states[i], mask) for i in self.hidden_states], dim=-1)
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "batch output_dim"]:
         if tokens.ids.shape[1] > self.context_length:
