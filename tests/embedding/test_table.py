@@ -119,7 +119,7 @@ def test_what_is_not_there_or_no_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no file or folder lost here, and data set 'lost'"):
         open_collection("lost")
     (tmp_path / "notes.txt").write_text("cat")
-    with pytest.raises(ValueError, match=r"notes.txt is neither a picture nor one of .parquet"):
+    with pytest.raises(ValueError, match=r"notes.txt is neither a picture nor one of .tar, .parquet"):
         open_collection(tmp_path / "notes.txt")
     (tmp_path / "broken.parquet").write_text("cat")
     assert not is_table(tmp_path / "broken.parquet")
