@@ -87,10 +87,10 @@ def train(root: Path, argv: list[str], ranks: int = 1, kill_at: int | None = Non
     return statuses
 
 
-def samples(root: Path) -> dict[int, list[Any]]:
-    """By step the (epoch, index) of the global batch, as last seen."""
+def samples(root: Path, ranks: str = "*") -> dict[int, list[Any]]:
+    """By step the (epoch, index) of the global batch, as last seen by so many ranks."""
     found: dict[int, dict[str, Any]] = {}
-    for file in sorted(root.glob("seen-*")):
+    for file in sorted(root.glob(f"seen-*-of-{ranks}")):
         for step, epochs, indices in map(json.loads, file.read_text().splitlines()):
             found.setdefault(step, {})[file.name] = list(zip(epochs, indices, strict=True))
     return {step: [pair for name in sorted(parts) for pair in parts[name]] for step, parts in found.items()}
@@ -146,3 +146,21 @@ def test_killed_runs_end_as_one_never_killed(streaming: bool, ranks: int, argume
     for key, value in whole.items():
         assert same(value, killed[key]), key
     assert samples(root) == samples(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_on_another_number_of_ranks_each_sample_comes_once(
+    before: int, after: int, arguments: list[str], tmp_path: Path
+) -> None:
+    argv, run = options(arguments, before, streaming=False), tmp_path / "run"
+    assert train(tmp_path, argv, before, kill_at=5)[0] == -signal.SIGKILL
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4, "in an epoch's middle"
+    assert train(tmp_path, [f"resume={run}", f"trainer.devices={after}"], after) == [0] * after
+    first, rest = samples(tmp_path, f"{before}"), samples(tmp_path, f"{after}")
+    assert list(rest) == list(range(5, STEPS + 1)), "from the very next step on"
+    assert sorted(first[5]) == sorted(rest[5]), "the same global batch"
+    seen = [pair for step in range(1, STEPS + 1) for pair in (first if step < 5 else rest)[step]]
+    assert sorted(seen) == [(epoch, index) for epoch in range(3) for index in range(48)]
+    rows = outcome(tmp_path)["rows"]
+    assert [row["step"] for row in rows] == [str(i) for i in range(STEPS + 1)]
+    assert float(rows[-1]["data/samples"]) == 3 * 48

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from cliplab.data.fingerprint import content_fingerprint
-from cliplab.data.hub import columns_of, first_present, folder_of, open_dataset
+from cliplab.data.hub import DataFiles, columns_of, first_present, folder_of, open_dataset
 from cliplab.data.images import BadImage, decode_image, decode_pixels
 from cliplab.data.order import epoch_permutation, sample_rng
 from cliplab.data.parquet import to_rows
@@ -78,7 +78,7 @@ class CaptionDataset(Dataset):
         split: str | Sequence[str] = "train",
         name: str | None = None,
         revision: str | None = None,
-        data_files: str | Sequence[str] | None = None,
+        data_files: DataFiles = None,
         group_column: str | None = None,
         cache_images: bool = False,
         limit: int | None = None,
@@ -203,7 +203,7 @@ def caption_pairs(
     image_size: int,
     split: str = "test",
     name: str | None = None,
-    data_files: str | Sequence[str] | None = None,
+    data_files: DataFiles = None,
     image_columns: Sequence[str] = IMAGE_COLUMNS,
     caption_columns: Sequence[str] = CAPTION_COLUMNS,
     limit: int | None = None,

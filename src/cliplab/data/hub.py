@@ -1,9 +1,10 @@
 """Opening Hugging Face data sets, local or from the hub, with errors that say what to do."""
 
+import glob
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ BUILDERS = {".tar": "webdataset", ".parquet": "parquet", ".arrow": "arrow", ".cs
 def _as_text(data: bytes) -> str:
     return data.decode("utf8", errors="replace")
 
+
+# Names or patterns of files, for all splits or by split.
+DataFiles = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
 
 # The library's own decoders end a whole run at one caption that is no UTF-8, and read JSON as what the first five samples
 # held. Text stays text here; JSON is read by whoever asks for a value in it.
@@ -70,11 +74,28 @@ def _of_split(files: Sequence[str], root: Path, split: str) -> list[str]:
     return found
 
 
-def _local_builder(path: Path, split: str, data_files: str | Sequence[str] | None) -> tuple[str, dict[str, Any]]:
+def _named_files(path: Path, split: str, data_files: DataFiles) -> list[Path]:
+    """The files of a local folder that names and patterns choose for a split. Raises ValueError when one chooses none."""
+    if isinstance(data_files, Mapping):
+        if split not in data_files:
+            raise ValueError(f"data_files are given for {', '.join(data_files)}; name split {split} there, or split=…")
+        data_files = data_files[split]
+    files: set[Path] = set()
+    for name in [data_files] if isinstance(data_files, str) else data_files or ():
+        pattern = os.path.join(glob.escape(str(path)), name)
+        matching = [path / name] if (path / name).is_file() else map(Path, glob.glob(pattern, recursive=True))
+        if not (found := {file for file in matching if file.is_file()}):
+            raise ValueError(f"data_files: no file there matches {name!r}")
+        files |= found
+    if not files:
+        raise ValueError("data_files: no file is named; null means all")
+    return sorted(files)
+
+
+def _local_builder(path: Path, split: str, data_files: DataFiles) -> tuple[str, dict[str, Any]]:
     """Which reader fits a local folder or file, and its arguments."""
     if data_files is not None:
-        chosen = [data_files] if isinstance(data_files, str) else list(data_files)
-        files = sorted(p for f in chosen for p in (path.glob(f) if "*" in f else [path / f]))
+        files = _named_files(path, split, data_files)
     elif path.is_file():
         files = [path]
     else:
@@ -90,20 +111,25 @@ def _local_builder(path: Path, split: str, data_files: str | Sequence[str] | Non
             text = {"encoding_errors": "replace"} if builder == "csv" else {}
             tabs = {"sep": "\t"} if suffix == ".tsv" else {}
             return builder, {"data_files": {split: matching}, **text, **tabs}
+    if data_files is not None:
+        return "imagefolder", {"data_files": {split: list(map(str, files))}, "drop_labels": None}
     if any(p.is_dir() and p.name.lower() in SPLIT_FOLDERS for p in path.iterdir()):
         return "imagefolder", {"data_dir": str(path), "drop_labels": None}
     return "imagefolder", {"data_files": {split: [str(path / "**")]}, "drop_labels": None}  # all of it is the split
 
 
 def _arguments(
-    path: str, split: str, name: str | None, revision: str | None, data_files: str | Sequence[str] | None
+    path: str, split: str, name: str | None, revision: str | None, data_files: DataFiles
 ) -> tuple[str, dict[str, Any]]:
     """What ``datasets.load_dataset`` is called with."""
     local = Path(path).expanduser()
     if local.exists():
         return _local_builder(local, split, data_files)
-    chosen = {} if data_files is None else {"data_files": data_files if isinstance(data_files, str) else [*data_files]}
-    return path, {"name": name, "revision": revision, **chosen}
+    if isinstance(data_files, Mapping):
+        data_files = {of: files if isinstance(files, str) else [*files] for of, files in data_files.items()}
+    elif data_files is not None and not isinstance(data_files, str):
+        data_files = [*data_files]
+    return path, {"name": name, "revision": revision, **({} if data_files is None else {"data_files": data_files})}
 
 
 def _reason(error: BaseException) -> str:
@@ -143,7 +169,7 @@ def open_dataset(
     split: str | Sequence[str],
     name: str | None = None,
     revision: str | None = None,
-    data_files: str | Sequence[str] | None = None,
+    data_files: DataFiles = None,
     streaming: bool = False,
 ) -> Any:
     """A ``datasets.Dataset`` (or its streaming twin) from a hub id, a builder name, or a local folder or file.
@@ -214,7 +240,7 @@ def files_fingerprint(
     split: str | Sequence[str],
     name: str | None,
     revision: str | None,
-    data_files: str | Sequence[str] | None,
+    data_files: DataFiles,
 ) -> str:
     """Changes with the files a source is read from: their names, sizes and ends, or the hub's commit. It stays when a
     folder is copied to another place."""
@@ -224,7 +250,8 @@ def files_fingerprint(
     local = Path(path).expanduser()
     if local.exists():
         builder, arguments = _local_builder(local, split, data_files)
-        files = [p for p in sorted(local.rglob("*")) if p.is_file()] if builder == "imagefolder" else []
+        whole = builder == "imagefolder" and data_files is None
+        files = [p for p in sorted(local.rglob("*")) if p.is_file()] if whole else []
         files = files or [Path(f) for f in arguments.get("data_files", {}).get(split, ())]
         facts = [_file_facts(file, local) for file in files]
     else:

@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from cliplab.data.emoji import CREDITS, STYLES, load_emoji
 from cliplab.data.fingerprint import content_fingerprint
-from cliplab.data.hub import UnreachableData, first_present, no_progress_bars, open_dataset, side_file
+from cliplab.data.hub import DataFiles, UnreachableData, first_present, no_progress_bars, open_dataset, side_file
 from cliplab.data.images import decode_image
 from cliplab.data.transforms import EvalTransform
 
@@ -49,7 +49,7 @@ class LabelledImages(Dataset):
         dataset: Any = None,
         split: str = "validation",
         name: str | None = None,
-        data_files: str | Sequence[str] | None = None,
+        data_files: DataFiles = None,
         image_columns: Sequence[str] = IMAGE_COLUMNS,
         label_columns: Sequence[str] = LABEL_COLUMNS,
         class_names: str | Sequence[str] | None = None,

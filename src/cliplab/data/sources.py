@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cliplab.data.captions import CaptionDataset
+from cliplab.data.hub import DataFiles
 from cliplab.data.mixture import CaptionMixture, StreamMixture, caption_mixture
 from cliplab.data.rows import CAPTION_COLUMNS, IMAGE_COLUMNS, RowFilters
 from cliplab.data.stream import CaptionStream
@@ -17,7 +18,7 @@ def caption_source(
     split: str | Sequence[str] = "train",
     name: str | None = None,
     revision: str | None = None,
-    data_files: str | Sequence[str] | None = None,
+    data_files: DataFiles = None,
     image_columns: Sequence[str] = IMAGE_COLUMNS,
     caption_columns: Sequence[str] = CAPTION_COLUMNS,
     caption_format: str = "lines",

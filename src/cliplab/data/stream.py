@@ -12,7 +12,7 @@ import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
 from cliplab.data.captions import MOST_BAD, Sample, first_usable
-from cliplab.data.hub import columns_of, files_fingerprint, folder_of, open_dataset
+from cliplab.data.hub import DataFiles, columns_of, files_fingerprint, folder_of, open_dataset
 from cliplab.data.images import decode_pixels
 from cliplab.data.order import sample_rng
 from cliplab.data.rows import CaptionRows
@@ -100,7 +100,7 @@ class CaptionStream(IterableDataset):
         split: str | Sequence[str] = "train",
         name: str | None = None,
         revision: str | None = None,
-        data_files: str | Sequence[str] | None = None,
+        data_files: DataFiles = None,
         shuffle_buffer: int = 6000,
         parts: int = 12,
         lanes: int | None = None,
