@@ -178,7 +178,9 @@ def _resume_arguments(argv: list[str]) -> list[str]:
     for override in rest:
         key = override.lstrip("+~").split("=")[0]
         if (config_dir() / key).is_dir() and not override.startswith("-"):
-            sys.exit(f"error: {override}: only values can change beside resume=, not a whole group")
+            sys.exit(
+                f"error: {override}: only values as trainer.devices=2 can change beside resume=, not a whole group"
+            )
     _settle_here(run)
     rest = with_followers(yaml.safe_load((run / "config.yaml").read_text(encoding="utf8")), rest)
     if not (run / "checkpoints" / "last.ckpt").is_file():

@@ -1,11 +1,14 @@
-"""Which files of a place are read, by name, by pattern and by split; what of it goes to the hub."""
+"""Which files of a place are read, by name, by pattern and by split; what of it goes to the hub; files that are damaged."""
 
+import itertools
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cliplab.data import hub
+from cliplab.data import hub, stream
 from cliplab.data.captions import CaptionDataset
 from cliplab.data.hub import UnreachableData, files_fingerprint, open_dataset
 from cliplab.data.sources import caption_source
@@ -39,8 +42,8 @@ def test_just_the_files_that_are_named(
     path = str(layouts["parquet_of_images"])
     assert found(CaptionDataset(path=path, split=split, data_files=data_files)) == expected
     if isinstance(split, str):
-        stream = caption_source(path=path, split=split, data_files=data_files, streaming=True, samples_per_epoch=4)
-        held = [row["captions"] for row in stream.stream]
+        streamed = caption_source(path=path, split=split, data_files=data_files, streaming=True, samples_per_epoch=4)
+        held = [row["captions"] for row in streamed.stream]
         assert held == [captions(i) for i in expected]
 
 
@@ -92,3 +95,18 @@ def test_files_name_and_revision_reach_the_hub(monkeypatch: pytest.MonkeyPatch) 
         ("owner/name", {**shared, "data_files": ["a.tar", "b.tar"]}),
         ("owner/name", {**shared, "data_files": {"val": ["b.tar"], "train": "a.tar"}}),
     ]
+
+
+def test_a_tar_that_ends_early_is_named(
+    layouts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(layouts["webdataset"], tmp_path, dirs_exist_ok=True)
+    cut = tmp_path / "train-1.tar"
+    cut.write_bytes(cut.read_bytes()[: 512 * 7 + 9])  # in the bytes of a picture or caption
+    monkeypatch.setattr(stream, "RETRY_SECONDS", ())
+    told = rf"{re.escape(str(cut))}: unexpected end of data; it is cut short or damaged: fetch it again, or remove it"
+    with pytest.raises(UnreachableData, match=told):
+        caption_source(path=str(tmp_path))
+    streamed = caption_source(path=str(tmp_path), streaming=True, samples_per_epoch=ROWS)
+    with pytest.raises(RuntimeError, match=told):
+        list(itertools.islice(streamed._rows(0, 1), ROWS))

@@ -4,6 +4,7 @@ import glob
 import hashlib
 import os
 import re
+import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +40,20 @@ DataFiles = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
 # The library's own decoders end a whole run at one caption that is no UTF-8, and read JSON as what the first five samples
 # held. Text stays text here; JSON is read by whoever asks for a value in it.
 WebDataset.DECODERS = {**WebDataset.DECODERS, **dict.fromkeys(("txt", "text", "transcript", "json", "jsn"), _as_text)}
+_samples_of_tar = WebDataset._get_pipeline_from_tar.__func__
+
+
+def _samples_of_named_tar(cls: Any, tar_path: str, tar_iterator: Any) -> Iterator[dict[str, Any]]:
+    """The library's, but an error tells which of many files is cut short or damaged."""
+    try:
+        yield from _samples_of_tar(cls, tar_path, tar_iterator)
+    except (tarfile.TarError, EOFError) as error:
+        raise tarfile.ReadError(
+            f"{tar_path}: {str(error).rstrip('.')}; it is cut short or damaged: fetch it again, or remove it"
+        ) from error
+
+
+WebDataset._get_pipeline_from_tar = classmethod(_samples_of_named_tar)
 
 
 @contextmanager
