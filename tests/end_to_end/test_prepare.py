@@ -87,9 +87,11 @@ def test_both_formats_hold_every_usable_row_once(
     assert np.abs(turned - np.asarray(decode_image(rotated())).astype(int)).mean() < 8
 
 
+@pytest.mark.parametrize("kind", shards.FORMATS)
 def test_after_any_stop_the_same_files(
-    command: Callable[..., int], arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, command: Callable[..., int], arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    arguments = [*arguments, f"task.format={kind}"]
     assert command(*arguments, f"out={tmp_path}/whole") == 0
     out, write = tmp_path / "stopped", prepare._write_whole
     calls: list[Path] = []
