@@ -143,11 +143,22 @@ def rows(labels: list[int]) -> datasets.Dataset:
     return datasets.Dataset.from_dict({"image": [picture(i) for i in labels], "label": labels})
 
 
+def test_a_broken_picture_is_told_with_its_place() -> None:
+    encoded = datasets.Dataset.from_dict({"image": [{"bytes": b"<html>", "path": None}], "label": [0]})
+    data = LabelledImages(dataset=encoded.cast_column("image", datasets.Image(decode=False)), image_size=16)
+    with pytest.raises(
+        ValueError, match=r"data set, image 0: .*; an evaluation leaves no image out: mend or remove it"
+    ):
+        data[0]
+
+
 def test_errors_say_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"labels run from 0 to 3 but there are 2 class names"):
         LabelledImages(dataset=rows([0, 3]), image_size=16, class_names=["a", "b"])
     data = datasets.Dataset.from_dict({"image": [picture(0)], "text": ["x"]})
-    with pytest.raises(ValueError, match=r"no label column among image, text"):
+    with pytest.raises(
+        ValueError, match=r"no label column among image, text.*every class is a folder, and it takes two"
+    ):
         LabelledImages(dataset=data, image_size=16)
     with pytest.raises(UnreachableData, match=r"\(1\) log in .* \(2\) name a local copy.* \(3\) train without"):
         LabelledImages(path="/nowhere", image_size=16)

@@ -78,5 +78,13 @@ def test_unknown_ids_and_ids_as_names_are_refused() -> None:
     nameless.class_names = None  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"labels carry no names; set zeroshot.x.dataset.class_names"):
         ZeroShotClassification(name="x", dataset=nameless, templates="plain")
-    with pytest.raises(ValueError, match="zeroshot set x brings no templates"):
-        ZeroShotClassification(name="x", dataset=Labelled([0], ["a"]))
+    assert len(ZeroShotClassification(name="x", dataset=Labelled([0], ["a"])).templates) == 80
+
+
+def test_a_part_of_imagenet_is_called_one() -> None:
+    some = imagenet_classification(name="x", dataset=Labelled([0, 1], wordnet_ids()[:2]), templates="plain")
+    assert some.notes == [
+        "2 of 1,000 classes are there, and only they are candidates: this is easier than the whole set, whose published "
+        "figures do not compare."
+    ]
+    assert not imagenet_classification(name="x", dataset=Labelled([0, 1], wordnet_ids()), templates="plain").notes

@@ -85,6 +85,9 @@ def test_labels_name_the_settings_that_differ(runs: list[Path]) -> None:
         config = {"optimizer": {"lr": rate}, "paths": {"run": str(folder)}, "seed": 1}
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
     assert run_labels(runs) == ["emoji lr=0.1", "emoji lr=0.2"]
+    for folder, loss in zip(runs, ("ClipLoss", "SigLipLoss"), strict=True):
+        (folder / "config.yaml").write_text(yaml.safe_dump({"objective": {"_target_": f"cliplab.losses.{loss}"}}))
+    assert run_labels(runs) == ["emoji objective=ClipLoss", "emoji objective=SigLipLoss"]
 
 
 def test_what_cannot_be_compared(runs: list[Path], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Values that no run can work with are told by key, value and what fits, from the composed config alone."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -118,6 +119,15 @@ def test_a_mixture_has_sources_and_a_weight_for_each(sources: Any, weights: Any,
     cfg.data.train.sources, cfg.data.train.weights = sources, weights
     with pytest.raises(ConfigError, match=message):
         check_values(resolved(cfg), origins(cfg))
+
+
+def test_a_zero_shot_set_that_is_not_there_is_told_by_its_key(tmp_path: Path) -> None:
+    for name, part in (("folder", "dataset"), ("linear_probe", "train")):
+        key = f"zeroshot.{name}.{part}.path"
+        config = resolved(composed(f"zeroshot={name}"))
+        with pytest.raises(ConfigError, match=rf"^{key}: /nowhere is neither a folder nor a file"):
+            check_values(changed(config, key, "/nowhere"), {})
+        check_values(changed(config, key, str(tmp_path)), {})
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from cliplab.data.emoji import CREDITS, STYLES, load_emoji
 from cliplab.data.fingerprint import content_fingerprint
 from cliplab.data.hub import DataFiles, UnreachableData, first_present, no_progress_bars, open_dataset, side_file
-from cliplab.data.images import decode_image
+from cliplab.data.images import BadImage, decode_image
 from cliplab.data.transforms import EvalTransform
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
@@ -60,7 +60,10 @@ class LabelledImages(Dataset):
             dataset = _opened(path=path, split=split, name=name, data_files=data_files)
         self.where = where = path or "data set"
         self.image_column = first_present(dataset.column_names, image_columns, "image", where)
-        self.label_column = first_present(dataset.column_names, label_columns, "label", where)
+        try:
+            self.label_column = first_present(dataset.column_names, label_columns, "label", where)
+        except ValueError as error:
+            raise ValueError(f"{error}. In a folder of pictures every class is a folder, and it takes two") from error
         if len(dataset) == 0:
             raise ValueError(f"{where}: split {split!r} is empty")
         if isinstance(dataset.features[self.image_column], datasets.Image):
@@ -114,7 +117,12 @@ class LabelledImages(Dataset):
         return len(self.dataset)
 
     def picture(self, index: int) -> Image.Image:
-        return decode_image(self.dataset[index][self.image_column])
+        try:
+            return decode_image(self.dataset[index][self.image_column])
+        except BadImage as error:
+            raise ValueError(
+                f"{self.where}, image {index}: {error}; an evaluation leaves no image out: mend or remove it"
+            ) from error
 
     def __getitem__(self, index: int) -> tuple[Tensor, Any]:
         return self.transform(self.picture(index)), int(self.labels[index])

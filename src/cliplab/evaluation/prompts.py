@@ -60,8 +60,8 @@ def load_templates(source: str | Sequence[str]) -> list[str]:
 def chosen_prompts(
     name: str, dataset: Any, class_names: Sequence[str] | None, templates: str | Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
-    """Class names and templates: those given, else the data set's own. Raises ValueError when there are none, or the names
-    are not as many as the data set's."""
+    """Class names and templates: those given, else the data set's own, else the paper's eighty templates. Raises ValueError
+    when there are no names, or not as many as the data set's."""
     own = dataset.class_names
     names = own if class_names is None else list(class_names)
     if names is None:
@@ -76,11 +76,8 @@ def chosen_prompts(
             f"zeroshot set {name}: {len(names)} class names for a data set of {len(own)} classes; "
             f"check zeroshot.{name}.dataset.path, its split and class_names"
         )
-    if templates is None:
-        templates = getattr(dataset, "templates", None)
-    if templates is None:
-        raise ValueError(f"zeroshot set {name} brings no templates; set zeroshot.{name}.templates, such as openai_80")
-    return list(names), load_templates(templates)
+    own_templates = getattr(dataset, "templates", None)
+    return list(names), load_templates(templates or own_templates or "openai_80")
 
 
 def text_batches(lengths: Tensor, most: int) -> list[Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from cliplab.evaluation.batches import EvaluationImages
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.imagenet import imagenet_class_names, imagenet_places
+from cliplab.evaluation.imagenet import label_space as places_of
 from cliplab.evaluation.metrics import calibration_error, top_confusions, wilson_interval
 from cliplab.evaluation.prompts import Prompts, chosen_prompts, ensemble
 from cliplab.evaluation.protocol import part_of, protocol_of
@@ -22,9 +23,9 @@ from cliplab.models.tokens import Tokens
 class ZeroShotClassification:
     """Scores a labelled set against the prompts made of its class names, or of ``class_names`` in the same order.
 
-    ``templates`` None takes those that the data set brings. ``subset`` is the number of images, each class with its share,
-    that an evaluation uses which is not thorough, such as those during training; None uses all. For the other options see
-    EvaluationImages. Raises ValueError when names and labels do not fit.
+    ``templates`` None takes those that the data set brings, or openai_80. ``subset`` is the number of images, each class
+    with its share, that an evaluation uses which is not thorough, such as those during training; None uses all. For the
+    other options see EvaluationImages. Raises ValueError when names and labels do not fit.
     """
 
     task = "zeroshot_classification"
@@ -50,6 +51,7 @@ class ZeroShotClassification:
         self.images = EvaluationImages(
             dataset, batch_size=batch_size, num_workers=num_workers, cache_gb=cache_gb, cache_dir=cache_dir
         )
+        self.notes: list[str] = []  # what a reader of the figures must know
         self._prompts: Prompts | None = None
 
     @property
@@ -114,7 +116,7 @@ class ZeroShotClassification:
             "groups": groups,
             "protocol": protocol,
             "subset": part,
-            "warnings": likely_mistakes(pairs, metrics),
+            "warnings": [*self.notes, *likely_mistakes(pairs, metrics)],
         }
         samples = {key: values.tolist() for key, values in table.items()}
         return EvaluationResult(self.name, self.task, metrics, str(protocol["all"]), details, samples, seconds)
@@ -181,8 +183,8 @@ def imagenet_classification(
     order = sorted(places)
     if places != order:
         dataset.relabel([order.index(place) for place in places])
-    names = imagenet_class_names()
-    return ZeroShotClassification(
+    names, whole = imagenet_class_names(), len(places_of(label_space))
+    evaluator = ZeroShotClassification(
         name=name,
         dataset=dataset,
         templates=templates,
@@ -193,3 +195,9 @@ def imagenet_classification(
         cache_gb=cache_gb,
         cache_dir=cache_dir,
     )
+    if len(order) < whole:
+        evaluator.notes.append(
+            f"{len(order)} of {whole:,} classes are there, and only they are candidates: this is easier than the whole set, "
+            "whose published figures do not compare."
+        )
+    return evaluator

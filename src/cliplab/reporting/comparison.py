@@ -24,6 +24,12 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, value in node.items() for k, v in _flat(value, f"{prefix}.{key}" if prefix else key).items()}
 
 
+def _setting(key: str, value: Any) -> str:
+    """``lr=0.001``, and ``objective=GroupedClipLoss`` for a class."""
+    *parents, last = key.split(".")
+    return f"{parents[-1]}={str(value).rpartition('.')[2]}" if last == "_target_" and parents else f"{last}={value}"
+
+
 def run_labels(folders: Sequence[Path]) -> list[str]:
     """A short name for each run: experiment and weights, then the few settings that differ, then the folder."""
     results = [read_json(next(iter(sorted((folder / "results").glob("*.json"))))) for folder in folders]
@@ -41,7 +47,7 @@ def run_labels(folders: Sequence[Path]) -> list[str]:
     ]
     shown = [key for key in differing if key != "data.seed"][:3]
     labels = [
-        " ".join([name, *(f"{key.split('.')[-1]}={config.get(key)}" for key in shown)])
+        " ".join([name, *(_setting(key, config.get(key)) for key in shown)])
         for name, config in zip(names, configs, strict=True)
     ]
     if len(set(labels)) < len(labels):

@@ -91,7 +91,8 @@ def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | N
     save_config(config, run_dir, overrides)
     set_seed(config["seed"])
     evaluators = build_evaluators(config)
-    if config["data"].get("validation"):
+    typed = {key.split(".")[0] for key in typed_keys(overrides)}
+    if config["data"].get("validation") and not ("zeroshot" in typed and "data" not in typed):
         evaluators += validation_evaluators(build(config["data"], "data"))
     if not evaluators:
         raise ConfigError("zeroshot: there is nothing to evaluate; choose a set, zeroshot=…")

@@ -99,6 +99,9 @@ def announce(results: Sequence[EvaluationResult]) -> None:
             print(f"{name}: top-1 {result.metrics['acc1']:.2%}, top-5 {result.metrics['acc5']:.2%}")
         elif "mean_average_precision" in result.metrics:
             print(f"{name}: mean average precision {result.metrics['mean_average_precision']:.2%}")
+        elif "image_retrieval_recall@1" in result.metrics:
+            ways = (result.metrics[f"{way}_retrieval_recall@1"] for way in ("image", "text"))
+            print(f"{name}: recall@1 {{:.2%}} text to image, {{:.2%}} image to text".format(*ways))
 
 
 def build_trainer(

@@ -85,6 +85,9 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
         raise ConfigError("trainer.max_epochs: without a limit here, trainer.max_steps must say how long to train")
     for key, value in _sizes(config.get("model"), "model"):
         _check(origins.get(key, key), value, COUNT)
+    for key, path in _labelled_paths(config.get("zeroshot") or {}):
+        if path:
+            _check_path(key, path)
     if (config.get("task") or {}).get("name") in READ_DATA:
         data = config.get("data") or {}
         _check_mixture(data.get("train") or {})
@@ -162,6 +165,13 @@ def _paths(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         ours = isinstance(node, Mapping) and str(node.get("_target_")).startswith("cliplab.")
         if ours and "path" in node and node.get("dataset") is None:
             yield f"{place}.path", node["path"]
+
+
+def _labelled_paths(zeroshot: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The paths of the zero-shot sets and of what a probe is fitted to."""
+    for name, node in zeroshot.items():
+        for part in ("dataset", "train"):
+            yield f"zeroshot.{name}.{part}.path", _at(node, f"{part}.path")
 
 
 def _check_path(key: str, path: Any) -> None:
