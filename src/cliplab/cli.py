@@ -59,10 +59,10 @@ def _one_line(error: BaseException) -> str:
 
 def _composition_error(error: Exception, overrides: list[str]) -> str:
     """Hydra's words in one line, with a nearby key or choice."""
-    from cliplab.tasks.config import did_you_mean
+    from cliplab.tasks.config import did_you_mean, typed_keys
 
     text = _one_line(error)
-    keys = [o.lstrip("+~").split("=")[0] for o in overrides]
+    keys = typed_keys(overrides)
     key = max((key for key in keys if key in text), key=len, default="")
     if not key:
         return text
@@ -229,9 +229,10 @@ def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
 
     try:
         typed_at = origins(cfg)
-        check_values(resolved(cfg), typed_at)
+        config = resolved(cfg)
+        check_values(config, typed_at)
         if _outcome["sweep"]:
-            check_optimized(resolved(cfg))
+            check_optimized(config)
         fill_own_values(cfg)
         config = resolved(cfg)
         check(config, base_config(config_dir()), typed_at)

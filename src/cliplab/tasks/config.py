@@ -34,6 +34,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+def typed_keys(overrides: Iterable[str]) -> list[str]:
+    """The keys of what was typed, without values and signs."""
+    return [override.lstrip("+~").split("=")[0] for override in overrides]
+
+
+def value_at(node: Any, key: str, absent: Any = None) -> Any:
+    """What stands at a dotted key, or ``absent``."""
+    for name in key.split("."):
+        node = node.get(name, absent) if isinstance(node, Mapping) else absent
+    return node
+
+
 def _targets(node: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if isinstance(node, dict):
         if "_target_" in node:

@@ -13,9 +13,9 @@ from cliplab.checkpoints.weights import Weights
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.tasks.compare import evaluate_each
-from cliplab.tasks.config import ConfigError, build, resolved
+from cliplab.tasks.config import ConfigError, build, resolved, typed_keys
 from cliplab.tasks.manifest import Manifest
-from cliplab.tasks.pretrained import check_classes, load_weights, typed_keys, with_weights
+from cliplab.tasks.pretrained import check_classes, load_weights, with_weights
 from cliplab.tasks.train import (
     announce,
     build_evaluators,
@@ -35,7 +35,7 @@ OWN = ("task", "ckpt", "paths", "run", "pretrained")
 def checkpoint_config(checkpoint: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> dict[str, Any]:
     """The checkpoint's config with this command's task and paths, beaten by what was typed and by nothing else."""
     stored = OmegaConf.create(checkpoint["cliplab_config"])
-    typed = {override.lstrip("+~").split("=")[0] for override in overrides}
+    typed = set(typed_keys(overrides))
     for key in OWN:
         stored[key] = cfg[key]
     for key in typed - set(OWN):

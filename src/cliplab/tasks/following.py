@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cliplab.tasks.config import value_at
+
 FOLLOWERS = {
     "seed": ["data.seed"],
     "trainer.max_steps": ["data.max_steps"],
@@ -13,18 +15,13 @@ FOLLOWERS = {
 ABSENT = object()
 
 
-def _at(node: Any, key: str) -> Any:
-    for name in key.split("."):
-        node = node.get(name, ABSENT) if isinstance(node, Mapping) else ABSENT
-    return node
-
-
 def with_followers(config: Mapping[str, Any], overrides: Sequence[str]) -> list[str]:
     """``overrides`` of a saved config, and the same values for the places that had the value that is changed."""
     typed = {override.partition("=")[0] for override in overrides}
     more = []
     for override in overrides:
         key, _, value = override.partition("=")
-        same = [place for place in FOLLOWERS.get(key, ()) if _at(config, place) == _at(config, key)]
+        held = value_at(config, key, ABSENT)
+        same = [place for place in FOLLOWERS.get(key, ()) if value_at(config, place, ABSENT) == held]
         more += [f"{place}={value}" for place in same if place not in typed]
     return [*overrides, *more]

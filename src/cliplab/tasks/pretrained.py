@@ -12,16 +12,11 @@ from cliplab.checkpoints.read import read_pretrained
 from cliplab.checkpoints.siglip import VISION
 from cliplab.checkpoints.weights import RESNET, VIT, Weights, load_exactly
 from cliplab.models.positions import resize_positions
-from cliplab.tasks.config import ConfigError, check, resolved
+from cliplab.tasks.config import ConfigError, check, resolved, typed_keys
 
 # Settings that the weights do not decide; positions are interpolated for another image size
 FREE = ("max_logit_scale", "image_encoder.patch_dropout", "image_encoder.image_size")
 RESNET_STRIDE = 32  # pixels for one position of the attention pool
-
-
-def typed_keys(overrides: Sequence[str]) -> list[str]:
-    """The keys of what was typed, without values and signs."""
-    return [override.lstrip("+~").split("=")[0] for override in overrides]
 
 
 def _chosen_tower(cfg: Any) -> str | None:

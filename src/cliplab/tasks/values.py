@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cliplab.tasks.config import ConfigError
+from cliplab.tasks.config import ConfigError, value_at
 
 
 class Rule(NamedTuple):
@@ -79,7 +79,7 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     """Look at plain values by key. ``origins`` tells which key a value was interpolated from. Raises ConfigError that
     names key, value and what fits."""
     for key, rule in RULES.items():
-        _check(key, _at(config, key), rule)
+        _check(key, value_at(config, key), rule)
     trainer = config.get("trainer") or {}
     if {"max_epochs", "max_steps"} <= set(trainer) and {trainer["max_epochs"], trainer["max_steps"]} <= {None, -1}:
         raise ConfigError("trainer.max_epochs: without a limit here, trainer.max_steps must say how long to train")
@@ -104,12 +104,6 @@ def check_optimized(config: Mapping[str, Any]) -> None:
             f"optimized_metric: {metric} needs validation pairs, and these data have none; compare by what is logged, as "
             f"optimized_metric={(sets or ['train/image_accuracy'])[0]}"
         )
-
-
-def _at(node: Any, key: str) -> Any:
-    for name in key.split("."):
-        node = node.get(name) if isinstance(node, Mapping) else None
-    return node
 
 
 def _check(key: str, value: Any, rule: Rule) -> None:
@@ -171,7 +165,7 @@ def _labelled_paths(zeroshot: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The paths of the zero-shot sets and of what a probe is fitted to."""
     for name, node in zeroshot.items():
         for part in ("dataset", "train"):
-            yield f"zeroshot.{name}.{part}.path", _at(node, f"{part}.path")
+            yield f"zeroshot.{name}.{part}.path", value_at(node, f"{part}.path")
 
 
 def _check_path(key: str, path: Any) -> None:
