@@ -4,7 +4,7 @@ import torch
 
 from cliplab.checkpoints.read import read_pretrained
 from cliplab.embedding.model import Classification, EmbeddingModel, Hit, Skipped
-from cliplab.tasks.loading import embedding_model
+from cliplab.settings.loading import embedding_model
 
 __all__ = ["Classification", "EmbeddingModel", "Hit", "Skipped", "load"]
 

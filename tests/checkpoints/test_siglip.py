@@ -34,7 +34,7 @@ from cliplab.data.transforms import EvalTransform, SquashTransform
 from cliplab.models.clip import CLIP
 from cliplab.models.siglip import SiglipTextTransformer, SiglipVisionTransformer
 from cliplab.models.tokens import Tokens
-from cliplab.tasks.pretrained import resized
+from cliplab.settings.pretrained import resized
 from cliplab.tasks.train import build_evaluators
 from tests.models.hf_toys import save_tokenizer
 

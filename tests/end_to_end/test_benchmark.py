@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from cliplab.benchmarks.loader import STAGES, Ours, Torchvision, photograph
 from cliplab.data.images import decode_image
 from cliplab.data.transforms import TrainTransform
-from cliplab.tasks.benchmark_loader import STAGES, Ours, Torchvision, photograph
 
 from .conftest import only_run
 

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cliplab.benchmarks.loader import photograph
 from cliplab.data import shards
 from cliplab.data.captions import CaptionDataset
 from cliplab.data.images import decode_image
 from cliplab.data.sources import caption_source
 from cliplab.data.transforms import EvalTransform
 from cliplab.tasks import prepare
-from cliplab.tasks.benchmark_loader import photograph
 
 
 def rotated() -> bytes:

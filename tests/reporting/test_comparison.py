@@ -86,7 +86,9 @@ def test_labels_name_the_settings_that_differ(runs: list[Path]) -> None:
         (folder / "config.yaml").write_text(yaml.safe_dump(config))
     assert run_labels(runs) == ["emoji lr=0.1", "emoji lr=0.2"]
     for folder, loss in zip(runs, ("ClipLoss", "SigLipLoss"), strict=True):
-        (folder / "config.yaml").write_text(yaml.safe_dump({"objective": {"_target_": f"cliplab.losses.{loss}"}}))
+        (folder / "config.yaml").write_text(
+            yaml.safe_dump({"objective": {"_target_": f"cliplab.objectives.contrastive.{loss}"}})
+        )
     assert run_labels(runs) == ["emoji objective=ClipLoss", "emoji objective=SigLipLoss"]
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from rich.progress import track
 
 from cliplab.embedding.collection import Collection
 from cliplab.embedding.model import EmbeddingModel
+from cliplab.files import whole_file
 
 FORMATS = {"parquet": ".parquet", "numpy": ".npz"}
 FACTS = b"cliplab"
@@ -24,9 +24,8 @@ FACTS = b"cliplab"
 
 def write_table(path: Path, ids: Sequence[str], embeds: Float[np.ndarray, "rows dim"], facts: dict[str, Any]) -> None:
     """``id`` and ``embedding`` as Parquet or as NumPy's .npz, by the suffix; ``facts`` lie in the metadata."""
-    part = path.with_name(path.name + ".part")
     if path.suffix == ".npz":
-        with part.open("wb") as file:
+        with whole_file(path, "wb") as file:
             np.savez(file, id=np.asarray(ids, np.str_), embedding=embeds, facts=np.asarray(json.dumps(facts)))
     else:
         flat = pa.array(embeds.ravel(), pa.float32())
@@ -35,8 +34,8 @@ def write_table(path: Path, ids: Sequence[str], embeds: Float[np.ndarray, "rows 
             "embedding": pa.FixedSizeListArray.from_arrays(flat, embeds.shape[1]),
         }
         table = pa.table(columns).replace_schema_metadata({FACTS: json.dumps(facts).encode()})
-        pq.write_table(table, part)
-    os.replace(part, path)
+        with whole_file(path, "wb") as file:
+            pq.write_table(table, file)
 
 
 def read_table(path: Path) -> tuple[list[str], Float[np.ndarray, "rows dim"], dict[str, Any]]:
@@ -61,10 +60,9 @@ def _job(model: str, collection: Collection, rows_per_part: int, batch_size: int
 def _embed_part(model: EmbeddingModel, collection: Collection, rows: range, path: Path) -> None:
     """One part whole or not at all; a part of broken images only has no rows."""
     embeds, kept, skipped = model.embed_usable(collection[rows.start : rows.stop])
-    with path.with_suffix(".part").open("wb") as file:
+    with whole_file(path, "wb", sync=False) as file:
         reasons = json.dumps([(rows[s.position], s.reason) for s in skipped])
         np.savez(file, embedding=embeds, kept=kept + rows.start, skipped=np.asarray(reasons))
-    os.replace(path.with_suffix(".part"), path)
 
 
 def _joined(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, list[tuple[int, str]]]:

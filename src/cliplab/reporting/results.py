@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cliplab.evaluation.result import EvaluationResult, file_stem
+from cliplab.files import whole_file
 from cliplab.reporting.gallery import rows_with_pictures
 
 
 def write_json(path: Path, value: Any) -> None:
     """Whole or not at all: written beside and moved."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1, ensure_ascii=False), encoding="utf8")
-    os.replace(part, path)
+    with whole_file(path) as file:
+        file.write(json.dumps(value, indent=1, ensure_ascii=False))
 
 
 def read_json(path: Path) -> Any:

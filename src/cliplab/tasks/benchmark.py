@@ -2,23 +2,17 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from cliplab.benchmarks.measured import Measured
 from cliplab.reporting.results import write_json
-from cliplab.tasks.config import ConfigError, build
-from cliplab.tasks.manifest import Manifest
+from cliplab.runs.manifest import Manifest
+from cliplab.settings.config import ConfigError, build
+from cliplab.settings.job import Job
 from cliplab.tasks.train import quiet, save_config, set_seed
-
-
-class Measured(NamedTuple):
-    """What a benchmark returns: a table (its rows all have the same keys), a sentence, and any further facts."""
-
-    rows: Sequence[dict[str, Any]]
-    summary: str
-    facts: dict[str, Any]
 
 
 def _shown(value: Any) -> str:
@@ -34,8 +28,9 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
+def run(job: Job) -> None:
     """Call the chosen benchmark with the whole config, print its table, write ``benchmark.json`` and print its path."""
+    config, overrides = job.config, job.typed
     if not config.get("benchmark"):
         raise ConfigError("benchmark: choose what to measure, such as benchmark=loader")
     run_dir = Path(config["paths"]["run"])

@@ -3,14 +3,14 @@
 import csv
 import warnings
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cliplab.reporting.predictions import prediction_sheet
-from cliplab.tasks.config import ConfigError
+from cliplab.settings.config import ConfigError
+from cliplab.settings.job import Job
+from cliplab.settings.loading import task_model
 from cliplab.tasks.embed import given_collection, told_skipped
-from cliplab.tasks.loading import task_model
 
 
 def given_labels(labels: Any) -> list[str]:
@@ -35,8 +35,9 @@ def given_labels(labels: Any) -> list[str]:
     raise ConfigError(f"labels: there is no file {labels}; {ways}")
 
 
-def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
+def run(job: Job) -> None:
     """Write predictions.csv and predictions.png into ``out=`` (the run folder) and print that folder."""
+    config, cfg, overrides = job.config, job.composed, job.typed
     labels, collection = given_labels(config["labels"]), given_collection(config)
     out = Path(config["out"] or config["paths"]["run"]).expanduser()
     model = task_model(config, cfg, overrides)

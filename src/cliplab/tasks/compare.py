@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from cliplab.reporting.comparison import write_comparison
-from cliplab.tasks.config import ConfigError
+from cliplab.settings.config import ConfigError
+from cliplab.settings.job import Job
 
 
-def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
+def run(job: Job) -> None:
     """Compare the run folders of ``run=[<dir>,<dir>,…]`` and print the page's path."""
+    config = job.config
     folders = config["run"]
     if not isinstance(folders, list) or len(folders) < 2:
         raise ConfigError("run: task=compare needs two run folders or more; run=[<dir>,<dir>]")

@@ -13,7 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from cliplab.models.tokens import Tokens
-from cliplab.tasks.config import build
+from cliplab.settings.config import build
+from cliplab.settings.job import Job
 from cliplab.tasks.train import quiet, save_config, set_seed
 
 COLUMNS, LEAST_PIXELS, LINES, FONT_SIZE, GAP = 8, 144, 4, 13, 8
@@ -100,8 +101,9 @@ def page(samples: Sequence[Shown], title: str) -> str:
     )
 
 
-def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
+def run(job: Job) -> None:
     """Write ``contact_sheet.png`` and ``contact_sheet.html`` into the run folder and print their paths."""
+    config, overrides = job.config, job.typed
     run_dir = Path(config["paths"]["run"])
     quiet()
     set_seed(config["seed"])

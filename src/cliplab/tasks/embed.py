@@ -1,13 +1,13 @@
 """task=embed: a folder, a Parquet file or a data set to a table of embeddings."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cliplab.embedding.collection import Collection, open_collection
 from cliplab.embedding.table import FORMATS, embed_collection
-from cliplab.tasks.config import ConfigError, did_you_mean
-from cliplab.tasks.loading import model_name, task_model
+from cliplab.settings.config import ConfigError, did_you_mean
+from cliplab.settings.job import Job
+from cliplab.settings.loading import model_name, task_model
 
 
 def given_collection(config: dict[str, Any]) -> Collection:
@@ -49,8 +49,9 @@ def out_path(config: dict[str, Any]) -> Path:
     return path
 
 
-def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
+def run(job: Job) -> None:
     """Write the table and print its path. Stopped, the same command with the same ``out=`` goes on."""
+    config, cfg, overrides = job.config, job.composed, job.typed
     out, collection = out_path(config), given_collection(config)
     model = task_model(config, cfg, overrides)
     print(f"{len(collection):,} images into {out}; stopped, the same command with out={out} goes on")

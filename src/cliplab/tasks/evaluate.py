@@ -12,10 +12,11 @@ from cliplab.checkpoints.own import self_contained
 from cliplab.checkpoints.weights import Weights
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
+from cliplab.runs.manifest import Manifest
+from cliplab.settings.config import ConfigError, build, resolved, typed_keys
+from cliplab.settings.job import Job
+from cliplab.settings.pretrained import check_classes, load_weights, with_weights
 from cliplab.tasks.compare import evaluate_each
-from cliplab.tasks.config import ConfigError, build, resolved, typed_keys
-from cliplab.tasks.manifest import Manifest
-from cliplab.tasks.pretrained import check_classes, load_weights, with_weights
 from cliplab.tasks.train import (
     announce,
     build_evaluators,
@@ -77,13 +78,14 @@ def read_checkpoint(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) 
     return config, weights
 
 
-def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | None:
+def run(job: Job) -> float | None:
     """Rebuild the model from ``ckpt=`` or ``pretrained=``, evaluate, write results and report. Prints the report's path.
 
     A list, ``ckpt=[a,b]``, gives a report each and one comparison.
     """
+    config, cfg, overrides = job.config, job.composed, job.typed
     if isinstance(config["ckpt"], list) or isinstance(config["pretrained"], list):
-        evaluate_each(cfg, overrides, lambda one, typed: run(resolved(one), one, typed))
+        evaluate_each(cfg, overrides, lambda one, typed: run(Job(resolved(one), one, typed)))
         return None
     config, weights = read_checkpoint(config, cfg, overrides)
     run_dir = Path(config["paths"]["run"])

@@ -1,18 +1,18 @@
 """task=export: a trained model in another program's format, with a model card."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cliplab.checkpoints.write import FORMATS, write
 from cliplab.reporting.model_card import model_card
-from cliplab.tasks.config import ConfigError, build, did_you_mean
-from cliplab.tasks.loading import model_key, model_name, named_weights, run_folder
-from cliplab.tasks.pretrained import load_weights
+from cliplab.settings.config import ConfigError, build, did_you_mean
+from cliplab.settings.job import Job
+from cliplab.settings.loading import model_key, model_name, named_weights, run_folder
+from cliplab.settings.pretrained import load_weights
 
 
-def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
+def run(job: Job) -> None:
     """Write ``out=`` (the run folder's ``<format>/`` when it is not given) and print its path."""
+    config, cfg, overrides = job.config, job.composed, job.typed
     if any(config[key] for key in ("ckpt", "run", "pretrained")):
         model_key(config)  # a place that is not there is told before its format
     form = config["format"]

@@ -18,7 +18,9 @@ from rich.console import Console
 from cliplab.data.captions import CaptionDataset
 from cliplab.data.shards import FORMATS, SUFFIX, LeftOut, Ready, Recipe, make_ready
 from cliplab.data.stream import CaptionStream
-from cliplab.tasks.config import ConfigError, build
+from cliplab.files import whole_file
+from cliplab.settings.config import ConfigError, build
+from cliplab.settings.job import Job
 from cliplab.tasks.train import quiet
 
 CHUNK = 32  # rows that a process is given at a time
@@ -38,7 +40,8 @@ class Shards:
         elif any(path != self.records for path in out.iterdir()):
             raise ConfigError(f"out: {out} holds other files; name a folder that is empty or new")
         else:
-            _write_whole(begun, json.dumps(settings).encode())
+            with whole_file(begun) as file:
+                json.dump(settings, file)
         self.facts: list[dict[str, Any]] = []
         self.digests: set[bytes] = set()
         while (record := self._record(len(self.facts))).is_file():
@@ -71,18 +74,17 @@ class Shards:
             "left_out": [list(row) for row in left_out],
         }
         digests = b"".join(r.digest for r in rows if r.digest).hex()
-        _write_whole(self._record(number), json.dumps({**facts, "digests": digests}).encode())
+        with whole_file(self._record(number)) as file:
+            json.dump({**facts, "digests": digests}, file)
         self.facts.append(facts)
 
     def finish(self, settings: dict[str, Any]) -> dict[str, Any]:
         """``left_out.csv`` and ``prepared.json`` out of the records, which then go."""
         left_out = [LeftOut(*row) for facts in self.facts for row in facts["left_out"]]
-        part = self.records / "left_out.csv"
-        with part.open("w", newline="", encoding="utf8") as file:
+        with whole_file(self.out / "left_out.csv", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(LeftOut._fields)
             writer.writerows(left_out)
-        os.replace(part, self.out / part.name)
         kept = {key: sum(f[key] for f in self.facts) for key in ("rows", "captions", "bytes", "pixels")}
         statistics = {
             "rows_read": self.next_row,
@@ -94,7 +96,8 @@ class Shards:
             "left_out": dict(sorted(Counter(row.reason for row in left_out).items())),
         }
         whole = {"settings": settings, "statistics": statistics}
-        _write_whole(self.out / DONE, (json.dumps(whole, indent=2) + "\n").encode())
+        with whole_file(self.out / DONE) as file:
+            file.write(json.dumps(whole, indent=2) + "\n")
         for path in self.records.iterdir():
             path.unlink()
         self.records.rmdir()
@@ -109,15 +112,6 @@ def refuse_other(settings: dict[str, Any], earlier: dict[str, Any], out: Path) -
         raise ConfigError(
             f"out: {out} was begun otherwise: {'; '.join(changed)}. Give back what it was, or name another"
         )
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
 
 
 def _rows(source: Any, start: int) -> Iterable[dict[str, Any]]:
@@ -195,8 +189,9 @@ def _recipe(task: dict[str, Any]) -> Recipe:
     return Recipe(*(task[key] for key in Recipe._fields))
 
 
-def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
+def run(job: Job) -> None:
     """Prepare ``data=…`` into ``out=``; prints that folder, last."""
+    config = job.config
     task = config["task"]
     recipe = _recipe(task)
     if not config["out"]:

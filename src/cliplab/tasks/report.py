@@ -1,18 +1,18 @@
 """task=report: rebuild the pages of a run, a comparison or a multirun from their files."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cliplab.reporting.comparison import write_comparison
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import read_json
-from cliplab.tasks.config import ConfigError
-from cliplab.tasks.sweep import summarise
+from cliplab.runs.sweep import summarise
+from cliplab.settings.config import ConfigError
+from cliplab.settings.job import Job
 
 
-def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
+def run(job: Job) -> None:
     """Write the pages of ``run=<folder>`` again and print the page's path."""
+    config = job.config
     if not config["run"]:
         raise ConfigError("run: task=report needs a run folder; run=logs/train/<experiment>/<run>")
     folder = Path(config["run"])

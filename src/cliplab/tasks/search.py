@@ -14,9 +14,10 @@ from cliplab.embedding.index import ExactIndex, recall
 from cliplab.embedding.model import EmbeddingModel, query_file
 from cliplab.embedding.table import read_table
 from cliplab.reporting.contact_sheet import contact_sheet
-from cliplab.tasks.config import ConfigError, build
+from cliplab.settings.config import ConfigError, build
+from cliplab.settings.job import Job
+from cliplab.settings.loading import task_model
 from cliplab.tasks.embed import given_collection, told_skipped
-from cliplab.tasks.loading import task_model
 
 PROBES = 200  # rows whose neighbours measure an approximate index
 
@@ -54,8 +55,9 @@ def _searched(config: dict[str, Any], model: EmbeddingModel) -> tuple[Sequence[s
     return [collection.ids[i] for i in kept], vectors, lambda i: collection[kept[i]]
 
 
-def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> None:
+def run(job: Job) -> None:
     """Write results.csv and index.html into ``out=`` (the run folder) and print the page's path."""
+    config, cfg, overrides = job.config, job.composed, job.typed
     query, top = config["query"], config["task"]["top"]
     if not query:
         raise ConfigError('query: task=search needs one; query="a red car" or query=<image file>')

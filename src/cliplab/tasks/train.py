@@ -24,8 +24,8 @@ from cliplab.evaluation.result import EvaluationResult, file_stem
 from cliplab.evaluation.retrieval import Retrieval
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
-from cliplab.tasks import manifest as manifests
-from cliplab.tasks.checks import (
+from cliplab.runs import manifest as manifests
+from cliplab.settings.checks import (
     check_device,
     check_parts,
     check_vocabulary,
@@ -33,8 +33,9 @@ from cliplab.tasks.checks import (
     fitting_schedule,
     is_first_rank,
 )
-from cliplab.tasks.config import ConfigError, build, choose_precision, did_you_mean, save_yaml
-from cliplab.tasks.pretrained import load_weights, with_weights
+from cliplab.settings.config import ConfigError, build, choose_precision, did_you_mean, save_yaml
+from cliplab.settings.job import Job
+from cliplab.settings.pretrained import load_weights, with_weights
 from cliplab.training.callbacks import Evaluate, StopBetweenSteps, named_metrics
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
 from cliplab.training.module import ContrastiveModule
@@ -191,8 +192,9 @@ def build_parts(
     return module, datamodule, evaluation, callbacks
 
 
-def run(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) -> float | None:
+def run(job: Job) -> float | None:
     """Train, then write results and report into the run folder. Returns the metric a sweep maximises."""
+    config, cfg, overrides = job.config, job.composed, job.typed
     run_dir = Path(config["paths"]["run"])
     quiet()
     check_device(config["trainer"])

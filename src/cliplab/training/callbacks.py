@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 
 from cliplab.evaluation.result import EvaluationResult, file_stem
+from cliplab.files import whole_file
 from cliplab.models.tokens import Tokens
 from cliplab.training.loggers import CSVLogger
 from cliplab.training.module import ContrastiveModule
@@ -152,9 +153,8 @@ class Evaluate(Callback):
             lines = self.history.read_text().splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and keep(json.loads(line)["step"])]
             if kept != lines:  # the last may also have been cut by a kill
-                part = self.history.with_suffix(".part")
-                part.write_text("".join(kept))
-                part.replace(self.history)
+                with whole_file(self.history) as file:
+                    file.write("".join(kept))
 
 
 class LogSteps(Callback):

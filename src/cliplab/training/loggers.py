@@ -8,6 +8,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from cliplab.files import whole_file
+
 
 class CSVLogger(Logger):
     """Writes ``<save_dir>/metrics.csv``. On resume the rows beyond the checkpoint's step are dropped, so that no step
@@ -59,10 +61,7 @@ class CSVLogger(Logger):
             csv.DictWriter(file, self.columns, restval="").writerow(row)
 
     def _rewrite(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        part = self.path.with_suffix(".part")
-        with part.open("w", newline="") as file:
+        with whole_file(self.path, newline="", sync=False) as file:
             writer = csv.DictWriter(file, self.columns, restval="")
             writer.writeheader()
             writer.writerows(self.rows)
-        part.replace(self.path)

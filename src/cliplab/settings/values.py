@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cliplab.tasks.config import ConfigError, value_at
+from cliplab.settings.config import ConfigError, value_at
 
 
 class Rule(NamedTuple):

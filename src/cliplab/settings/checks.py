@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from cliplab.tasks.config import ConfigError, build
+from cliplab.settings.config import ConfigError, build
 
 
 def is_first_rank() -> bool:

@@ -34,13 +34,13 @@ Groups (group=choice):
 
 def config_dir() -> Path:
     """The configs packed in an installed wheel, else the repository's."""
-    packaged = Path(__file__).parent / "configs"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "configs"
+    packaged = Path(__file__).parents[1] / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "configs"
 
 
 def project_root() -> Path:
     """Where logs/ lies: the clone when there is one, else the working directory."""
-    clone = Path(__file__).parents[2]
+    clone = Path(__file__).parents[3]
     return clone if (clone / "run.py").is_file() else Path.cwd()
 
 
@@ -59,7 +59,7 @@ def _one_line(error: BaseException) -> str:
 
 def _composition_error(error: Exception, overrides: list[str]) -> str:
     """Hydra's words in one line, with a nearby key or choice."""
-    from cliplab.tasks.config import did_you_mean, typed_keys
+    from cliplab.settings.config import did_you_mean, typed_keys
 
     text = _one_line(error)
     keys = typed_keys(overrides)
@@ -80,7 +80,7 @@ def _composition_error(error: Exception, overrides: list[str]) -> str:
 
 def _unknown_key(key: str, overrides: list[str]) -> str:
     """With a neighbour in the config as its groups were chosen, or else how a key is added."""
-    from cliplab.tasks.config import did_you_mean
+    from cliplab.settings.config import did_you_mean
 
     if key.startswith(("data.train.sources.", "data.train.weights.")):
         return (
@@ -137,7 +137,7 @@ def _settle_here(run: Path) -> None:
     """A run that was moved or copied writes into its own folder: the paths in its config are made to name it."""
     import yaml
 
-    from cliplab.tasks.config import save_yaml
+    from cliplab.settings.config import save_yaml
 
     file = run / "config.yaml"
     config = yaml.safe_load(file.read_text(encoding="utf8"))
@@ -164,7 +164,7 @@ def _resume_arguments(argv: list[str]) -> list[str]:
 
     import yaml
 
-    from cliplab.tasks.following import with_followers
+    from cliplab.settings.following import with_followers
 
     target = next(a for a in argv if a.startswith("resume=")).removeprefix("resume=")
     run = Path(target).expanduser().resolve()
@@ -224,8 +224,9 @@ def _run_job(cfg: Any) -> float | None:
 def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
     from hydra.utils import get_method
 
-    from cliplab.tasks.config import ConfigError, base_config, check, fill_own_values, origins, resolved
-    from cliplab.tasks.values import check_optimized, check_values
+    from cliplab.settings.config import ConfigError, base_config, check, fill_own_values, origins, resolved
+    from cliplab.settings.job import Job
+    from cliplab.settings.values import check_optimized, check_values
 
     try:
         typed_at = origins(cfg)
@@ -236,7 +237,7 @@ def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
         fill_own_values(cfg)
         config = resolved(cfg)
         check(config, base_config(config_dir()), typed_at)
-        return get_method(config["task"]["function"])(config, cfg, overrides)
+        return get_method(config["task"]["function"])(Job(config, cfg, overrides))
     except ConfigError as error:
         message = f"config error: {error}"
     except (ValueError, ImportError, RuntimeError, OSError) as error:
@@ -246,7 +247,7 @@ def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
     print(message, file=sys.stderr)
     _outcome["status"] = 1
     if _outcome["sweep"]:
-        from cliplab.tasks.sweep import note_failure
+        from cliplab.runs.sweep import note_failure
 
         note_failure(Path(cfg.paths.run), overrides, message)
     else:
@@ -290,7 +291,7 @@ def _command(argv: list[str]) -> None:
         print(f"error: the search ended without a result: {_one_line(error)}", file=sys.stderr)
         _outcome["status"] = 1
     if _outcome["sweep"]:
-        from cliplab.tasks.sweep import summarise
+        from cliplab.runs.sweep import summarise
 
         summarise(_outcome["sweep"])
     if _outcome["status"]:

@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from cliplab.cli import config_dir
-from cliplab.tasks.config import ConfigError, check, origins, resolved
-from cliplab.tasks.values import check_optimized, check_values
+from cliplab.settings.config import ConfigError, check, origins, resolved
+from cliplab.settings.values import check_optimized, check_values
 
 
 def composed(*overrides: str) -> Any:

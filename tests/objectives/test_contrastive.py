@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from cliplab.distributed import gather, rank, world_size
-from cliplab.losses import ClipLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss
 from cliplab.models.clip import CLIPOutput
+from cliplab.objectives.contrastive import ClipLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss
 
 LOSSES = [ClipLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cliplab.tasks.config import value_at
+from cliplab.settings.config import value_at
 
 FOLLOWERS = {
     "seed": ["data.seed"],

@@ -12,7 +12,7 @@ from cliplab.checkpoints.read import read_pretrained
 from cliplab.checkpoints.siglip import VISION
 from cliplab.checkpoints.weights import RESNET, VIT, Weights, load_exactly
 from cliplab.models.positions import resize_positions
-from cliplab.tasks.config import ConfigError, check, resolved, typed_keys
+from cliplab.settings.config import ConfigError, check, resolved, typed_keys
 
 # Settings that the weights do not decide; positions are interpolated for another image size
 FREE = ("max_logit_scale", "image_encoder.patch_dropout", "image_encoder.image_size")

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from cliplab.benchmarks.measured import Measured
 from cliplab.data.captions import CaptionDataset
 from cliplab.data.datamodule import CaptionLoader, Collate
 from cliplab.data.images import decode_image, decode_pixels
 from cliplab.data.order import sample_rng
 from cliplab.data.transforms import EvalTransform, TrainTransform
-from cliplab.tasks.benchmark import Measured
-from cliplab.tasks.config import ConfigError, build
+from cliplab.settings.config import ConfigError, build
 
 STAGES = ("decode", "resize", "tokenise", "collate")
 CAPTION = "a photograph of two dogs that run along a beach in the evening light"

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cliplab.benchmarks.measured import Measured
 from cliplab.checkpoints.open_clip import to_model_cfg
 from cliplab.checkpoints.openai import to_openai
 from cliplab.evaluation.imagenet import imagenet_class_names, open_clip_metadata
 from cliplab.evaluation.prompts import Prompts, load_templates
-from cliplab.tasks.benchmark import Measured
-from cliplab.tasks.config import ConfigError, build
+from cliplab.settings.config import ConfigError, build
 
 COMPARED = 4  # classes whose weights are compared in float32, which also warms up
 

@@ -9,8 +9,8 @@ import yaml
 
 from cliplab.checkpoints.weights import Weights
 from cliplab.embedding.model import EmbeddingModel
-from cliplab.tasks.config import ConfigError, build
-from cliplab.tasks.pretrained import check_classes, load_weights, read_named, with_weights
+from cliplab.settings.config import ConfigError, build
+from cliplab.settings.pretrained import check_classes, load_weights, read_named, with_weights
 
 
 def model_key(config: dict[str, Any]) -> str:

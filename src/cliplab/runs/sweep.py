@@ -11,7 +11,7 @@ from rich.table import Table
 
 from cliplab.reporting.results import read_json, write_json
 from cliplab.reporting.summary import write_summary
-from cliplab.tasks.config import save_yaml
+from cliplab.settings.config import save_yaml
 
 
 def note_failure(job: Path, overrides: Sequence[str], message: str) -> None:

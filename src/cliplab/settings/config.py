@@ -3,7 +3,6 @@
 import difflib
 import inspect
 import logging
-import os
 import pathlib
 import re
 import types
@@ -17,6 +16,8 @@ import hydra
 import yaml
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
+
+from cliplab.files import whole_file
 
 SETTINGS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
@@ -238,6 +239,5 @@ def choose_precision(precision: Any, accelerator: str) -> Any:
 
 
 def save_yaml(path: Path, value: Any) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf8")
-    os.replace(part, path)
+    with whole_file(path) as file:
+        yaml.safe_dump(value, file, sort_keys=False, allow_unicode=True)

@@ -1,0 +1,12 @@
+"""What a benchmark returns."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+
+class Measured(NamedTuple):
+    """A table (its rows all have the same keys), a sentence, and any further facts."""
+
+    rows: Sequence[dict[str, Any]]
+    summary: str
+    facts: dict[str, Any]
