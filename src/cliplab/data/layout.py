@@ -1,0 +1,79 @@
+"""How a data set looks to those who read it: parts, rows with a place a person can find, a fingerprint.
+
+A new layout is a file in ``layouts/`` with one class, named there as ``READER``. Nothing else has to know of it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+import datasets
+
+
+class Row(NamedTuple):
+    """The values of one row by column, and where it stands: ``shard-00003.tar: 000123``, ``pairs.csv line 17``,
+    ``part-0.parquet row 1203``. Rows count from 0 as in pandas; lines of a text file count from 1 as in an editor."""
+
+    values: Mapping[str, Any]
+    place: str
+
+
+class Part(NamedTuple):
+    """What is read from its start to its end: a tar, a row group, a table. ``rows`` is None when only reading tells."""
+
+    name: str
+    rows: int | None = None
+
+
+class DamagedPart(ValueError):
+    """The rest of a part cannot be read; ``place`` names its file and ``reason`` is a short code to count by. The reader
+    goes on with the next part, and the file counts as an unusable row."""
+
+    def __init__(self, place: str, reason: str, detail: str = "") -> None:
+        super().__init__(f"{place}: {reason}{f': {detail}' if detail else ''}")
+        self.place, self.reason = place, reason
+
+
+class Layout(Protocol):
+    """A data set that is read part by part, as a stream.
+
+    ``columns`` are the names that rows may have; a row may lack some. ``fingerprint`` changes with the content and stays
+    when the files are copied to another place.
+    """
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+
+    @property
+    def parts(self) -> Sequence[Part]: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def rows(self, part: int, start: int = 0) -> Iterator[Row]:
+        """The rows of a part in order, from row ``start`` of it on. Raises DamagedPart where its file is cut short."""
+        ...
+
+
+class Reader(Layout, Protocol):
+    """A layout of local files. It is also read by row: ``dataset()`` holds all rows, in the order of the parts, as the
+    datasets library does, and ``place(number)`` tells where row ``number`` of it stands. ``damaged`` are (place, reason) of
+    what had to be left out of it.
+
+    A picture in a cell is whatever ``images.decode_image`` reads: bytes, a path, ``{"bytes", "path"}``, or
+    ``{"path", "offset", "size"}`` for one that lies inside a larger file.
+    """
+
+    suffixes: ClassVar[Sequence[str]]  # lower case, with the dot; the longest that fits wins, as .tar.gz
+    precedence: ClassVar[int]  # in a folder of several layouts the smallest is read
+
+    def __init__(self, files: Sequence[str], root: Path, **options: Any) -> None:
+        """``files`` are sorted; ``root`` is the folder that relative paths begin at; ``options`` are what a config
+        gives as ``data.train.reader``. Raises ValueError naming the file and what is wrong, or a wrong option."""
+
+    @property
+    def damaged(self) -> Sequence[tuple[str, str]]: ...
+
+    def dataset(self) -> datasets.Dataset: ...
+
+    def place(self, number: int) -> str: ...

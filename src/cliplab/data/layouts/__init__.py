@@ -1,0 +1,21 @@
+"""One file per layout of local files. Each names its class ``READER``; see ``cliplab.data.layout.Reader``."""
+
+import functools
+import importlib
+import pkgutil
+
+from cliplab.data.layout import Reader
+
+
+@functools.cache
+def readers() -> list[type[Reader]]:
+    """The readers of this folder, by precedence."""
+    modules = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
+    return sorted((module.READER for module in modules), key=lambda reader: reader.precedence)
+
+
+def reader_of(file_name: str) -> type[Reader] | None:
+    """The reader for a file, by the end of its name, in capital letters or not; None when there is none."""
+    name = file_name.lower()
+    fitting = [(len(suffix), reader) for reader in readers() for suffix in reader.suffixes if name.endswith(suffix)]
+    return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
