@@ -1,18 +1,13 @@
-"""Callbacks: they call evaluators and write down what comes back; the arithmetic is elsewhere."""
+"""Evaluation while training: evaluators are called, and what comes back is written down."""
 
 import json
-import signal
-import sys
-import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback, RichProgressBar
-from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
+from lightning.pytorch.callbacks import Callback
 
 from cliplab.evaluation.result import EvaluationResult, file_stem
 from cliplab.files import whole_file
@@ -155,134 +150,3 @@ class Evaluate(Callback):
             if kept != lines:  # the last may also have been cut by a kill
                 with whole_file(self.history) as file:
                     file.write("".join(kept))
-
-
-class LogSteps(Callback):
-    """Every ``every_n_steps`` hands loggers what the step logged under ``train/``, with images/s, tokens/s (without
-    padding; evaluation time does not count) and the learning rate.
-
-    It does so before a checkpoint of the same step is written, so that a run killed at any moment loses no row.
-    """
-
-    def __init__(self, every_n_steps: int = 10) -> None:
-        self.every_n_steps = every_n_steps
-        self.start: float | None = None
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if self.start is None:
-            self.start, self.images = time.perf_counter(), 0
-            self.tokens = torch.zeros((), dtype=torch.int64, device=batch.tokens.lengths.device)
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.images += len(batch.images) * trainer.world_size
-        self.tokens += batch.tokens.lengths.sum() * trainer.world_size
-        if trainer.global_step % self.every_n_steps == 0 and self.start is not None:
-            seconds, self.start = time.perf_counter() - self.start, None
-            rates = {
-                "train/images_per_second": self.images / seconds,
-                "train/tokens_per_second": int(self.tokens) / seconds,
-                "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
-            }
-            pl_module.log_dict(rates, logger=False)
-            row = self._mean_over_ranks(trainer, rates | dict(trainer.callback_metrics))
-            for logger in trainer.loggers:
-                logger.log_metrics(row, step=trainer.global_step)
-
-    @staticmethod
-    def _mean_over_ranks(trainer: Trainer, known: dict[str, Any]) -> dict[str, float]:
-        names = sorted(key for key in known if key.startswith("train/"))
-        device = trainer.strategy.root_device
-        values = torch.stack([torch.as_tensor(known[key], dtype=torch.float64, device=device) for key in names])
-        return dict(zip(names, trainer.strategy.reduce(values, reduce_op="mean").tolist(), strict=True))  # type: ignore[union-attr]
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        self.start = None
-
-
-class ReportData(Callback):
-    """At the end of each epoch and of the run hands loggers what all ranks have read so far (``data/…``), prints it when a
-    row was unusable, and stops when too many were, however few were read. It belongs to the epoch's last step, so that a
-    checkpoint of that step already knows of it."""
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step % int(trainer.num_training_batches) and trainer.global_step != trainer.max_steps:
-            return
-        counts = trainer.datamodule.all_counts()  # type: ignore[attr-defined]
-        if trainer.is_global_zero and counts.bad:
-            print(f"step {trainer.global_step}: {counts}", file=sys.stderr)
-        for logger in trainer.loggers:
-            logger.log_metrics(counts.metrics(), step=trainer.global_step)
-        counts.check(trainer.datamodule.max_bad_fraction, fewest=1)  # type: ignore[attr-defined]
-
-
-class GradientNorm(Callback):
-    """Logs the norm of the whole gradient before clipping."""
-
-    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
-        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients), logger=False)
-
-
-class StopBetweenSteps(Callback):
-    """On SIGINT or SIGTERM finishes the step, writes ``path`` and stops; on a second signal stops at once.
-
-    A checkpoint from the middle of a step could not be resumed exactly. All ranks stop after the same step.
-    """
-
-    def __init__(self, path: str) -> None:
-        self.path, self.signal = path, 0
-        self.before: dict[int, Any] = {}
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self.signal:
-            raise KeyboardInterrupt
-        self.signal = number
-
-    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self.before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
-
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.strategy.reduce_boolean_decision(bool(self.signal), all=False):
-            trainer.save_checkpoint(self.path)
-            raise KeyboardInterrupt
-
-    def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.before = {}
-
-
-class ProgressBar(RichProgressBar):
-    """Lightning's rich progress bar with loss, scale, images/s and the first zero-shot set's latest top-1."""
-
-    SHOWN = {"train/loss": "loss", "train/logit_scale": "scale", "train/images_per_second": "img/s"}
-
-    def __init__(self, refresh_rate: int = 10) -> None:
-        super().__init__(refresh_rate=refresh_rate, theme=RichProgressBarTheme(metrics_format=".4g"))
-
-    @property
-    def total_train_batches(self) -> int:
-        """Batches of the epoch that begins now."""
-        return self._batches_of_epoch(self.trainer.global_step)
-
-    def _batches_of_epoch(self, step: int) -> int:
-        """From the epoch's own first step on, whichever of its steps this is."""
-        each = int(self.trainer.num_training_batches)
-        steps: int = self.trainer.lightning_module.total_steps  # type: ignore[assignment]
-        return min(each, steps - step // each * each)
-
-    def _initialize_train_progress_bar_id(self) -> None:
-        """A resumed run goes on in the middle of an epoch, of which a step is done by now."""
-        total = self._batches_of_epoch(self.trainer.global_step - 1)
-        self.train_progress_bar_id = self._add_task(total, self._get_train_description(self.trainer.current_epoch))
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        steps: int = self.trainer.lightning_module.total_steps  # type: ignore[assignment]
-        return f"Epoch {current_epoch + 1} of {-(-steps // max(1, int(self.trainer.num_training_batches)))}"
-
-    def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
-        known = trainer.callback_metrics
-        shown: dict[str, Any] = {short: float(known[key]) for key, short in self.SHOWN.items() if key in known}
-        accuracies = [float(value) for key, value in known.items() if key.endswith("/acc1")]
-        return shown | ({"zero-shot": accuracies[0]} if accuracies else {})

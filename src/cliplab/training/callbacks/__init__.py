@@ -1,0 +1,20 @@
+"""Callbacks: they call evaluators and write down what comes back; the arithmetic is elsewhere.
+
+Configs name them here, whichever file they stand in.
+"""
+
+from cliplab.training.callbacks.evaluate import Evaluate, named_metrics, run_evaluator
+from cliplab.training.callbacks.progress import ProgressBar
+from cliplab.training.callbacks.steps import GradientNorm, LogSteps, ReportData
+from cliplab.training.callbacks.stopping import StopBetweenSteps
+
+__all__ = [
+    "Evaluate",
+    "GradientNorm",
+    "LogSteps",
+    "ProgressBar",
+    "ReportData",
+    "StopBetweenSteps",
+    "named_metrics",
+    "run_evaluator",
+]
