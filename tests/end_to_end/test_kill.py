@@ -7,8 +7,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -19,26 +17,10 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from cliplab import cli
 from cliplab.training.module import ContrastiveModule
+from tests.processes import start, status
 
 WALL_CLOCK = ("train/images_per_second", "train/tokens_per_second")
 STEPS = 9
-
-
-CHILDREN = multiprocessing.get_context("forkserver")  # a server that never trained: autograd does not survive a fork
-# Imported once, for all of them.
-CHILDREN.set_forkserver_preload(["cliplab.tasks.train", "cliplab.data.datamodule", "cliplab.training.loggers"])
-
-
-def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
-    """Begin ``work`` in a child process that has everything imported already."""
-    child = CHILDREN.Process(target=work, args=arguments)
-    child.start()
-    return child
-
-
-def status(child: BaseProcess) -> int | None:
-    child.join()
-    return child.exitcode
 
 
 def _free_port() -> int:

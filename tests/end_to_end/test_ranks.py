@@ -4,6 +4,7 @@ import csv
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,23 +19,24 @@ def rows(root: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_two_ranks_log_and_evaluate_what_one_does(arguments: list[str], tmp_path: Path) -> None:
+def test_two_ranks_log_and_evaluate_what_one_does(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second rank is started by the command itself, as from a shell."""
     (tmp_path / "run.py").write_text("from cliplab.cli import main\n\nmain()\n")
-    kept = [a for a in arguments if a != "trainer.accelerator=cpu"]
-    kept += [
-        "locking=text_projection",
-        "locking.text_encoder.unfreeze_at_step=4",
-    ]  # the gradients that appear are exchanged
-    for ranks in ("1", "2"):
-        done = subprocess.run(
-            [sys.executable, "run.py", *kept, "trainer=ddp_sim", f"trainer.devices={ranks}"],
-            cwd=tmp_path,
-            env={**os.environ, "CLIPLAB_ROOT": str(tmp_path / ranks), "OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+    locked = ["locking=text_projection", "locking.text_encoder.unfreeze_at_step=4"]  # new gradients are exchanged
+    two_ranks = [a for a in arguments if a != "trainer.accelerator=cpu"] + ["trainer=ddp_sim"]
+    done = subprocess.run(
+        [sys.executable, "run.py", *two_ranks, *locked],
+        cwd=tmp_path,
+        env={**os.environ, "CLIPLAB_ROOT": str(tmp_path / "2"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path / "1"))
+    assert command(*arguments, *locked) == 0
     one, two = rows(tmp_path / "1"), rows(tmp_path / "2")
     assert [row["step"] for row in two] == [row["step"] for row in one] == [str(i) for i in range(10)]
     for a, b in zip(one[1:], two[1:], strict=True):

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from cliplab.evaluation import prompts
 from cliplab.evaluation.retrieval import Retrieval
 from cliplab.evaluation.zero_shot import ZeroShotClassification, imagenet_classification
+from tests.processes import run_ranks
 
 from .toys import DEVICE, Captioned, Labelled, Table, Words
 
@@ -185,7 +185,7 @@ def one_rank(number: int, ranks: int, folder: str) -> None:
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_any_number_of_ranks_counts_the_same(ranks: int, tmp_path: Path) -> None:
     expected = everything()
-    mp.spawn(one_rank, args=(ranks, str(tmp_path)), nprocs=ranks)
+    run_ranks(one_rank, ranks, str(tmp_path))
     for number in range(ranks):
         found = json.loads((tmp_path / f"{ranks}-{number}.json").read_text())
         assert found["retrieval"] == expected["retrieval"]

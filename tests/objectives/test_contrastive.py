@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 from torch.nn import functional as F
 
 from cliplab.distributed import gather, rank, world_size
 from cliplab.models.clip import CLIPOutput
 from cliplab.objectives.contrastive import ClipLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss
+from tests.processes import run_ranks
 
 LOSSES = [ClipLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss]
 
@@ -147,7 +147,7 @@ def one_rank(number: int, ranks: int, folder: str) -> None:
 
 
 def test_two_processes_give_one_process_gradient(tmp_path: Path) -> None:
-    mp.spawn(one_rank, args=(2, str(tmp_path)), nprocs=2)
+    run_ranks(one_rank, 2, str(tmp_path))
     for loss in LOSSES:
         averaged = torch.load(tmp_path / f"{loss.__name__}.pt", weights_only=True)
         for a, b in zip(averaged, gradients(loss, slice(None)), strict=True):

@@ -1,0 +1,29 @@
+"""Child processes that have everything imported already, so that a test with ranks does not wait for imports."""
+
+import multiprocessing
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+# Children are forked from a server process. It never trains: autograd does not survive a fork.
+CHILDREN = multiprocessing.get_context("forkserver")
+CHILDREN.set_forkserver_preload(["cliplab.tasks.train", "cliplab.data.datamodule", "cliplab.training.loggers"])
+
+
+def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
+    """Begin ``work(*arguments)`` in a child process. ``work`` is a function of a module, by name."""
+    child = CHILDREN.Process(target=work, args=arguments)
+    child.start()
+    return child
+
+
+def status(child: BaseProcess) -> int | None:
+    """The exit status of a child once it has ended: 0, or minus the number of the signal that ended it."""
+    child.join()
+    return child.exitcode
+
+
+def run_ranks(work: Callable[..., None], ranks: int, *arguments: Any) -> None:
+    """Run ``work(rank, ranks, *arguments)`` in so many processes at once. All must end well."""
+    children = [start(work, rank, ranks, *arguments) for rank in range(ranks)]
+    assert [status(child) for child in children] == [0] * ranks
