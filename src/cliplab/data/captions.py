@@ -111,7 +111,7 @@ class CaptionDataset(Dataset):
             raise ValueError(f"{where}: data.train.filters leave none of {len(dataset)} rows: {dict(self.refused)}")
         self.dataset, self.group_column, self.credits = dataset, group_column, tuple(credits)
         self.cache_images, self.on_error = cache_images, on_error
-        self.groups = np.asarray(dataset[group_column])[self.kept] if group_column else self.kept
+        self.groups = np.asarray(dataset[group_column][:])[self.kept] if group_column else self.kept
         self._cache: dict[int, Tensor] = {}
         self.seed, self.train_transform, self.eval_transform = 0, None, None
 

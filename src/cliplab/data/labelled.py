@@ -93,7 +93,7 @@ class LabelledImages(Dataset):
         return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
     def _read_labels(self) -> None:
-        labels = np.asarray([int(x) for x in self.dataset[self.label_column]])
+        labels = np.asarray([int(x) for x in self.dataset[self.label_column][:]])
         own = self._own_names()
         if own is not None and _numbers(own):
             labels = np.asarray([int(name) for name in own])[labels]  # folders 0, 1, 10, 2, … are sorted as text
@@ -136,7 +136,7 @@ class MultiLabelImages(LabelledImages):
     """
 
     def _read_labels(self) -> None:
-        cells = [np.asarray(cell, dtype=np.int64) for cell in self.dataset[self.label_column]]
+        cells = [np.asarray(cell, dtype=np.int64) for cell in self.dataset[self.label_column][:]]
         if self._own_names() is None:  # a 0 or 1 for each class
             widths = {len(cell) for cell in cells}
             if len(widths) != 1 or any((cell > 1).any() for cell in cells):
@@ -175,11 +175,11 @@ def _opened(*, path: str | None, **where: Any) -> Any:
 def emoji_labelled(*, split: str, image_size: int, styles: Sequence[str] = STYLES) -> LabelledImages:
     """A zero-shot emoji set: the candidates are the set's own distinct names, in alphabetical order."""
     rows = load_emoji(split=split, styles=styles)
-    names = sorted(set(rows["name_en"]))
+    names = sorted(set(rows["name_en"][:]))
     rank = {name: i for i, name in enumerate(names)}
-    toned = np.asarray([bool(t) for t in rows["skin_tones"]])
+    toned = np.asarray([bool(t) for t in rows["skin_tones"][:]])
     groups = {"skin_tone": toned, "no_skin_tone": ~toned}
-    groups |= {style: np.asarray(rows["style"]) == style for style in styles}
+    groups |= {style: np.asarray(rows["style"][:]) == style for style in styles}
     with no_progress_bars():
-        rows = rows.add_column("label", [rank[name] for name in rows["name_en"]])
+        rows = rows.add_column("label", [rank[name] for name in rows["name_en"][:]])
     return LabelledImages(image_size=image_size, dataset=rows, class_names=names, groups=groups, credits=CREDITS)

@@ -39,11 +39,11 @@ def wanted_samples(dataset: Any, rows: CaptionRows) -> tuple[np.ndarray, np.ndar
             looked = columns.map(look, **options)
     else:
         looked = columns.map(look, **options, desc="Looking which rows are wanted")
-    looked = looked.with_format(None)
-    counts = np.asarray(looked.with_format("numpy")["samples"])
+    told = looked.with_format("arrow")[:]  # whole columns at once
+    counts = told["samples"].to_numpy()
     kept = np.repeat(np.arange(len(dataset)), counts)
     which = np.arange(len(kept)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return kept, which, Counter(reason for reason in looked["refused"] if reason)
+    return kept, which, Counter(reason for reason in told["refused"].to_pylist() if reason)
 
 
 def pairs_fingerprint(dataset: Any, rows: CaptionRows) -> str:
