@@ -96,6 +96,23 @@ def test_warnings_and_subsets_stand_above_the_figures(run: Path) -> None:
             assert 0 < text.index(sentence) < text.index("per-class recall")
 
 
+def test_what_went_wrong_in_the_run_stands_above_the_figures(run: Path) -> None:
+    assert "left out" not in Page(write_report(run).read_text()).text
+    manifest = json.loads((run / "manifest.json").read_text())
+    left_out = {"skipped_steps": 1203, "first_skipped_steps": [7, 19]}
+    write_json(run / "manifest.json", {**manifest, **left_out})
+    page, summary = Page(write_report(run).read_text()).text, (run / "report.md").read_text()
+    for text in (page, summary):
+        assert (
+            "Training steps left out, since their loss or gradient was NaN or infinite: 1,203; the first: 7, 19."
+            in text
+        )
+    failed = {"status": "failed", "step": 38, "error": "NotFiniteError: the loss is not finite at step 37 (epoch 2)"}
+    write_json(run / "manifest.json", {**manifest, **failed})
+    page = Page(write_report(run).read_text()).text
+    assert "This run failed at step 38: NotFiniteError: the loss is not finite at step 37 (epoch 2)" in page
+
+
 def test_unusable_rows_are_told_where_there_are_any(run: Path) -> None:
     page = write_report(run)
     assert "nusable rows" not in page.read_text() + (run / "report.md").read_text()

@@ -26,20 +26,37 @@ def report_values(run_dir: Path) -> dict[str, Any]:
     curves = []
     if len({line["step"] for line in history}) > 1:
         curves = [accuracy_curves(history, against=x, references=lines) for x in ("epoch", "samples_seen")]
+    manifest = read_json(run_dir / "manifest.json") or {}
+    told = [f"{r['dataset']}: {w}" for r in results for w in r["details"].get("warnings") or ()]
     return {
-        "manifest": read_json(run_dir / "manifest.json") or {},
+        "manifest": manifest,
         "sets": sets,
         "headline": sets[0] if sets else None,
         "published": published,
         "retrieval": [sections.retrieval(run_dir, r) for r in results if r["task"] == RETRIEVAL],
         "others": [sections.other(r) for r in results if r not in ranked and r["task"] != RETRIEVAL],
-        "warnings": [f"{r['dataset']}: {w}" for r in results for w in r["details"].get("warnings") or ()],
+        "warnings": [*run_warnings(manifest), *told],
         "subsets": [f"{r['dataset']}: {r['details']['subset']}" for r in results if r["details"].get("subset")],
         "robustness": sections.robustness(sets, config),
         "curves": curves,
         "training": sections.training_curves(run_dir),
         "costs": sections.costs(results),
     }
+
+
+def run_warnings(manifest: dict[str, Any]) -> list[str]:
+    """Sentences about what went wrong in the run itself."""
+    found = []
+    if manifest.get("status") == "failed" and manifest.get("error"):
+        at = f" at step {manifest['step']}" if manifest.get("step") is not None else ""
+        found.append(f"This run failed{at}: {manifest['error']}")
+    if manifest.get("skipped_steps"):
+        first = ", ".join(map(str, manifest["first_skipped_steps"]))
+        found.append(
+            f"Training steps left out, since their loss or gradient was NaN or infinite: {manifest['skipped_steps']:,}; "
+            f"the first: {first}."
+        )
+    return found
 
 
 def _published(sets: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,7 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from cliplab.files import whole_file
 
+OWN_TRAINER_KEYS = ("on_nan",)  # under trainer; the rest of it goes to lightning.Trainer
 SETTINGS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+
+
+def for_lightning(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """What lightning.Trainer takes of the ``trainer`` group."""
+    return {key: value for key, value in trainer.items() if key not in OWN_TRAINER_KEYS}
 
 
 class ConfigError(ValueError):
@@ -162,8 +168,10 @@ def check(config: dict[str, Any], base: dict[str, Any], typed_at: Mapping[str, s
                 if name not in base[key]:
                     raise ConfigError(f"paths.{name}: no such key{did_you_mean(name, base[key])}")
     for place, node in _targets(config, ""):
-        if place == "trainer" and node.get("precision") == "auto":
-            node = {**node, "precision": "32-true"}
+        if place == "trainer":
+            node = for_lightning(node)
+            if node.get("precision") == "auto":
+                node["precision"] = "32-true"
         _check_target(place, node, typed_at)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cliplab.settings.config import ConfigError, value_at
+from cliplab.settings.trainer import check_trainer
 
 
 class Rule(NamedTuple):
@@ -80,6 +81,7 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     names key, value and what fits."""
     for key, rule in RULES.items():
         _check(key, value_at(config, key), rule)
+    check_trainer(config)
     trainer = config.get("trainer") or {}
     if {"max_epochs", "max_steps"} <= set(trainer) and {trainer["max_epochs"], trainer["max_steps"]} <= {None, -1}:
         raise ConfigError("trainer.max_epochs: without a limit here, trainer.max_steps must say how long to train")

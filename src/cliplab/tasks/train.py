@@ -33,10 +33,10 @@ from cliplab.settings.checks import (
     fitting_schedule,
     is_first_rank,
 )
-from cliplab.settings.config import ConfigError, build, choose_precision, did_you_mean, save_yaml
+from cliplab.settings.config import ConfigError, build, choose_precision, did_you_mean, for_lightning, save_yaml
 from cliplab.settings.job import Job
 from cliplab.settings.pretrained import load_weights, with_weights
-from cliplab.training.callbacks import Evaluate, StopBetweenSteps, named_metrics
+from cliplab.training.callbacks import Evaluate, StopBetweenSteps, WatchWeights, named_metrics, watch
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
 from cliplab.training.module import ContrastiveModule
 
@@ -70,6 +70,7 @@ def quiet() -> None:
     warnings.filterwarnings(
         "ignore", message=".*monitor='val/.*could not find the monitored key.*"
     )  # a rare evaluation
+    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`.*")  # another trainer.on_nan
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
 
 
@@ -109,7 +110,7 @@ def build_trainer(
     config: dict[str, Any], callbacks: Any, loggers: Any, root: Path, max_steps: int = -1
 ) -> lightning.Trainer:
     """The trainer stops by steps, which a resumed run counts right, whereas Lightning's epochs may be off by one."""
-    settings = {**config["trainer"], "max_epochs": -1, "max_steps": max_steps}
+    settings = {**for_lightning(config["trainer"]), "max_epochs": -1, "max_steps": max_steps}
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
     plugins = [AtomicCheckpointIO(), *(settings.pop("plugins", None) or [])]
     return build(settings, "trainer", callbacks=callbacks, logger=loggers, plugins=plugins, default_root_dir=str(root))
@@ -181,8 +182,11 @@ def build_parts(
     if datamodule.validation is None and str(nodes.get("best", {}).get("monitor")).startswith("val/"):
         nodes.pop("best")
     callbacks = [build(node, f"callbacks.{key}") for key, node in nodes.items()]
+    watching = watch(config["trainer"].get("on_nan", "stop"), config["trainer"]["log_every_n_steps"])
+    callbacks.insert(0, watching)
     evaluation = next((c for c in callbacks if isinstance(c, Evaluate)), Evaluate())
     evaluation.prepare(
+        check=watching.check,
         evaluators=evaluators,
         tokenizer=tokenizer,
         run_dir=Path(config["paths"]["run"]),
@@ -239,7 +243,7 @@ def run(job: Job) -> float | None:
         raise SystemExit(128 + (stopped or signal.SIGINT)) from None
     except BaseException as error:
         with suppress(OSError):  # the disk may be full
-            manifest.finish("failed", error=f"{type(error).__name__}: {error}"[:500])
+            manifest.finish("failed", error=f"{type(error).__name__}: {error}"[:500], step=trainer.global_step)
         if last.is_file():
             print(
                 f"stopped by an error; when it is mended, go on with: python run.py resume={run_dir}", file=sys.stderr
@@ -276,6 +280,7 @@ def _finish(
         bad_samples=dict(counts.bad),
         first_bad_samples=counts.first_bad,
         truncated_texts=counts.truncated,
+        **next((c.facts() for c in trainer.callbacks if isinstance(c, WatchWeights)), {}),  # type: ignore[attr-defined]
     )
     asked = HydraConfig.get()
     wanted = str(asked.mode).endswith("MULTIRUN") or any(

@@ -4,6 +4,7 @@ Configs name them here, whichever file they stand in.
 """
 
 from cliplab.training.callbacks.evaluate import Evaluate, named_metrics, run_evaluator
+from cliplab.training.callbacks.finite import NotFiniteError, SkipNaN, StopOnNaN, WatchWeights, watch
 from cliplab.training.callbacks.progress import ProgressBar
 from cliplab.training.callbacks.steps import GradientNorm, LogSteps, ReportData
 from cliplab.training.callbacks.stopping import StopBetweenSteps
@@ -12,9 +13,14 @@ __all__ = [
     "Evaluate",
     "GradientNorm",
     "LogSteps",
+    "NotFiniteError",
     "ProgressBar",
     "ReportData",
+    "SkipNaN",
     "StopBetweenSteps",
+    "StopOnNaN",
+    "WatchWeights",
     "named_metrics",
     "run_evaluator",
+    "watch",
 ]

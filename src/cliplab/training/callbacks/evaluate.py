@@ -68,8 +68,11 @@ class Evaluate(Callback):
         run_dir: Path,
         steps_per_epoch: int,
         total_steps: int,
+        check: Callable[[Trainer], None] = lambda trainer: None,
     ) -> None:
-        """Set by the task: what to evaluate, with which tokenizer, where the history goes, and when epochs end."""
+        """Set by the task: what to evaluate, with which tokenizer, where the history goes, when epochs end, and what is to
+        be checked before an evaluation is worth its while."""
+        self.check = check
         self.evaluators, self.tokenizer = evaluators, tokenizer
         self.history = run_dir / "zeroshot" / "history.jsonl"
         self.panel = PredictionPanel(run_dir, self.panel_images)
@@ -99,6 +102,7 @@ class Evaluate(Callback):
 
     def evaluate(self, trainer: Trainer, module: ContrastiveModule, *, thorough: bool) -> dict[str, float]:
         """Run every evaluator, write history and loggers, return the metrics by logged name."""
+        self.check(trainer)
         metrics: dict[str, float] = {}
         lines = []
         step = trainer.global_step
