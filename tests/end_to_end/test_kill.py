@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from cliplab import cli
-from cliplab.training.module import ContrastiveModule
+from cliplab.training.module import TrainingModule
 from tests.processes import start, status
 
 WALL_CLOCK = ("train/images_per_second", "train/tokens_per_second")
@@ -40,16 +40,16 @@ def _command(root: Path, argv: list[str], rank: int, ranks: int, port: int, kill
     rank_zero_only.rank = rank  # noted when it was imported, in the server
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # for the workers that load data, as in a run from the shell
-    clamp = ContrastiveModule.on_train_batch_end
+    clamp = TrainingModule.on_train_batch_end
 
-    def noting(self: ContrastiveModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def noting(self: TrainingModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         clamp(self, outputs, batch, batch_idx)
         with (root / f"seen-{rank}-of-{ranks}").open("a") as file:
             file.write(json.dumps([self.global_step, batch.epochs.tolist(), batch.indices.tolist()]) + "\n")
         if self.global_step == kill_at and rank == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    ContrastiveModule.on_train_batch_end = noting  # type: ignore[method-assign]
+    TrainingModule.on_train_batch_end = noting  # type: ignore[method-assign]
     sys.argv = ["run.py", *argv]
     if not any(a.startswith("resume=") for a in argv):  # as one rank tells the others
         sys.argv += [f"hydra.run.dir={root}/run", f"paths.run={root}/run"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cliplab.training.callbacks import ProgressBar
-from cliplab.training.module import ContrastiveModule
+from cliplab.training.module import TrainingModule
 
 from .conftest import only_run, write
 
@@ -75,10 +75,10 @@ def test_resumed_equals_uninterrupted(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clamp = ContrastiveModule.on_train_batch_end
+    clamp = TrainingModule.on_train_batch_end
     pending = list(stops)
 
-    def stopping(self: ContrastiveModule, *args: Any) -> None:
+    def stopping(self: TrainingModule, *args: Any) -> None:
         clamp(self, *args)
         if pending and self.global_step == pending[0]:
             pending.pop(0)
@@ -86,7 +86,7 @@ def test_resumed_equals_uninterrupted(
                 raise Killed
             os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr(ContrastiveModule, "on_train_batch_end", stopping)
+    monkeypatch.setattr(TrainingModule, "on_train_batch_end", stopping)
     argv = [*arguments, f"callbacks.checkpoint.every_n_train_steps={every or 'null'}"]
     for _ in stops:
         if gently:

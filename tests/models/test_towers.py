@@ -83,7 +83,7 @@ def test_scale_starts_at_one_over_the_temperature_and_is_clamped() -> None:
     assert float(model.logit_scale.exp()) == pytest.approx(1 / 0.07)
     with torch.no_grad():
         model.logit_scale.fill_(9.0)
-    model.clamp_logit_scale()
+    model.keep_in_range()
     assert float(model.logit_scale.exp()) == pytest.approx(100)
 
 

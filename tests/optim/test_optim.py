@@ -1,9 +1,16 @@
 """Schedules at known steps; which parameters decay."""
 
-import pytest
+from functools import partial
 
+import pytest
+from torch import nn
+from torch.optim import AdamW
+
+from cliplab.models.clip import CLIP
+from cliplab.models.encoders import LayeredModule
 from cliplab.models.text_transformer import TextTransformer
-from cliplab.optim.param_groups import param_groups
+from cliplab.models.vision_transformer import VisionTransformer
+from cliplab.optim.param_groups import build_optimizer, parameter_groups
 from cliplab.optim.schedule import constant, cosine, linear
 
 
@@ -28,19 +35,51 @@ def test_warm_up_longer_than_training_is_refused(schedule) -> None:
         schedule(0, total_steps=10, warmup_steps=10)
 
 
+def small() -> CLIP:
+    image = VisionTransformer(image_size=16, patch_size=8, width=8, layers=2, heads=2, output_dim=4)
+    text = TextTransformer(vocab_size=50, context_length=8, width=8, layers=1, heads=2, output_dim=4)
+    return CLIP(image, text, embed_dim=4)
+
+
+class Head(LayeredModule):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 3)
+
+
 def test_matrices_decay_gains_biases_and_vectors_do_not() -> None:
-    model = TextTransformer(vocab_size=50, context_length=8, width=8, layers=1, heads=2, output_dim=4)
+    model = small()
     names = {id(p): name for name, p in model.named_parameters()}
-    decay, rest = ({names[id(p)] for p in group["params"]} for group in param_groups(model, 0.2))
-    assert [group["weight_decay"] for group in param_groups(model, 0.2)] == [0.2, 0.0]
-    assert decay | rest == set(names.values())
-    assert not decay & rest
-    assert all(name.endswith("bias") or "ln_" in name for name in rest)
-    assert {"token_embedding.weight", "blocks.0.mlp_in.weight", "projection"} <= decay
+    optimizer = build_optimizer(partial(AdamW, lr=0.1, weight_decay=0.2), parameter_groups(model, LayeredModule()))
+    decays = {names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert set(decays) == set(names.values())
+    assert set(decays.values()) == {0.2, 0.0}
+    still = {name for name, decay in decays.items() if decay == 0}
+    assert all(name.endswith("bias") or ".ln_" in name or name.endswith(("class_embedding", "scale")) for name in still)
+    assert not any("embedding.weight" in name or name.endswith(("projection", "mlp_in.weight")) for name in still)
+
+
+def test_groups_are_named_by_part_and_role() -> None:
+    model, head = small(), Head()
+    groups = {group["name"]: group for group in parameter_groups(model, head)}
+    assert list(groups) == [
+        *("image_encoder.outer", "text_encoder.outer", "objective.outer"),
+        *("image_encoder.hidden", "text_encoder.hidden"),
+        *("model.vectors", "image_encoder.vectors", "text_encoder.vectors", "objective.vectors"),
+    ]
+    tower = model.text_encoder
+    outer = [tower.positional_embedding, tower.projection, tower.token_embedding.weight]
+    assert [id(p) for p in groups["text_encoder.outer"]["params"]] == [id(p) for p in outer]
+    assert len(groups["image_encoder.hidden"]["params"]) == 2 * 4, "the four matrices of each block"
+    assert groups["model.vectors"]["params"] == [model.logit_scale]
+    assert groups["objective.outer"]["params"] == [head.linear.weight]
 
 
 def test_frozen_parameters_are_left_out() -> None:
-    model = TextTransformer(vocab_size=50, context_length=8, width=8, layers=1, heads=2, output_dim=4)
-    model.token_embedding.weight.requires_grad = False
-    kept = [p for group in param_groups(model, 0.2) for p in group["params"]]
-    assert len(kept) == len(list(model.parameters())) - 1
+    model = small()
+    token_embedding = model.text_encoder.token_embedding.weight
+    token_embedding.requires_grad = False
+    kept = {p for group in parameter_groups(model, LayeredModule()) for p in group["params"]}
+    assert kept == set(model.parameters()) - {token_embedding}
+    later = parameter_groups(model, LayeredModule(), frozen_for_now={token_embedding})
+    assert sum(len(group["params"]) for group in later) == len(list(model.parameters()))

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cliplab.checkpoints.own import self_contained
+from cliplab.checkpoints.own import model_state, self_contained
 from cliplab.checkpoints.torchscript import is_torchscript, read_torchscript
 
 
@@ -74,7 +74,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             facts["cliplab"] = self_contained(saved["cliplab_config"], saved)
         state = plain_state(saved, path)
         if "cliplab" in facts:
-            state = {k.removeprefix("model."): v for k, v in state.items() if k.startswith("model.")}
+            state = model_state(state)
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, facts
 
 

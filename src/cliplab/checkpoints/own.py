@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 CONFIG = "cliplab_config"
 TOKENIZER = "cliplab_tokenizer"  # the definition of a tokenizer that came from files
 
@@ -22,6 +24,20 @@ def _rewritten(node: Any, definition: Any) -> Any:
     if definition is not None and str(node.get("_target_")).endswith((".HFTokenizer", ".SiglipTokenizer")):
         changed["definition"] = definition
     return changed
+
+
+def model_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The model's tensors of a checkpoint's ``state_dict``, under the model's own names."""
+    return _below("model.", state)
+
+
+def objective_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the objective that it was trained with; none for one without parameters."""
+    return _below("objective.", state)
+
+
+def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def without_definitions(config: Mapping[str, Any]) -> dict[str, Any]:

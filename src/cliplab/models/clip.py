@@ -1,7 +1,7 @@
 """Two towers and one joint space."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 import torch
@@ -9,26 +9,33 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cliplab.models.encoders import ImageEncoder, ImageStates, TextEncoder, TextStates
 from cliplab.models.tokens import Tokens
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-class CLIPOutput(NamedTuple):
-    """Unit embeddings and the exponentiated scale."""
+EMBEDS = frozenset({"image_embeds", "text_embeds"})
 
-    image_embeds: Float[Tensor, "batch embed_dim"]
-    text_embeds: Float[Tensor, "batch embed_dim"]
+
+class Encoded(NamedTuple):
+    """What was encoded of a batch of pairs: unit embeddings and the exponentiated scale, and states where they were asked
+    for. A part that nobody reads is None."""
+
+    image_embeds: Float[Tensor, "batch embed_dim"] | None
+    text_embeds: Float[Tensor, "batch embed_dim"] | None
     logit_scale: Float[Tensor, ""]
     logit_bias: Float[Tensor, ""] | None = None
+    image_states: ImageStates | None = None
+    text_states: TextStates | None = None
 
 
 class CLIP(nn.Module):
     """Image tower, text tower and a learned temperature (Radford et al. 2021, figure 3).
 
     ``init_temperature`` is the paper's 0.07; the scale ``exp(logit_scale)`` starts at its inverse and
-    ``clamp_logit_scale`` keeps it at ``max_logit_scale`` (100) or below. ``init_logit_bias`` adds SigLIP's bias.
+    ``keep_in_range`` keeps it at ``max_logit_scale`` (100) or below. ``init_logit_bias`` adds SigLIP's bias.
     ``image_mean`` and ``image_std`` normalise the pictures; None takes those of the image tower, or else the paper's.
     Raises ValueError when a tower's ``output_dim`` is not ``embed_dim``.
     """
@@ -38,8 +45,8 @@ class CLIP(nn.Module):
 
     def __init__(
         self,
-        image_encoder: nn.Module,
-        text_encoder: nn.Module,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
         *,
         embed_dim: int,
         init_temperature: float = 0.07,
@@ -67,23 +74,38 @@ class CLIP(nn.Module):
 
     @property
     def image_size(self) -> int:
-        return int(self.image_encoder.image_size)  # type: ignore[arg-type]
+        return self.image_encoder.image_size
 
     def encode_image(self, images: Tensor) -> Float[Tensor, "batch embed_dim"]:
         """Images ``[batch, 3, size, size]``, uint8 in 0..255 or float in 0..1, to unit vectors in float32."""
+        return F.normalize(self.image_encoder(self.normalised(images)).float(), dim=-1)
+
+    def normalised(self, images: Tensor) -> Float[Tensor, "batch 3 height width"]:
+        """What the image tower is given: pixels, uint8 in 0..255 or float in 0..1, less the mean, by the deviation."""
         pixels = images.to(self.image_mean.dtype) / 255 if images.dtype == torch.uint8 else images
-        embeds = self.image_encoder((pixels - self.image_mean) / self.image_std)
-        return F.normalize(embeds.float(), dim=-1)
+        return (pixels - self.image_mean) / self.image_std
 
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "batch embed_dim"]:
         """Tokens to unit vectors in float32."""
         return F.normalize(self.text_encoder(tokens).float(), dim=-1)
 
-    def forward(self, images: Tensor, tokens: Tokens) -> CLIPOutput:
-        return CLIPOutput(
-            self.encode_image(images), self.encode_text(tokens), self.logit_scale.float().exp(), self.logit_bias
-        )
+    def forward(self, images: Tensor, tokens: Tokens, reads: Set[str] = EMBEDS) -> Encoded:
+        """Each tower once at most, for the parts named in ``reads``."""
+        image_embeds = text_embeds = image_states = text_states = None
+        if "image_states" in reads:
+            image_states = self.image_encoder.forward_states(self.normalised(images))
+            image_embeds = F.normalize(image_states.pooled.float(), dim=-1)
+        elif "image_embeds" in reads:
+            image_embeds = self.encode_image(images)
+        if "text_states" in reads:
+            text_states = self.text_encoder.forward_states(tokens)
+            text_embeds = F.normalize(text_states.pooled.float(), dim=-1)
+        elif "text_embeds" in reads:
+            text_embeds = self.encode_text(tokens)
+        scale = self.logit_scale.float().exp()
+        return Encoded(image_embeds, text_embeds, scale, self.logit_bias, image_states, text_states)
 
     @torch.no_grad()
-    def clamp_logit_scale(self) -> None:
+    def keep_in_range(self) -> None:
+        """To be called after each optimizer step: the scale stays at ``max_logit_scale`` or below."""
         self.logit_scale.clamp_(max=self.max_log_scale)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForTextEncoding
 
+from cliplab.models.encoders import TextEncoder, TextStates
 from cliplab.models.feature_cache import FeatureCache
 from cliplab.models.hf_sources import build_backbone, config_class, parameter_groups, read_architecture
 from cliplab.models.tokens import Tokens
@@ -30,6 +31,12 @@ def _positions(backbone: nn.Module) -> int | None:
     return None
 
 
+def _forget_features(encoder: "HFTextEncoder", keys: Any) -> None:
+    """What was kept is of other weights, once new ones are loaded."""
+    if encoder.cache is not None:
+        encoder.cache.clear()
+
+
 def _joined(hidden_states: list[int] | None, layers: int) -> int:
     """How many states a text is told by. Raises ValueError for none, or one that is not there."""
     if hidden_states is None:
@@ -42,7 +49,7 @@ def _joined(hidden_states: list[int] | None, layers: int) -> int:
     return len(hidden_states)
 
 
-class HFTextEncoder(nn.Module):
+class HFTextEncoder(TextEncoder):
     """An encoder of ``transformers``, a pooling over its last states, and a projection into the joint space.
 
     ``architecture`` are the values of its config.json (``model_type`` among them), or None to take those of ``source``: a
@@ -89,9 +96,9 @@ class HFTextEncoder(nn.Module):
         self.hidden_states = hidden_states
         self.projection = projection(config.hidden_size * _joined(hidden_states, config.num_hidden_layers), output_dim)
         self.vocab_size, self.context_length, self.output_dim = config.vocab_size, context_length, output_dim
-        self.pad_id = config.pad_token_id
+        self.pad_id, self.state_width = config.pad_token_id, config.hidden_size
         self.cache = FeatureCache(cached_texts) if cached_texts else None
-        self.register_load_state_dict_post_hook(lambda module, keys: module.cache and module.cache.clear())
+        self.register_load_state_dict_post_hook(_forget_features)
 
     @staticmethod
     def own_values(node: dict[str, Any]) -> dict[str, Any]:
@@ -103,25 +110,35 @@ class HFTextEncoder(nn.Module):
         """Parameters from input to output: embeddings, each layer, the projection."""
         return [*parameter_groups(self.backbone), [*self.pooling.parameters(), *self.projection.parameters()]]
 
-    def _features(self, tokens: Tokens) -> Float[Tensor, "batch width"]:
+    def _read(self, tokens: Tokens) -> tuple[Any, Int[Tensor, "batch length"]]:
+        """The library's output, and the mask of real tokens."""
         ids, lengths = tokens
         real = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)  # [B, N]
         if self.pad_id is not None:
             ids = ids.masked_fill(~real, self.pad_id)  # RoBERTa counts positions by it
         mask = real.long()
-        output = self.backbone(input_ids=ids, attention_mask=mask, output_hidden_states=self.hidden_states is not None)
+        every = self.hidden_states is not None
+        return self.backbone(input_ids=ids, attention_mask=mask, output_hidden_states=every), mask
+
+    def _features(self, tokens: Tokens) -> Float[Tensor, "batch width"]:
+        return self._pool(*self._read(tokens))
+
+    def _pool(self, output: Any, mask: Int[Tensor, "batch length"]) -> Float[Tensor, "batch width"]:
         if self.hidden_states is None:
             return self.pooling(output.last_hidden_state, mask)  # of [B, N, width]
         states = [*output.hidden_states[:-1], output.last_hidden_state]  # the last after its norm, in every family
         return torch.cat([self.pooling(states[i], mask) for i in self.hidden_states], dim=-1)
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "batch output_dim"]:
-        if tokens.ids.shape[1] > self.context_length:
-            raise ValueError(
-                f"texts of {tokens.ids.shape[1]} tokens reached a tower for {self.context_length}; "
-                "give the tokenizer the tower's context_length"
-            )
+        self.check_length(tokens.ids)
         fixed = not self.backbone.training and not any(p.requires_grad for p in self.backbone.parameters())
         if self.cache is None or not fixed:
             return self.projection(self._features(tokens))
         return self.projection(self.cache(tokens, self._features))
+
+    def forward_states(self, tokens: Tokens) -> TextStates:
+        """The last states of the encoder, whichever ``hidden_states`` the pooled vector is made of; never from the cache."""
+        self.check_length(tokens.ids)
+        output, mask = self._read(tokens)
+        states = output.last_hidden_state.masked_fill(mask.unsqueeze(-1) == 0, 0)
+        return TextStates(states, tokens.lengths, self.projection(self._pool(output, mask)))

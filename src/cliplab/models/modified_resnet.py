@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cliplab.models.encoders import ImageEncoder, ImageStates, check_image_size
 from cliplab.models.layers import attend
 
 
@@ -62,11 +63,12 @@ class AttentionPool(nn.Module):
         return self.out(attend(q, k, v, causal=False).transpose(1, 2).flatten(1))
 
 
-class ModifiedResNet(nn.Module):
+class ModifiedResNet(ImageEncoder):
     """ResNet with a three-convolution stem, anti-aliased strides and attention pooling.
 
     ``forward`` maps normalised images ``[batch, 3, image_size, image_size]`` to ``[batch, output_dim]``. ``layers`` are
-    the blocks of the four stages. Raises ValueError when ``image_size`` is no multiple of 32 or another size arrives.
+    the blocks of the four stages. The states are the grid before its pooling, 32 pixels a place. Raises ValueError when
+    ``image_size`` is no multiple of 32 or another size arrives.
     """
 
     def __init__(self, *, image_size: int, layers: Sequence[int], width: int, heads: int, output_dim: int) -> None:
@@ -92,6 +94,7 @@ class ModifiedResNet(nn.Module):
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
         self.pool = AttentionPool(image_size // 32, inputs, heads, output_dim)
+        self.state_width = inputs
 
     @staticmethod
     def _conv(inputs: int, outputs: int, stride: int) -> tuple[nn.Module, ...]:
@@ -103,9 +106,10 @@ class ModifiedResNet(nn.Module):
         return [list(part.parameters()) for part in (self.stem, *self.stages, self.pool)]
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
-        if images.shape[-2:] != (self.image_size, self.image_size):
-            raise ValueError(
-                f"images of {images.shape[-2]} x {images.shape[-1]} pixels reached a tower for {self.image_size}; "
-                "set model.image_encoder.image_size"
-            )
+        check_image_size(images, self.image_size)
         return self.pool(self.stages(self.stem(images)))
+
+    def forward_states(self, images: Float[Tensor, "batch 3 height width"]) -> ImageStates:
+        check_image_size(images, self.image_size)
+        features = self.stages(self.stem(images))  # [B, width, rows, columns]
+        return ImageStates(features.permute(0, 2, 3, 1), self.pool(features))

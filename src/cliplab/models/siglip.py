@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cliplab.models.encoders import ImageEncoder, ImageStates, TextEncoder, TextStates, check_image_size
 from cliplab.models.layers import ResidualBlock, activation_class, attend
 from cliplab.models.tokens import Tokens
 
@@ -40,7 +41,7 @@ class AttentionProbe(nn.Module):
         return pooled + self.mlp_out(self.activation(self.mlp_in(self.ln(pooled))))
 
 
-class SiglipVisionTransformer(nn.Module):
+class SiglipVisionTransformer(ImageEncoder):
     """ViT without a class token or projection, pooled by an attention probe; ``output_dim`` is the width.
 
     ``forward`` maps normalised images ``[batch, 3, image_size, image_size]`` to ``[batch, output_dim]``. Raises ValueError
@@ -63,6 +64,7 @@ class SiglipVisionTransformer(nn.Module):
         if output_dim != width:
             raise ValueError(f"output_dim {output_dim} must be the width {width}: this tower has no projection")
         self.image_size, self.patch_size, self.output_dim = image_size, patch_size, output_dim
+        self.state_width = width
         self.grid = image_size // patch_size  # a rest at the right and the bottom is cut, as a strided convolution does
         self.patch_embedding = nn.Linear(3 * patch_size**2, width)
         self.positional_embedding = nn.Parameter(torch.randn(self.grid**2, width) * width**-0.5)
@@ -80,21 +82,24 @@ class SiglipVisionTransformer(nn.Module):
         return [first, *blocks, [*self.ln_post.parameters(), *self.pool.parameters()]]
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
-        if images.shape[-2:] != (self.image_size, self.image_size):
-            raise ValueError(
-                f"images of {images.shape[-2]} x {images.shape[-1]} pixels reached a tower for {self.image_size}; "
-                "set model.image_encoder.image_size"
-            )
+        return self.pool(self._states(images))
+
+    def forward_states(self, images: Float[Tensor, "batch 3 height width"]) -> ImageStates:
+        x = self._states(images)
+        return ImageStates(x.unflatten(1, (self.grid, self.grid)), self.pool(x))
+
+    def _states(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patches width"]:
+        check_image_size(images, self.image_size)
         p, whole = self.patch_size, self.grid * self.patch_size
         x = images[..., :whole, :whole].unflatten(3, (-1, p)).unflatten(2, (-1, p))  # [B, 3, rows, p, columns, p]
         x = x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # [B, rows * columns, 3 * p * p]
         x = self.patch_embedding(x) + self.positional_embedding
         for block in self.blocks:
             x = block(x)
-        return self.pool(self.ln_post(x))
+        return self.ln_post(x)
 
 
-class SiglipTextTransformer(nn.Module):
+class SiglipTextTransformer(TextEncoder):
     """Text transformer that looks both ways and is pooled at the last of ``context_length`` positions.
 
     The published models were trained on texts filled up with ``pad_token`` and without a mask, so every text is filled up
@@ -116,7 +121,7 @@ class SiglipTextTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.vocab_size, self.context_length, self.output_dim = vocab_size, context_length, output_dim
-        self.pad_token = pad_token
+        self.pad_token, self.state_width = pad_token, width
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.randn(context_length, width) * 0.01)
         self.blocks = nn.ModuleList(
@@ -133,16 +138,26 @@ class SiglipTextTransformer(nn.Module):
         return [first, *blocks, [*self.ln_final.parameters(), *self.projection.parameters()]]
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "batch output_dim"]:
+        return self._pool(self._transformed(tokens))
+
+    def forward_states(self, tokens: Tokens) -> TextStates:
+        """As ``forward``; the states of the tokens that fill a text up are zero, although the pooled vector is made of
+        the last of them."""
+        x, length = self._transformed(tokens), tokens.ids.shape[1]
+        padding = torch.arange(length, device=x.device) >= tokens.lengths.unsqueeze(1)
+        states = self.ln_final(x[:, :length]).masked_fill(padding.unsqueeze(-1), 0)
+        return TextStates(states, tokens.lengths, self._pool(x))
+
+    def _pool(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch output_dim"]:
+        return self.projection(self.ln_final(x[:, -1]))
+
+    def _transformed(self, tokens: Tokens) -> Float[Tensor, "batch context_length width"]:
         ids, lengths = tokens
-        if ids.shape[1] > self.context_length:
-            raise ValueError(
-                f"texts of {ids.shape[1]} tokens reached a tower for {self.context_length}; "
-                "give the tokenizer the tower's context_length"
-            )
+        self.check_length(ids)
         position = torch.arange(self.context_length, device=ids.device)
         filled = nn.functional.pad(ids, (0, self.context_length - ids.shape[1]))
         filled = filled.where(position < lengths.unsqueeze(1), self.pad_token)
         x = self.token_embedding(filled) + self.positional_embedding
         for block in self.blocks:
             x = block(x)
-        return self.projection(self.ln_final(x[:, -1]))
+        return x

@@ -5,11 +5,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cliplab.models.layers import ResidualBlock, pack_shared, pack_tokens
+from cliplab.models.encoders import TextEncoder, TextStates
+from cliplab.models.layers import Packing, ResidualBlock, pack_shared, pack_tokens
 from cliplab.models.tokens import Tokens
 
 
-class TextTransformer(nn.Module):
+class TextTransformer(TextEncoder):
     """Causal transformer, pooled at the last token (end of text); ``forward`` maps Tokens to ``[batch, output_dim]``.
 
     Nothing after the end of text can reach it, so linear layers and norms run on the packed tokens of the batch
@@ -32,6 +33,7 @@ class TextTransformer(nn.Module):
     ) -> None:
         super().__init__()
         self.vocab_size, self.context_length, self.output_dim = vocab_size, context_length, output_dim
+        self.state_width = width
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
         self.blocks = nn.ModuleList(
@@ -59,18 +61,28 @@ class TextTransformer(nn.Module):
         return [[*self.token_embedding.parameters(), self.positional_embedding], *blocks, [self.projection]]
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "batch output_dim"]:
+        x, packing = self._packed_states(tokens)
+        return self._pool(x, packing, tokens)
+
+    def forward_states(self, tokens: Tokens) -> TextStates:
+        x, packing = self._packed_states(tokens)
+        padding = torch.arange(packing.length, device=x.device) >= tokens.lengths.unsqueeze(1)  # [B, N]
+        states = packing.pad(self.ln_final(x)).masked_fill(padding.unsqueeze(-1), 0)
+        return TextStates(states, tokens.lengths, self._pool(x, packing, tokens))
+
+    def _packed_states(self, tokens: Tokens) -> tuple[Float[Tensor, "total width"], Packing]:
         ids, lengths = tokens
-        if ids.shape[1] > self.context_length:
-            raise ValueError(
-                f"texts of {ids.shape[1]} tokens reached a tower for {self.context_length}; "
-                "give the tokenizer the tower's context_length"
-            )
+        self.check_length(ids)
         packing = pack_tokens(ids, lengths) if torch.is_grad_enabled() else pack_shared(ids, lengths)
         # An embedding, not an index: its gradient is added up in a fixed order, whatever the threads do.
         positions = F.embedding(packing.index % ids.shape[1], self.positional_embedding)
         x = self.token_embedding(ids.flatten()[packing.index]) + positions
         for block in self.blocks:
             x = block(x, packing)  # [total, width]
+        return x, packing
+
+    def _pool(self, x: Float[Tensor, "total width"], packing: Packing, tokens: Tokens) -> Tensor:
+        ids, lengths = tokens
         ends = lengths.cumsum(0) - 1
         if packing.rows is not None:
             ends = packing.rows.view_as(ids).gather(1, lengths.unsqueeze(1) - 1).squeeze(1)

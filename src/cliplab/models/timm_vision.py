@@ -9,6 +9,8 @@ from jaxtyping import Float
 from timm.models import group_parameters
 from torch import Tensor, nn
 
+from cliplab.models.encoders import ImageEncoder, ImageStates, grid_of_states
+
 
 def _facts(name: str) -> Any:
     """timm's record of a model. Raises ValueError with near names when there is none."""
@@ -20,7 +22,7 @@ def _facts(name: str) -> Any:
     return timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(architecture)
 
 
-class TimmVisionEncoder(nn.Module):
+class TimmVisionEncoder(ImageEncoder):
     """A model of ``timm`` without its classifier, and a projection into the joint space.
 
     ``name`` is timm's, ``<architecture>`` or ``<architecture>.<tag>``. ``image_size=None`` takes the model's own; a
@@ -40,11 +42,11 @@ class TimmVisionEncoder(nn.Module):
     ) -> None:
         super().__init__()
         facts = _facts(name)
-        own = facts.input_size[-1]
-        self.image_size, self.output_dim = image_size or own, output_dim
+        default_size = facts.input_size[-1]
+        self.image_size, self.output_dim = image_size or default_size, output_dim
         self.image_mean, self.image_std = tuple(facts.mean), tuple(facts.std)
         size: dict[str, Any] = (
-            {"img_size": self.image_size} if self.image_size != own and facts.fixed_input_size else {}
+            {"img_size": self.image_size} if self.image_size != default_size and facts.fixed_input_size else {}
         )
         load = pretrained and torch.get_default_device().type != "meta"
         backbone: Any
@@ -58,6 +60,7 @@ class TimmVisionEncoder(nn.Module):
             ) from error
         width = getattr(backbone, "head_hidden_size", None) or backbone.num_features
         self.backbone, self.projection = backbone, projection(width, output_dim)
+        self.state_width = int(backbone.num_features)
 
     @staticmethod
     def own_values(node: dict[str, Any]) -> dict[str, Any]:
@@ -74,3 +77,15 @@ class TimmVisionEncoder(nn.Module):
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
         return self.projection(self.backbone(images))
+
+    def forward_states(self, images: Float[Tensor, "batch 3 height width"]) -> ImageStates:
+        """timm's last features: the tokens of a transformer without the class token and its kind, or the feature map."""
+        backbone: Any = self.backbone
+        features = backbone.forward_features(images)
+        if features.ndim == 3:
+            patches = grid_of_states(features[:, getattr(backbone, "num_prefix_tokens", 0) :])
+        elif getattr(backbone, "output_fmt", "NCHW") == "NHWC" or features.shape[1] != self.state_width:
+            patches = features  # [B, rows, columns, width] already
+        else:
+            patches = features.permute(0, 2, 3, 1)
+        return ImageStates(patches, self.projection(backbone.forward_head(features)))

@@ -4,14 +4,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cliplab.models.encoders import ImageEncoder, ImageStates, check_image_size
 from cliplab.models.layers import ResidualBlock
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(ImageEncoder):
     """ViT with a class token, learned positions, a LayerNorm before the blocks and no bias in the patch embedding.
 
     ``forward`` maps normalised images ``[batch, 3, image_size, image_size]`` to ``[batch, output_dim]``.
-    ``patch_dropout`` is the share of patches left out at random in training (Li et al. 2023, FLIP).
+    ``patch_dropout`` is the share of patches left out at random in training (Li et al. 2023, FLIP); ``forward_states``
+    leaves none out, since a grid of states has no holes.
     Raises ValueError when ``image_size`` is no multiple of ``patch_size`` or another size arrives.
     Initialisation as in OpenAI's published model code: class token, positions and projection N(0, 1/width), the rest
     PyTorch's defaults.
@@ -40,7 +42,7 @@ class VisionTransformer(nn.Module):
         if not 0 <= patch_dropout < 1:
             raise ValueError(f"patch_dropout {patch_dropout} is outside [0, 1); set it to 0 to keep every patch")
         self.image_size, self.patch_size, self.output_dim = image_size, patch_size, output_dim
-        self.patch_dropout = patch_dropout
+        self.patch_dropout, self.state_width = patch_dropout, width
         scale = width**-0.5
         self.patch_embedding = nn.Linear(3 * patch_size**2, width, bias=False)
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
@@ -66,19 +68,29 @@ class VisionTransformer(nn.Module):
         blocks[-1] += self.ln_post.parameters()
         return [first, *blocks, [self.projection]]
 
+    def _embedded_patches(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patches width"]:
+        check_image_size(images, self.image_size)
+        return self.patch_embedding(self.patches(images)) + self.positional_embedding[1:]
+
+    def _transformed(self, x: Float[Tensor, "batch patches width"]) -> Float[Tensor, "batch 1+patches width"]:
+        first = (self.class_embedding + self.positional_embedding[0]).expand(x.shape[0], 1, -1)
+        x = self.ln_pre(torch.cat([first.to(x.dtype), x], dim=1))  # [B, 1 + patches, width]
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+    def _pool(self, x: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch output_dim"]:
+        return self.ln_post(x[:, 0]) @ self.projection
+
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
-        if images.shape[-2:] != (self.image_size, self.image_size):
-            raise ValueError(
-                f"images of {images.shape[-2]} x {images.shape[-1]} pixels reached a tower for {self.image_size}; "
-                "set model.image_encoder.image_size"
-            )
-        x = self.patch_embedding(self.patches(images)) + self.positional_embedding[1:]
+        x = self._embedded_patches(images)
         if self.training and self.patch_dropout > 0:
             kept = max(1, round(x.shape[1] * (1 - self.patch_dropout)))
             order = torch.rand(x.shape[:2], device=x.device).argsort(1)[:, :kept]  # [B, kept]
             x = x.gather(1, order.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
-        first = (self.class_embedding + self.positional_embedding[0]).expand(x.shape[0], 1, -1)
-        x = self.ln_pre(torch.cat([first.to(x.dtype), x], dim=1))  # [B, 1 + kept, width]
-        for block in self.blocks:
-            x = block(x)
-        return self.ln_post(x[:, 0]) @ self.projection
+        return self._pool(self._transformed(x))
+
+    def forward_states(self, images: Float[Tensor, "batch 3 height width"]) -> ImageStates:
+        x = self._transformed(self._embedded_patches(images))
+        side = self.image_size // self.patch_size
+        return ImageStates(self.ln_post(x[:, 1:]).unflatten(1, (side, side)), self._pool(x))

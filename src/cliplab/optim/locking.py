@@ -1,15 +1,20 @@
-"""Which parts of the towers train, from when on, and at what share of the rate."""
+"""Which parts of the towers and of the objective train, from when on, and at what share of the rate."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
+from cliplab.models.clip import CLIP
+from cliplab.models.encoders import LayeredModule
+
 
 @dataclass(frozen=True)
 class TowerLock:
-    """How one tower trains.
+    """How one tower trains, or the objective.
 
-    A tower's groups run from its input to its output: embeddings, each layer, the projection. Only the last
+    A tower's groups run from its input to its output: embeddings, each layer, the projection. An objective's are what its
+    ``layer_groups`` tells. Only the last
     ``unlocked_groups`` train (0: none, as Zhai et al. 2022, LiT; null: all), until ``unfreeze_at_step`` optimizer steps
     are done; then all do. Rates are the optimizer's times ``lr_multiplier``, times ``layer_decay`` once for every group
     after the parameter's own (Bao et al. 2021, BEiT). Raises ValueError on values outside their range.
@@ -35,86 +40,89 @@ class TowerLock:
                 )
 
 
-def layer_groups(tower: nn.Module) -> list[list[nn.Parameter]]:
-    """The tower's own groups from input to output, or all of it as one."""
-    groups = tower.layer_groups() if hasattr(tower, "layer_groups") else [list(tower.parameters())]  # type: ignore[operator]
-    assert sum(len(group) for group in groups) == len(list(tower.parameters())), "a parameter has no group, or two"
-    return groups
+class _LockedPart:
+    """A tower, or the objective, and its lock."""
 
-
-class _LockedTower:
-    """One tower and its lock."""
-
-    def __init__(self, name: str, tower: nn.Module, lock: TowerLock) -> None:
-        self.tower, self.lock, self.groups = tower, lock, layer_groups(tower)
-        unlocked = len(self.groups) if lock.unlocked_groups is None else lock.unlocked_groups
-        if unlocked > len(self.groups):
+    def __init__(self, name: str, module: LayeredModule, lock: TowerLock) -> None:
+        self.module, self.lock, self.layers = module, lock, module.layer_groups()
+        in_layers = [parameter for layer in self.layers for parameter in layer]
+        assert len(in_layers) == len(list(module.parameters())), "a parameter has no group, or two"
+        unlocked = len(self.layers) if lock.unlocked_groups is None else lock.unlocked_groups
+        if unlocked > len(self.layers):
             raise ValueError(
-                f"locking.{name}.unlocked_groups {unlocked} exceeds the {len(self.groups)} groups of this tower; "
-                f"set it below {len(self.groups)}, or to null to lock nothing"
+                f"locking.{name}.unlocked_groups {unlocked} exceeds the {len(self.layers)} groups of this tower; "
+                f"set it below {len(self.layers)}, or to null to lock nothing"
             )
-        self.lockable = [p for group in self.groups[: len(self.groups) - unlocked] for p in group]
+        self.lockable = [p for layer in self.layers[: len(self.layers) - unlocked] for p in layer]
 
     def apply(self, step: int) -> bool:
-        thaw = self.lock.unfreeze_at_step is not None and step >= self.lock.unfreeze_at_step
-        changed = any(p.requires_grad != thaw for p in self.lockable)
-        for p in self.lockable:
-            p.requires_grad = thaw
+        """Freeze or unfreeze what is lockable, and whether that changed anything."""
+        trains = self.lock.unfreeze_at_step is not None and step >= self.lock.unfreeze_at_step
+        changed = any(parameter.requires_grad != trains for parameter in self.lockable)
+        for parameter in self.lockable:
+            parameter.requires_grad = trains
         return changed
 
-    def rest(self) -> None:
-        """Eval mode for every part whose parameters are all frozen: no dropout, and BatchNorm keeps its statistics."""
+    def set_frozen_to_eval(self) -> None:
         if not self.lockable or self.lockable[0].requires_grad:
             return
-        for module in self.tower.modules():
+        for module in self.module.modules():
             parameters = list(module.parameters())
-            if parameters and not any(p.requires_grad for p in parameters):
+            if parameters and not any(parameter.requires_grad for parameter in parameters):
                 module.eval()
 
-    def scales(self) -> dict[nn.Parameter, float]:
-        last = len(self.groups) - 1
+    def lr_scales(self) -> dict[nn.Parameter, float]:
+        last = len(self.layers) - 1
         return {
-            p: self.lock.lr_multiplier * self.lock.layer_decay ** (last - i)
-            for i, group in enumerate(self.groups)
-            for p in group
+            parameter: self.lock.lr_multiplier * self.lock.layer_decay ** (last - i)
+            for i, layer in enumerate(self.layers)
+            for parameter in layer
         }
 
 
 class Locking:
-    """The locks of both towers of ``model``, applied by step."""
+    """The locks of both towers of ``model`` and of what it is trained for, applied by step.
 
-    def __init__(self, model: nn.Module, *, image_encoder: TowerLock, text_encoder: TowerLock) -> None:
+    ``locks`` are by name: ``image_encoder``, ``text_encoder``, ``objective``; a part without one trains as it is.
+    """
+
+    def __init__(self, model: CLIP, objective: LayeredModule, locks: Mapping[str, TowerLock]) -> None:
         self.model = model
-        self.towers = [
-            _LockedTower("image_encoder", model.image_encoder, image_encoder),  # type: ignore[arg-type]
-            _LockedTower("text_encoder", model.text_encoder, text_encoder),  # type: ignore[arg-type]
-        ]
+        self.parts = {
+            name: _LockedPart(name, part, locks.get(name, TowerLock()))
+            for name, part in {
+                "image_encoder": model.image_encoder,
+                "text_encoder": model.text_encoder,
+                "objective": objective,
+            }.items()
+        }
 
     @property
     def changes_anything(self) -> bool:
-        return any(tower.lock != TowerLock() for tower in self.towers)
+        return any(part.lock != TowerLock() for part in self.parts.values())
 
     def apply(self, step: int) -> bool:
         """Set what trains after ``step`` optimizer steps, and whether that changed. A text tower of which nothing trains is
         marked on the model, so that what is made of its embeddings can be kept."""
-        changed = [tower.apply(step) for tower in self.towers]
-        if not any(changed):
+        changed = [part for part in self.parts.values() if part.apply(step)]
+        if not changed:
             return False
-        self.model.text_fixed = not any(p.requires_grad for p in self.model.text_encoder.parameters())  # type: ignore[union-attr,assignment]
-        for tower, moved in zip(self.towers, changed, strict=True):
-            if moved:
-                tower.tower.train(self.model.training)
-        self.rest()
+        self.model.text_fixed = not any(p.requires_grad for p in self.model.text_encoder.parameters())
+        for part in changed:
+            part.module.train(self.model.training)
+        self.set_frozen_to_eval()
         return True
 
-    def rest(self) -> None:
-        for tower in self.towers:
-            tower.rest()
+    def set_frozen_to_eval(self) -> None:
+        """Eval mode for every module whose parameters are all frozen: no dropout, and BatchNorm keeps its statistics."""
+        for part in self.parts.values():
+            part.set_frozen_to_eval()
 
-    def later(self) -> set[nn.Parameter]:
-        """Parameters that are frozen now and will train."""
-        return {p for t in self.towers if t.lock.unfreeze_at_step is not None for p in t.lockable}
+    def frozen_for_now(self) -> set[nn.Parameter]:
+        """Parameters that a lock holds only until its ``unfreeze_at_step``."""
+        temporary = [part for part in self.parts.values() if part.lock.unfreeze_at_step is not None]
+        return {parameter for part in temporary for parameter in part.lockable}
 
-    def scales(self) -> dict[nn.Parameter, float]:
-        """Each tower parameter's share of the optimizer's rate."""
-        return {p: scale for tower in self.towers for p, scale in tower.scales().items()}
+    def lr_scales(self) -> dict[nn.Parameter, float]:
+        """Each parameter's share of the optimizer's rate; what is not named here trains at the whole rate."""
+        return {parameter: scale for part in self.parts.values() for parameter, scale in part.lr_scales().items()}

@@ -1,30 +1,88 @@
-"""Which parameters decay, and which train at a rate of their own."""
+"""Named groups of parameters: what an optimizer is built from."""
 
+import itertools
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Literal, NotRequired, Protocol, TypedDict
 
 from torch import nn
+from torch.optim import Optimizer
+
+from cliplab.models.clip import CLIP
+from cliplab.models.encoders import LayeredModule
+
+Role = Literal["hidden", "outer", "vectors"]
+ROLES: tuple[Role, ...] = ("outer", "hidden", "vectors")
 
 
-def param_groups(
-    model: nn.Module,
-    weight_decay: float,
-    scales: Mapping[nn.Parameter, float] | None = None,
-    later: Collection[nn.Parameter] = (),
-) -> list[dict[str, Any]]:
-    """Groups for AdamW: matrices decay; gains, biases, the class token, scale and bias (fewer than two dimensions) do not.
-    Radford et al. 2021, section 2.5.
+class ParameterGroup(TypedDict):
+    """Parameters of one part and one role that train at one rate.
 
-    Two groups for every rate: the optimizer's own first, then those of ``scales``, highest first, which say so in
-    ``lr_scale``. Frozen parameters are left out, unless ``later`` names them.
+    ``name`` is ``<part>.<role>``, with ``@<lr_scale>`` where that is not 1. ``role`` is ``hidden`` for the matrices of inner
+    layers, ``outer`` for those of the first and the last (embeddings, projections) and of a part whose layers cannot be told
+    apart, and ``vectors`` for gains, biases and scalars: fewer than two dimensions, which do not decay (Radford et al.
+    2021, section 2.5). ``weight_decay`` stands in groups that do not decay; elsewhere the optimizer's own holds.
+    ``lr_scale`` is the group's share of the optimizer's rate.
     """
-    scales = scales or {}
-    parameters = [p for p in model.parameters() if p.requires_grad or p in later]
-    others = sorted({scales.get(p, 1.0) for p in parameters} - {1.0}, reverse=True)
-    groups: list[dict[str, Any]] = []
-    for scale in (1.0, *others):
-        members = [p for p in parameters if scales.get(p, 1.0) == scale]
-        extra = {} if scale == 1.0 else {"lr_scale": scale}
-        groups.append({"params": [p for p in members if p.ndim >= 2], "weight_decay": weight_decay, **extra})
-        groups.append({"params": [p for p in members if p.ndim < 2], "weight_decay": 0.0, **extra})
-    return groups
+
+    params: list[nn.Parameter]
+    name: str
+    role: Role
+    lr_scale: float
+    weight_decay: NotRequired[float]
+
+
+class OptimizerRecipe(Protocol):
+    """An optimizer that lacks only its parameters: a class of torch's form, partly filled in by a config."""
+
+    def __call__(self, params: list[ParameterGroup], /) -> Optimizer: ...
+
+
+def _parts(model: CLIP, objective: LayeredModule) -> dict[str, list[nn.Parameter]]:
+    """The parameters of the joint space itself (scale and bias), of each tower and of the objective."""
+    in_towers = {*model.image_encoder.parameters(), *model.text_encoder.parameters()}
+    return {
+        "model": [parameter for parameter in model.parameters() if parameter not in in_towers],
+        "image_encoder": list(model.image_encoder.parameters()),
+        "text_encoder": list(model.text_encoder.parameters()),
+        "objective": list(objective.parameters()),
+    }
+
+
+def parameter_groups(
+    model: CLIP,
+    objective: LayeredModule,
+    *,
+    lr_scales: Mapping[nn.Parameter, float] | None = None,
+    frozen_for_now: Collection[nn.Parameter] = (),
+) -> list[ParameterGroup]:
+    """The groups that hold something: by rate, the optimizer's own first and then the highest; within a rate outer
+    matrices, hidden ones and vectors, and each of these by part: ``model`` (scale and bias), ``image_encoder``,
+    ``text_encoder``, ``objective``. Frozen parameters are left out, unless ``frozen_for_now`` names them.
+    """
+    lr_scales = lr_scales or {}
+    layered = (model.image_encoder, model.text_encoder, objective)
+    inner = {p for module in layered for layer in module.layer_groups()[1:-1] for p in layer}
+    members: dict[tuple[float, Role, str], list[nn.Parameter]] = {}
+    parts = _parts(model, objective)
+    for part, parameters in parts.items():
+        for p in parameters:
+            if p.requires_grad or p in frozen_for_now:
+                role: Role = "vectors" if p.ndim < 2 else "hidden" if p in inner else "outer"
+                members.setdefault((lr_scales.get(p, 1.0), role, part), []).append(p)
+    rates = sorted({rate for rate, _, _ in members}, key=lambda rate: (rate != 1.0, -rate))
+    every = itertools.product(rates, ROLES, parts)
+    return [_group(members[key], *key) for key in every if key in members]
+
+
+def _group(parameters: list[nn.Parameter], rate: float, role: Role, part: str) -> ParameterGroup:
+    name = f"{part}.{role}" + ("" if rate == 1.0 else f"@{rate:.9g}")
+    group = ParameterGroup(params=parameters, name=name, role=role, lr_scale=rate)
+    return group if role != "vectors" else {**group, "weight_decay": 0.0}
+
+
+def build_optimizer(recipe: OptimizerRecipe, groups: list[ParameterGroup]) -> Optimizer:
+    """The optimizer over these groups, each at its share of the recipe's rate."""
+    optimizer = recipe(groups)
+    for group in optimizer.param_groups:
+        group["lr"] *= group.get("lr_scale", 1.0)  # an optimizer may make groups of its own
+    return optimizer

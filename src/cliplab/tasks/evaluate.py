@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from cliplab.checkpoints.io import read_pickled
-from cliplab.checkpoints.own import self_contained
+from cliplab.checkpoints.own import model_state, self_contained
 from cliplab.checkpoints.weights import Weights
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
@@ -28,7 +28,7 @@ from cliplab.tasks.train import (
     validation_evaluators,
 )
 from cliplab.training.callbacks import named_metrics, run_evaluator
-from cliplab.training.module import ContrastiveModule
+from cliplab.training.module import TrainingModule
 
 OWN = ("task", "ckpt", "paths", "run", "pretrained")
 
@@ -72,7 +72,7 @@ def read_checkpoint(config: dict[str, Any], cfg: Any, overrides: Sequence[str]) 
     if not isinstance(checkpoint, dict) or "cliplab_config" not in checkpoint:
         raise ConfigError(f"ckpt: {path} was not written by cliplab; it carries no config; use pretrained={path}")
     config = self_contained(checkpoint_config(checkpoint, cfg, overrides), checkpoint)
-    state = {k.removeprefix("model."): v for k, v in checkpoint["state_dict"].items()}
+    state = model_state(checkpoint["state_dict"])
     weights = Weights(config["model"], config["tokenizer"], state, str(path))
     check_classes(weights)
     return config, weights
@@ -123,16 +123,15 @@ def run(job: Job) -> float | None:
     return value
 
 
-def load_module(weights: Weights, config: dict[str, Any]) -> ContrastiveModule:
+def load_module(weights: Weights, config: dict[str, Any]) -> TrainingModule:
     """The trained model in its module."""
     model = build(config["model"], "model")
     load_weights(model, weights)
-    return ContrastiveModule(
+    return TrainingModule(
         model=model,
-        loss=build(config["objective"], "objective"),
+        objective=build(config["objective"], "objective"),
         optimizer=build(config["optimizer"], "optimizer"),
         schedule=build(config["scheduler"], "scheduler"),
-        weight_decay=0.0,
         total_steps=1,
         config=config,
     )

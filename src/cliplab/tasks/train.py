@@ -38,7 +38,7 @@ from cliplab.settings.job import Job
 from cliplab.settings.pretrained import load_weights, with_weights
 from cliplab.training.callbacks import Evaluate, StopBetweenSteps, WatchWeights, named_metrics, watch
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
-from cliplab.training.module import ContrastiveModule
+from cliplab.training.module import TrainingModule
 
 
 def print_config(config: dict[str, Any]) -> None:
@@ -151,7 +151,7 @@ def carried(config: dict[str, Any], last: Path) -> dict[str, Any]:
 
 def build_parts(
     config: dict[str, Any], weights: Weights | None = None
-) -> tuple[ContrastiveModule, Any, Evaluate, list[Any]]:
+) -> tuple[TrainingModule, Any, Evaluate, list[Any]]:
     """Module, data module, the evaluation callback and all callbacks; what cannot be reached stops the run here."""
     parts = carried(config, Path(config["paths"]["run"]) / "checkpoints" / "last.ckpt")
     tokenizer = build(parts["tokenizer"], "tokenizer")  # before data is read: it may be unreachable
@@ -168,12 +168,11 @@ def build_parts(
     if config["compile"]:
         model.image_encoder.compile()
         model.text_encoder.compile()
-    module = ContrastiveModule(
+    module = TrainingModule(
         model=model,
-        loss=build(config["objective"], "objective"),
+        objective=build(config["objective"], "objective"),
         optimizer=build(config["optimizer"], "optimizer"),
         schedule=schedule,
-        weight_decay=config["optimizer"]["weight_decay"],
         total_steps=steps,
         config=without_definitions(config),
         locking=build(config["locking"], "locking"),
@@ -256,7 +255,7 @@ def _finish(
     run_dir: Path,
     manifest: manifests.Manifest,
     trainer: lightning.Trainer,
-    module: ContrastiveModule,
+    module: TrainingModule,
     evaluation: Evaluate,
     datamodule: Any,
 ) -> float | None:

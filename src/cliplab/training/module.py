@@ -1,73 +1,67 @@
-"""The LightningModule: two forward calls, one loss, one optimizer, one clamp."""
+"""The LightningModule: encode once, one objective, one optimizer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning
 import numpy as np
 import torch
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor, nn
+from torch import Tensor
 
 from cliplab.models.clip import CLIP
+from cliplab.objectives.objective import Objective, Pairs
 from cliplab.optim.locking import Locking, TowerLock
-from cliplab.optim.param_groups import param_groups
+from cliplab.optim.param_groups import OptimizerRecipe, build_optimizer, parameter_groups
 
 
-class ContrastiveModule(lightning.LightningModule):
-    """Trains a CLIP model with ``loss`` over the batches of the data module.
+class TrainingModule(lightning.LightningModule):
+    """Trains ``model`` and the objective's own parameters over the batches of the data module.
 
-    ``optimizer`` is called with parameter groups, ``schedule`` with (step, total_steps=…); ``total_steps`` counts
-    optimizer steps. ``locking`` holds a TowerLock for each tower. ``config`` (plain dicts and lists) travels in the
-    checkpoint, which then says how to rebuild the model.
+    The heads of ``objective`` are built here. ``optimizer`` is a recipe that is called with named parameter groups,
+    ``schedule`` is called with (step, total_steps=…); ``total_steps`` counts optimizer steps. ``locking`` holds locks by
+    part. ``config`` (plain dicts and lists) travels in the checkpoint, which then says how to rebuild the model. The
+    loss and the objective's figures are logged as ``train/…``.
     """
 
     model: CLIP
+    objective: Objective
 
     def __init__(
         self,
         *,
         model: CLIP,
-        loss: nn.Module,
-        optimizer: Callable[..., torch.optim.Optimizer],
+        objective: Objective,
+        optimizer: OptimizerRecipe,
         schedule: Callable[..., float],
-        weight_decay: float,
         total_steps: int,
         config: dict[str, Any],
-        locking: dict[str, TowerLock] | None = None,
+        locking: Mapping[str, TowerLock] | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
-        self.loss = loss
-        self.make_optimizer, self.schedule = optimizer, schedule
-        self.weight_decay, self.total_steps, self.config = weight_decay, total_steps, config
-        self.locking = Locking(model, **(locking or {"image_encoder": TowerLock(), "text_encoder": TowerLock()}))
+        objective.build_heads(model)
+        self.model, self.objective = model, objective
+        self.optimizer_recipe, self.schedule = optimizer, schedule
+        self.total_steps, self.config = total_steps, config
+        self.locking = Locking(model, objective, locking or {})
         self.locking.apply(0)
 
-    def train(self, mode: bool = True) -> "ContrastiveModule":
+    def train(self, mode: bool = True) -> "TrainingModule":
         """As ever, but frozen parts stay in eval mode."""
         super().train(mode)
-        self.locking.rest()
+        self.locking.set_frozen_to_eval()
         return self
 
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        output = self.model(batch.images, batch.tokens)
-        with torch.autocast(self.device.type, enabled=False):
-            result = self.loss(output, batch.groups)
-        self.log_dict(
-            {
-                "train/loss": result.loss,
-                "train/image_accuracy": result.image_accuracy,
-                "train/text_accuracy": result.text_accuracy,
-                "train/logit_scale": output.logit_scale,
-            },
-            logger=False,  # LogSteps hands them on
-        )
-        return result.loss
+    def training_step(self, batch: Pairs, batch_idx: int) -> Tensor:
+        encoded = self.model(batch.images, batch.tokens, self.objective.reads)
+        loss, figures = self.objective(encoded, batch)
+        named = {"train/loss": loss, **{f"train/{name}": value for name, value in figures.items()}}
+        self.log_dict(named, logger=False)  # LogSteps hands them on
+        return loss
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Unfreeze what is due. What the model draws (dropout) depends on seed, step and rank alone: nothing of it has to be
-        saved."""
+    def on_train_batch_start(self, batch: Pairs, batch_idx: int) -> None:
+        """Unfreeze what is due. What is drawn in a step (dropout) depends on seed, step and rank alone: nothing of it has to
+        be saved."""
         strategy = self.trainer.strategy
         if self.locking.apply(self.global_step) and isinstance(strategy, DDPStrategy):
             strategy.model = strategy._setup_model(self)  # it exchanges gradients of what trained when it was wrapped
@@ -75,16 +69,19 @@ class ContrastiveModule(lightning.LightningModule):
         words = np.random.SeedSequence([self.config["seed"], part, self.global_step, self.global_rank])
         torch.manual_seed(int(words.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.model.clamp_logit_scale()
+    def on_train_batch_end(self, outputs: Any, batch: Pairs, batch_idx: int) -> None:
+        self.model.keep_in_range()
 
     def configure_optimizers(self) -> Any:
         if self.locking.changes_anything and "FSDP" in type(self.trainer.strategy).__name__:
             raise ValueError("locking: sharded parameters cannot be told apart; use trainer=ddp, or locking=none")
-        groups = param_groups(self.model, self.weight_decay, self.locking.scales(), self.locking.later())
-        optimizer = self.make_optimizer(groups)
-        for group in optimizer.param_groups:
-            group["lr"] *= group.get("lr_scale", 1.0)  # the schedule multiplies each group's own rate
+        groups = parameter_groups(
+            self.model,
+            self.objective,
+            lr_scales=self.locking.lr_scales(),
+            frozen_for_now=self.locking.frozen_for_now(),
+        )
+        optimizer = build_optimizer(self.optimizer_recipe, groups)  # the schedule multiplies each group's own rate
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.schedule(min(step, self.total_steps), total_steps=self.total_steps)
         )

@@ -13,12 +13,12 @@ from cliplab.evaluation.result import EvaluationResult, file_stem
 from cliplab.files import whole_file
 from cliplab.models.tokens import Tokens
 from cliplab.training.loggers import CSVLogger
-from cliplab.training.module import ContrastiveModule
+from cliplab.training.module import TrainingModule
 from cliplab.training.panel import PredictionPanel, log_reference_lines
 
 
 def run_evaluator(
-    evaluator: Any, module: ContrastiveModule, tokenizer: Callable, precision: Any, *, thorough: bool
+    evaluator: Any, module: TrainingModule, tokenizer: Callable, precision: Any, *, thorough: bool
 ) -> EvaluationResult:
     """Evaluate the unwrapped model in eval mode, without gradient, in the run's precision; then restore the mode."""
     model, training = module.model, module.model.training
@@ -82,7 +82,7 @@ class Evaluate(Callback):
         every = self.every_n_steps or self.every_n_epochs * self.steps_per_epoch
         return step % every == 0 or step == self.total_steps
 
-    def on_train_start(self, trainer: Trainer, pl_module: ContrastiveModule) -> None:  # type: ignore[override]
+    def on_train_start(self, trainer: Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
         step = trainer.global_step
         if trainer.is_global_zero:
             # What was evaluated after the step where training goes on is forgotten; all of it when training starts over.
@@ -93,14 +93,14 @@ class Evaluate(Callback):
         if self.before_training and step == 0:
             self.evaluate(trainer, pl_module, thorough=False)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: ContrastiveModule, *_: Any) -> None:  # type: ignore[override]
+    def on_train_batch_end(self, trainer: Trainer, pl_module: TrainingModule, *_: Any) -> None:  # type: ignore[override]
         """An epoch's evaluation belongs to its last step, so that a checkpoint of that step already knows of it."""
         if self._due(trainer.global_step):
             thorough = trainer.global_step == self.total_steps
             metrics = self.evaluate(trainer, pl_module, thorough=thorough)
             pl_module.log_dict(metrics, logger=False, rank_zero_only=True)
 
-    def evaluate(self, trainer: Trainer, module: ContrastiveModule, *, thorough: bool) -> dict[str, float]:
+    def evaluate(self, trainer: Trainer, module: TrainingModule, *, thorough: bool) -> dict[str, float]:
         """Run every evaluator, write history and loggers, return the metrics by logged name."""
         self.check(trainer)
         metrics: dict[str, float] = {}

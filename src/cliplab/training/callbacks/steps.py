@@ -30,10 +30,11 @@ class LogSteps(Callback):
         self.tokens += batch.tokens.lengths.sum() * trainer.world_size
         if trainer.global_step % self.every_n_steps == 0 and self.start is not None:
             seconds, self.start = time.perf_counter() - self.start, None
+            group = trainer.optimizers[0].param_groups[0]
             rates = {
                 "train/images_per_second": self.images / seconds,
                 "train/tokens_per_second": int(self.tokens) / seconds,
-                "train/lr": trainer.optimizers[0].param_groups[0]["lr"],
+                "train/lr": group["lr"] / group.get("lr_scale", 1.0),
             }
             pl_module.log_dict(rates, logger=False)
             row = self._mean_over_ranks(trainer, rates | dict(trainer.callback_metrics))

@@ -1,0 +1,97 @@
+"""What every tower offers: one vector for each input, its states where asked, and its layers in order."""
+
+import math
+from typing import NamedTuple
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cliplab.models.tokens import Tokens
+
+
+class ImageStates(NamedTuple):
+    """What an image tower knows of each place of a picture, in reading order, and the vector that it pools them to."""
+
+    patches: Float[Tensor, "batch rows columns width"]
+    pooled: Float[Tensor, "batch output_dim"]
+
+
+class TextStates(NamedTuple):
+    """What a text tower knows at each token, and the vector that it pools them to.
+
+    ``tokens`` is padded to the longest text of the batch and zero from ``lengths`` on.
+    """
+
+    tokens: Float[Tensor, "batch length width"]
+    lengths: Int[Tensor, " batch"]
+    pooled: Float[Tensor, "batch output_dim"]
+
+
+class LayeredModule(nn.Module):
+    """A module that tells its layers in order."""
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Every parameter once, in groups from input to output; all of them as one where a module tells nothing."""
+        return [list(self.parameters())]
+
+
+class ImageEncoder(LayeredModule):
+    """An image tower over normalised images ``[batch, 3, image_size, image_size]``.
+
+    ``forward`` gives the pooled vectors ``[batch, output_dim]`` alone, at the least cost. ``forward_states`` gives them
+    with the states of the last layer, after the tower's last norm and before any projection; the vectors are equal to
+    those of ``forward``, bit for bit, in eval mode. ``state_width`` is the width of the states.
+    """
+
+    image_size: int
+    output_dim: int
+    state_width: int
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
+        raise NotImplementedError
+
+    def forward_states(self, images: Float[Tensor, "batch 3 height width"]) -> ImageStates:
+        raise NotImplementedError(f"{type(self).__name__} gives no states; an objective that reads them needs another")
+
+
+class TextEncoder(LayeredModule):
+    """A text tower over Tokens; as ``ImageEncoder`` in all else. Raises ValueError for texts beyond ``context_length``."""
+
+    output_dim: int
+    state_width: int
+    vocab_size: int
+    context_length: int
+
+    def forward(self, tokens: Tokens) -> Float[Tensor, "batch output_dim"]:
+        raise NotImplementedError
+
+    def forward_states(self, tokens: Tokens) -> TextStates:
+        raise NotImplementedError(f"{type(self).__name__} gives no states; an objective that reads them needs another")
+
+    def check_length(self, ids: Int[Tensor, "batch length"]) -> None:
+        """Raises ValueError for texts beyond ``context_length``."""
+        if ids.shape[1] > self.context_length:
+            raise ValueError(
+                f"texts of {ids.shape[1]} tokens reached a tower for {self.context_length}; "
+                "give the tokenizer the tower's context_length"
+            )
+
+
+def check_image_size(images: Float[Tensor, "batch 3 height width"], image_size: int) -> None:
+    """Raises ValueError for images of another size than the tower was built for."""
+    if images.shape[-2:] != (image_size, image_size):
+        raise ValueError(
+            f"images of {images.shape[-2]} x {images.shape[-1]} pixels reached a tower for {image_size}; "
+            "set model.image_encoder.image_size"
+        )
+
+
+def grid_of_states(states: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch rows columns width"]:
+    """States in reading order as the square grid that they are of. Raises ValueError when their number is no square."""
+    side = math.isqrt(states.shape[1])
+    if side * side != states.shape[1]:
+        raise ValueError(
+            f"model.image_encoder gives {states.shape[1]} states for a picture, which are no square grid; an objective "
+            "that reads the states of patches needs another tower"
+        )
+    return states.unflatten(1, (side, side))
