@@ -182,6 +182,7 @@ def one_rank(number: int, ranks: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_any_number_of_ranks_counts_the_same(ranks: int, tmp_path: Path) -> None:
     expected = everything()
