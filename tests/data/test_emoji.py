@@ -75,17 +75,17 @@ def test_rows_are_complete(built: Path) -> None:
 
 @pytest.mark.slow
 def test_zero_shot_set_has_its_own_names_as_candidates(built: Path) -> None:
-    data = emoji_labelled(split="compositions", image_size=48)
+    data = emoji_labelled(split="compositions")
     rows = emoji.load_emoji(split="compositions")
     assert data.class_names == sorted(set(rows["name_en"][:]))
     assert [data.class_names[label] for label in data.labels] == list(rows["name_en"][:])
     assert (data.groups["twemoji"] ^ data.groups["openmoji"]).all()
     assert (data.groups["skin_tone"] == [bool(t) for t in rows["skin_tones"][:]]).all()
     assert len(data.credits) == 3
-    one = emoji_labelled(split="compositions", image_size=48, styles=["openmoji"])
+    one = emoji_labelled(split="compositions", styles=["openmoji"])
     assert len(one) == len(data) / 2
     assert data.fingerprint != one.fingerprint
-    assert data.fingerprint == emoji_labelled(split="compositions", image_size=48).fingerprint
+    assert data.fingerprint == emoji_labelled(split="compositions").fingerprint
 
 
 def test_interrupted_build_leaves_nothing_and_builds_at_once_are_one(

@@ -14,18 +14,16 @@ from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.runs.manifest import Manifest
 from cliplab.settings.config import ConfigError, build, resolved, typed_keys
+from cliplab.settings.evaluators import build_evaluators, credits_of, validation_evaluators
 from cliplab.settings.job import Job
 from cliplab.settings.pretrained import check_classes, load_weights, with_weights
 from cliplab.tasks.compare import evaluate_each
 from cliplab.tasks.train import (
     announce,
-    build_evaluators,
     build_trainer,
-    credits_of,
     quiet,
     save_config,
     set_seed,
-    validation_evaluators,
 )
 from cliplab.training.callbacks import named_metrics, run_evaluator
 from cliplab.training.module import TrainingModule
@@ -113,7 +111,7 @@ def run(job: Job) -> float | None:
     for evaluator in evaluators:
         precision = trainer.precision_plugin.forward_context()
         result = run_evaluator(evaluator, module, tokenizer, precision, thorough=True)
-        write_result(run_dir, result, evaluator.dataset, config["name"], Path(weights.source).stem)
+        write_result(run_dir, result, evaluator.images.dataset, config["name"], Path(weights.source).stem)
         results.append(result)
     final = {key: value for result in results for key, value in named_metrics(result).items()}
     value = final.get(config["optimized_metric"])

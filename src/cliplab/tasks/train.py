@@ -21,7 +21,6 @@ from rich.tree import Tree
 from cliplab.checkpoints.own import self_contained, without_definitions
 from cliplab.checkpoints.weights import Weights
 from cliplab.evaluation.result import EvaluationResult, file_stem
-from cliplab.evaluation.retrieval import Retrieval
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.runs import manifest as manifests
@@ -34,6 +33,7 @@ from cliplab.settings.checks import (
     is_first_rank,
 )
 from cliplab.settings.config import ConfigError, build, choose_precision, did_you_mean, for_lightning, save_yaml
+from cliplab.settings.evaluators import build_evaluators, credits_of, validation_evaluators
 from cliplab.settings.job import Job
 from cliplab.settings.pretrained import load_weights, with_weights
 from cliplab.training.callbacks import Evaluate, StopBetweenSteps, WatchWeights, named_metrics, watch
@@ -72,26 +72,6 @@ def quiet() -> None:
     )  # a rare evaluation
     warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`.*")  # another trainer.on_nan
     warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
-
-
-def build_evaluators(config: dict[str, Any]) -> list[Any]:
-    """The configured zero-shot sets, prepared as the data's ``eval_transform`` says."""
-    evaluators = [build(node, f"zeroshot.{key}") for key, node in config["zeroshot"].items() if node]
-    transform = config["data"].get("eval_transform")
-    if transform and transform["_target_"] != Weights.transform:  # weights that were trained on other crops
-        for evaluator in evaluators:
-            evaluator.dataset.transform = build(transform, "data.eval_transform")
-    return evaluators
-
-
-def validation_evaluators(datamodule: Any) -> list[Any]:
-    """Retrieval over the validation pairs, when there are any."""
-    pairs = datamodule.validation_pairs()
-    return [] if pairs is None else [Retrieval(name="val", dataset=pairs)]
-
-
-def credits_of(evaluators: Sequence[Any]) -> list[str]:
-    return sorted({c for e in evaluators for c in getattr(e.dataset, "credits", ())})
 
 
 def announce(results: Sequence[EvaluationResult]) -> None:
@@ -271,7 +251,7 @@ def _finish(
     if not trainer.is_global_zero:
         return value
     for evaluator, result in results:
-        write_result(run_dir, result, evaluator.dataset, config["name"], "last")
+        write_result(run_dir, result, evaluator.images.dataset, config["name"], "last")
     manifest.finish(
         "finished",
         final=final,

@@ -1,0 +1,41 @@
+"""Zero-shot sets: from the values that a person types to evaluators with their pictures."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cliplab.evaluation.batches import EvaluationImages, Transform
+from cliplab.evaluation.evaluator import Evaluator
+from cliplab.evaluation.retrieval import Retrieval
+from cliplab.settings.config import build
+from cliplab.settings.set_parts import IMAGES, set_parts
+
+
+def build_evaluator(node: dict[str, Any], place: str, transform: Transform) -> Evaluator:
+    """One evaluator; ``transform`` prepares all its pictures."""
+    parts = set_parts(node)
+    images = {}
+    for key, argument in parts.data_sets.items():
+        dataset = build(node[key], f"{place}.{key}")
+        images[argument] = build({"_target_": IMAGES, **parts.reading}, place, dataset=dataset, transform=transform)
+    return build(parts.evaluator, place, **images)
+
+
+def build_evaluators(config: dict[str, Any]) -> list[Evaluator]:
+    """An evaluator for each configured zero-shot set. All pictures are prepared as ``data.eval_transform`` says: as the
+    weights were trained to see them."""
+    transform = build(config["data"]["eval_transform"], "data.eval_transform")
+    return [build_evaluator(node, f"zeroshot.{key}", transform) for key, node in config["zeroshot"].items() if node]
+
+
+def validation_evaluators(datamodule: Any) -> list[Evaluator]:
+    """Retrieval over the validation pairs, when there are any."""
+    pairs = datamodule.validation_pairs()
+    return (
+        []
+        if pairs is None
+        else [Retrieval(name="val", images=EvaluationImages(pairs, transform=datamodule.eval_transform))]
+    )
+
+
+def credits_of(evaluators: Sequence[Evaluator]) -> list[str]:
+    return sorted({name for evaluator in evaluators for name in evaluator.images.dataset.credits})
