@@ -2,9 +2,9 @@
 
 import torch
 
+from cliplab.assembly.model import embedding_model
 from cliplab.checkpoints.read import read_pretrained
 from cliplab.embedding.model import Classification, EmbeddingModel, Hit, Skipped
-from cliplab.settings.loading import embedding_model
 
 __all__ = ["Classification", "EmbeddingModel", "Hit", "Skipped", "load"]
 

@@ -78,7 +78,7 @@ def test_foreign_weights_are_evaluated(
         (["pretrained_tower=both"], "pretrained_tower: 'both' is neither image nor text"),
         (["pretrained_tower=image", "task=evaluate"], "pretrained_tower: task=evaluate needs both towers"),
         (["pretrained=null", "pretrained_tower=image"], "give pretrained=<weights> too"),
-        (["ckpt=x.ckpt", "task=evaluate"], "pretrained: ckpt= names a model too"),
+        (["ckpt=x.ckpt", "task=evaluate"], "ckpt: ckpt and pretrained are given; one is enough"),
         (["+model.image_encoder.lairs=3"], "takes no argument 'lairs'; did you mean 'layers'"),
     ],
 )

@@ -131,5 +131,5 @@ def test_several_checkpoints_give_one_comparison(
     assert command("task=evaluate", f"ckpt=[{files[0]},{tmp_path}/none.ckpt]") == 1
     assert command("task=compare", f"run={finished}") == 1
     said = capsys.readouterr().err
-    assert "none.ckpt is no file" in said
+    assert "none.ckpt is neither a file nor a folder" in said
     assert "two run folders or more" in said

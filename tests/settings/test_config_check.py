@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from cliplab.settings.config import ConfigError, build, check, choose_precision, did_you_mean
+from cliplab.assembly.device import choose_precision
+from cliplab.settings.config import ConfigError, build, check, did_you_mean
 
 BASE = {"seed": 1, "compile": False, "optimizer": None, "model": None, "paths": {"run": None}}
 ADAMW = {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 1e-3}

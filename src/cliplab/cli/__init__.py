@@ -225,7 +225,7 @@ def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
     from hydra.utils import get_method
 
     from cliplab.settings.config import ConfigError, base_config, check, fill_own_values, origins, resolved
-    from cliplab.settings.job import Job
+    from cliplab.settings.job import Job, Outcome
     from cliplab.settings.values import check_optimized, check_values
 
     try:
@@ -237,7 +237,10 @@ def _checked_task(cfg: Any, overrides: list[str]) -> float | None:
         fill_own_values(cfg)
         config = resolved(cfg)
         check(config, base_config(config_dir()), typed_at)
-        return get_method(config["task"]["function"])(Job(config, cfg, overrides))
+        outcome: Outcome = get_method(config["task"]["function"])(Job(config, cfg, overrides))
+        if outcome.path is not None:
+            print(outcome.path)
+        return outcome.figure
     except ConfigError as error:
         message = f"config error: {error}"
     except (ValueError, ImportError, RuntimeError, OSError) as error:
@@ -293,6 +296,8 @@ def _command(argv: list[str]) -> None:
     if _outcome["sweep"]:
         from cliplab.runs.sweep import summarise
 
-        summarise(_outcome["sweep"])
+        page = summarise(_outcome["sweep"])
+        if page is not None:
+            print(page)
     if _outcome["status"]:
         sys.exit(_outcome["status"])

@@ -24,7 +24,7 @@ def note_failure(job: Path, overrides: Sequence[str], message: str) -> None:
 
 def summarise(folder: Path) -> Path | None:
     """Print the jobs of a multirun, best first, and write summary.csv and summary.html beside them; failed jobs come
-    last."""
+    last. Returns the page's path, or None when there is no job."""
     rows: list[dict[str, Any]] = []
     metric = "value"
     for job in sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.name.zfill(6)):
@@ -58,5 +58,4 @@ def summarise(folder: Path) -> Path | None:
         table.add_row(*(f"{c:.4f}" if isinstance(c, float) else "" if c is None else str(c) for c in cells))
     Console().print(table)
     print(path)
-    print(write_summary(folder, [{key: row[key] for key in columns if key in row} for row in rows], metric))
-    return path
+    return write_summary(folder, [{key: row[key] for key in columns if key in row} for row in rows], metric)

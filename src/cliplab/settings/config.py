@@ -18,7 +18,6 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from cliplab.files import whole_file
-from cliplab.settings.set_parts import parts_to_check
 
 OWN_TRAINER_KEYS = ("on_nan",)  # under trainer; the rest of it goes to lightning.Trainer
 SETTINGS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
@@ -173,11 +172,7 @@ def check(config: dict[str, Any], base: dict[str, Any], typed_at: Mapping[str, s
             node = for_lightning(node)
             if node.get("precision") == "auto":
                 node["precision"] = "32-true"
-        if re.fullmatch(r"zeroshot\.\w+", place):
-            for part in parts_to_check(node):
-                _check_target(place, part, typed_at)
-        else:
-            _check_target(place, node, typed_at)
+        _check_target(place, node, typed_at)
 
 
 def base_config(config_dir: Path) -> dict[str, Any]:
@@ -236,19 +231,6 @@ def build(node: Any, place: str, **extra: Any) -> Any:
         if not told and cause.args and str(cause) == cause.args[0]:
             cause.args = (f"{key}: {cause.args[0]}", *cause.args[1:])
         raise cause from None
-
-
-def choose_precision(precision: Any, accelerator: str) -> Any:
-    """``auto`` becomes bf16-mixed where the device does it well (Hopper to Ampere, AMX, AVX512-BF16), else 32-true."""
-    if precision != "auto":
-        return precision
-    import torch
-
-    if accelerator != "cpu" and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    fast = any(getattr(torch.cpu, name, lambda: False)() for name in checks)
-    return "bf16-mixed" if fast else "32-true"
 
 
 def save_yaml(path: Path, value: Any) -> None:

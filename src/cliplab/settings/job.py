@@ -1,9 +1,19 @@
-"""One job: what a verb is asked to do."""
+"""One job: what a verb is asked to do, and what it gives back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from cliplab.settings.config import typed_keys
+
+
+class Outcome(NamedTuple):
+    """What every verb returns: the path of what it wrote, which the command prints last (None on a further rank), and the
+    figure that a sweep compares its jobs by, if the verb has one."""
+
+    path: Path | None
+    figure: float | None = None
 
 
 @dataclass(frozen=True)
@@ -22,3 +32,13 @@ class Job:
     def run_dir(self) -> Path:
         """Where this job writes."""
         return Path(self.config["paths"]["run"])
+
+    @property
+    def typed_keys(self) -> list[str]:
+        """The dotted keys of what was typed."""
+        return typed_keys(self.typed)
+
+    @property
+    def out(self) -> Path:
+        """``out=``, or the run folder when it is not given."""
+        return Path(self.config["out"] or self.run_dir).expanduser()

@@ -1,18 +1,18 @@
 """task=benchmark: measure one thing against its plain counterpart, in alternation; benchmark= says which."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from cliplab.assembly.process import quiet, set_seed
 from cliplab.benchmarks.measured import Measured
 from cliplab.reporting.results import write_json
+from cliplab.runs.folder import save_config
 from cliplab.runs.manifest import Manifest
 from cliplab.settings.config import ConfigError, build
-from cliplab.settings.job import Job
-from cliplab.tasks.train import quiet, save_config, set_seed
+from cliplab.settings.job import Job, Outcome
 
 
 def _shown(value: Any) -> str:
@@ -28,21 +28,20 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
     Console().print(table)
 
 
-def run(job: Job) -> None:
-    """Call the chosen benchmark with the whole config, print its table, write ``benchmark.json`` and print its path."""
-    config, overrides = job.config, job.typed
+def run(job: Job) -> Outcome:
+    """Call the chosen benchmark with the whole config, print its table, write ``benchmark.json``. Returns its path."""
+    config = job.config
     if not config.get("benchmark"):
         raise ConfigError("benchmark: choose what to measure, such as benchmark=loader")
-    run_dir = Path(config["paths"]["run"])
     quiet()
     set_seed(config["seed"])
     measure = build(config["benchmark"], "benchmark")
-    save_config(config, run_dir, overrides)
-    manifest = Manifest(run_dir, config, overrides)
+    save_config(config, job.run_dir, job.typed)
+    manifest = Manifest(job.run_dir, config, job.typed)
     manifest.start()
     measured: Measured = measure(config=config)
-    write_json(run_dir / "benchmark.json", measured._asdict())
+    write_json(job.run_dir / "benchmark.json", measured._asdict())
     manifest.finish("finished")
     print_rows(measured.rows)
     print(measured.summary)
-    print(run_dir / "benchmark.json")
+    return Outcome(job.run_dir / "benchmark.json")

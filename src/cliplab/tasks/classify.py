@@ -6,11 +6,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from cliplab.assembly.collection import by_reason, given_collection, report_skipped
+from cliplab.assembly.model import task_model
 from cliplab.reporting.predictions import prediction_sheet
 from cliplab.settings.config import ConfigError
-from cliplab.settings.job import Job
-from cliplab.settings.loading import task_model
-from cliplab.tasks.embed import given_collection, told_skipped
+from cliplab.settings.job import Job, Outcome
 
 
 def given_labels(labels: Any) -> list[str]:
@@ -35,12 +35,11 @@ def given_labels(labels: Any) -> list[str]:
     raise ConfigError(f"labels: there is no file {labels}; {ways}")
 
 
-def run(job: Job) -> None:
-    """Write predictions.csv and predictions.png into ``out=`` (the run folder) and print that folder."""
-    config, cfg, overrides = job.config, job.composed, job.typed
+def run(job: Job) -> Outcome:
+    """Write predictions.csv and predictions.png into ``out=`` (the run folder). Returns that folder."""
+    config, out = job.config, job.out
     labels, collection = given_labels(config["labels"]), given_collection(config)
-    out = Path(config["out"] or config["paths"]["run"]).expanduser()
-    model = task_model(config, cfg, overrides)
+    model = task_model(job)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*images skipped.*")
         result = model.classify(collection, labels, templates=config["task"]["templates"])
@@ -54,7 +53,7 @@ def run(job: Job) -> None:
     shown = [(collection[i], collection.ids[i], shares) for i, shares in first]
     if shown:
         prediction_sheet(out / "predictions.png", shown, labels)
-    told_skipped(dict(Counter(s.reason for s in model.skipped)), len(collection))
+    report_skipped(by_reason(model.skipped), len(collection))
     for label, count in Counter(result.best).most_common(10):
         print(f"{count:6} {label}")
-    print(out)
+    return Outcome(out)

@@ -5,17 +5,17 @@ import html
 import io
 import textwrap
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from cliplab.assembly.process import quiet, set_seed
 from cliplab.models.tokens import Tokens
+from cliplab.runs.folder import save_config
 from cliplab.settings.config import build
-from cliplab.settings.job import Job
-from cliplab.tasks.train import quiet, save_config, set_seed
+from cliplab.settings.job import Job, Outcome
 
 COLUMNS, LEAST_PIXELS, LINES, FONT_SIZE, GAP = 8, 144, 4, 13, 8
 
@@ -101,16 +101,15 @@ def page(samples: Sequence[Shown], title: str) -> str:
     )
 
 
-def run(job: Job) -> None:
-    """Write ``contact_sheet.png`` and ``contact_sheet.html`` into the run folder and print their paths."""
-    config, overrides = job.config, job.typed
-    run_dir = Path(config["paths"]["run"])
+def run(job: Job) -> Outcome:
+    """Write ``contact_sheet.png`` and ``contact_sheet.html`` into the run folder. Returns the page's path."""
+    config, run_dir = job.config, job.run_dir
     quiet()
     set_seed(config["seed"])
     samples = first_samples(config, config["task"]["pictures"])
-    save_config(config, run_dir, overrides)
+    save_config(config, run_dir, job.typed)
     title = f"{config['name']}: the first {len(samples)} samples, seed {config['seed']}"
     sheet(samples).save(run_dir / "contact_sheet.png")
     (run_dir / "contact_sheet.html").write_text(page(samples, title), encoding="utf8")
     print(run_dir / "contact_sheet.png")
-    print(run_dir / "contact_sheet.html")
+    return Outcome(run_dir / "contact_sheet.html")

@@ -3,19 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from cliplab.embedding.collection import Collection, open_collection
+from cliplab.assembly.collection import given_collection, report_skipped
+from cliplab.assembly.model import task_model
 from cliplab.embedding.table import FORMATS, embed_collection
+from cliplab.runs.folder import model_name
 from cliplab.settings.config import ConfigError, did_you_mean
-from cliplab.settings.job import Job
-from cliplab.settings.loading import model_name, task_model
-
-
-def given_collection(config: dict[str, Any]) -> Collection:
-    """The collection of ``images=``. Raises ConfigError when it is not given, ValueError when it cannot be read."""
-    task = config["task"]
-    if not config["images"]:
-        raise ConfigError(f"images: task={task['name']} needs pictures; images=<folder, file, Parquet or data set>")
-    return open_collection(config["images"], split=task["split"], id_column=task["id_column"])
+from cliplab.settings.job import Job, Outcome
 
 
 def absolute(images: Any) -> Any:
@@ -24,13 +17,6 @@ def absolute(images: Any) -> Any:
         return [absolute(image) for image in images]
     path = Path(str(images)).expanduser()
     return str(path.resolve()) if path.exists() else str(images)
-
-
-def told_skipped(skipped: dict[str, int], count: int) -> None:
-    """One line when images were left out."""
-    if skipped:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in skipped.items())
-        print(f"{sum(skipped.values())} of {count} images skipped: {reasons}")
 
 
 def out_path(config: dict[str, Any]) -> Path:
@@ -49,11 +35,11 @@ def out_path(config: dict[str, Any]) -> Path:
     return path
 
 
-def run(job: Job) -> None:
-    """Write the table and print its path. Stopped, the same command with the same ``out=`` goes on."""
-    config, cfg, overrides = job.config, job.composed, job.typed
+def run(job: Job) -> Outcome:
+    """Write the table. Stopped, the same command with the same ``out=`` goes on. Returns the table's path."""
+    config = job.config
     out, collection = out_path(config), given_collection(config)
-    model = task_model(config, cfg, overrides)
+    model = task_model(job)
     print(f"{len(collection):,} images into {out}; stopped, the same command with out={out} goes on")
     task, images = config["task"], absolute(config["images"])
     facts = {"model": model_name(model.source), "source": model.source, "images": images}
@@ -61,5 +47,5 @@ def run(job: Job) -> None:
     result = embed_collection(model, collection, out, rows_per_part=task["rows_per_part"], facts=facts)
     if result["already"]:
         print(f"{result['already']:,} rows were there already")
-    told_skipped(result["skipped"], len(collection))
-    print(out)
+    report_skipped(result["skipped"], len(collection))
+    return Outcome(out)

@@ -15,13 +15,13 @@ from typing import Any
 
 from rich.console import Console
 
+from cliplab.assembly.process import quiet
 from cliplab.data.captions import CaptionDataset
 from cliplab.data.shards import FORMATS, SUFFIX, LeftOut, Ready, Recipe, make_ready
 from cliplab.data.stream import CaptionStream
 from cliplab.files import whole_file
 from cliplab.settings.config import ConfigError, build
-from cliplab.settings.job import Job
-from cliplab.tasks.train import quiet
+from cliplab.settings.job import Job, Outcome
 
 CHUNK = 32  # rows that a process is given at a time
 DONE, BEGUN = "prepared.json", "unfinished"
@@ -189,8 +189,8 @@ def _recipe(task: dict[str, Any]) -> Recipe:
     return Recipe(*(task[key] for key in Recipe._fields))
 
 
-def run(job: Job) -> None:
-    """Prepare ``data=…`` into ``out=``; prints that folder, last."""
+def run(job: Job) -> Outcome:
+    """Prepare ``data=…`` into ``out=``. Returns that folder."""
     config = job.config
     task = config["task"]
     recipe = _recipe(task)
@@ -208,11 +208,11 @@ def run(job: Job) -> None:
     settings |= {"source": config["data"].get("path") or config["name"], "fingerprint": source.fingerprint}
     if (out / DONE).is_file():
         refuse_other(settings, json.loads((out / DONE).read_text())["settings"], out)
-        print(f"nothing to do, it is all there\n{out}")
-        return
+        print("nothing to do, it is all there")
+        return Outcome(out)
     statistics = prepare(source, out, settings, recipe, task["workers"] or len(os.sched_getaffinity(0)))
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in statistics["left_out"].items()) or "none"
     print(f"{statistics['rows']:,} rows in {statistics['shards']} shards; left out: {dropped}")
     with contextlib.suppress(OSError):
-        Path(config["paths"]["run"]).rmdir()  # Hydra made it; everything is in out
-    print(out)
+        job.run_dir.rmdir()  # Hydra made it; everything is in out
+    return Outcome(out)

@@ -7,21 +7,18 @@ from cliplab.reporting.html import write_report
 from cliplab.reporting.results import read_json
 from cliplab.runs.sweep import summarise
 from cliplab.settings.config import ConfigError
-from cliplab.settings.job import Job
+from cliplab.settings.job import Job, Outcome
+from cliplab.settings.model_source import named_run
 
 
-def run(job: Job) -> None:
-    """Write the pages of ``run=<folder>`` again and print the page's path."""
-    config = job.config
-    if not config["run"]:
+def run(job: Job) -> Outcome:
+    """Write the pages of ``run=<folder>`` again. Returns the page's path."""
+    if not job.config["run"]:
         raise ConfigError("run: task=report needs a run folder; run=logs/train/<experiment>/<run>")
-    folder = Path(config["run"])
+    folder = named_run("run", job.config["run"])
     compared = read_json(folder / "comparison.json")
     if (folder / "manifest.json").is_file():
-        print(write_report(folder))
-    elif compared:
-        print(write_comparison(folder, [Path(run["folder"]) for run in compared["runs"]]))
-    elif (folder / "summary.csv").is_file():
-        summarise(folder)
-    else:
-        raise ConfigError(f"run: {folder} is no run folder, it has no manifest.json")
+        return Outcome(write_report(folder))
+    if compared:
+        return Outcome(write_comparison(folder, [Path(run["folder"]) for run in compared["runs"]]))
+    return Outcome(summarise(folder))

@@ -2,22 +2,21 @@
 
 import csv
 import warnings
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cliplab.assembly.collection import by_reason, given_collection, report_skipped
+from cliplab.assembly.model import task_model
 from cliplab.embedding.collection import is_table, open_collection
 from cliplab.embedding.index import ExactIndex, recall
 from cliplab.embedding.model import EmbeddingModel, query_file
 from cliplab.embedding.table import read_table
 from cliplab.reporting.contact_sheet import contact_sheet
 from cliplab.settings.config import ConfigError, build
-from cliplab.settings.job import Job
-from cliplab.settings.loading import task_model
-from cliplab.tasks.embed import given_collection, told_skipped
+from cliplab.settings.job import Job, Outcome
 
 PROBES = 200  # rows whose neighbours measure an approximate index
 
@@ -49,21 +48,21 @@ def _searched(config: dict[str, Any], model: EmbeddingModel) -> tuple[Sequence[s
         return ids, vectors, _pictures_of(facts, ids)
     collection = given_collection(config)
     vectors, kept, skipped = model.embed_usable(collection)
-    told_skipped(dict(Counter(s.reason for s in skipped)), len(collection))
+    report_skipped(by_reason(skipped), len(collection))
     if not len(kept):
         raise ConfigError(f"images: none of the {len(collection)} images can be read")
     return [collection.ids[i] for i in kept], vectors, lambda i: collection[kept[i]]
 
 
-def run(job: Job) -> None:
-    """Write results.csv and index.html into ``out=`` (the run folder) and print the page's path."""
-    config, cfg, overrides = job.config, job.composed, job.typed
+def run(job: Job) -> Outcome:
+    """Write results.csv and index.html into ``out=`` (the run folder). Returns the page's path."""
+    config = job.config
     query, top = config["query"], config["task"]["top"]
     if not query:
         raise ConfigError('query: task=search needs one; query="a red car" or query=<image file>')
     if not config["images"]:
         raise ConfigError("images: task=search needs pictures; images=<folder, data set or table of task=embed>")
-    model = task_model(config, cfg, overrides)
+    model = task_model(job)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*texts cut.*")
         vector = model.embed_query(str(query))
@@ -79,7 +78,7 @@ def run(job: Job) -> None:
         share = recall(index, ExactIndex(vectors), probes, top)
         found = f"{share:.1%} of the exact {len(hits)} nearest are found ({len(probes)} probes)"
         facts.append(f"{type(index).__name__}: {found}")
-    out = Path(config["out"] or config["paths"]["run"]).expanduser()
+    out = job.out
     out.mkdir(parents=True, exist_ok=True)
     with (out / "results.csv").open("w", newline="", encoding="utf8") as file:
         writer = csv.writer(file)
@@ -91,4 +90,4 @@ def run(job: Job) -> None:
         print(fact)
     for name, score, _ in hits[:10]:
         print(f"{score:7.3f}  {name}")
-    print(page)
+    return Outcome(page)

@@ -1,30 +1,24 @@
 """task=train: pre-training with evaluation every epoch, results and a report."""
 
-import logging
 import pickle
 import signal
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.tree import Tree
 
-from cliplab.checkpoints.own import self_contained, without_definitions
-from cliplab.checkpoints.weights import Weights
-from cliplab.evaluation.result import EvaluationResult, file_stem
-from cliplab.reporting.html import write_report
-from cliplab.reporting.results import write_result
-from cliplab.runs import manifest as manifests
-from cliplab.settings.checks import (
+from cliplab.assembly.device import choose_precision
+from cliplab.assembly.evaluators import announce, build_evaluators, credits_of, validation_evaluators
+from cliplab.assembly.process import quiet
+from cliplab.assembly.training import (
     check_device,
     check_parts,
     check_vocabulary,
@@ -32,11 +26,19 @@ from cliplab.settings.checks import (
     fitting_schedule,
     is_first_rank,
 )
-from cliplab.settings.config import ConfigError, build, choose_precision, did_you_mean, for_lightning, save_yaml
-from cliplab.settings.evaluators import build_evaluators, credits_of, validation_evaluators
-from cliplab.settings.job import Job
-from cliplab.settings.pretrained import load_weights, with_weights
-from cliplab.training.callbacks import Evaluate, StopBetweenSteps, WatchWeights, named_metrics, watch
+from cliplab.assembly.weights import load_weights, with_weights
+from cliplab.checkpoints.own import self_contained, without_definitions
+from cliplab.checkpoints.weights import Weights
+from cliplab.evaluation.result import file_stem
+from cliplab.evaluation.running import named_metrics
+from cliplab.reporting.html import write_report
+from cliplab.reporting.results import write_result
+from cliplab.runs import manifest as manifests
+from cliplab.runs.folder import save_config
+from cliplab.settings.config import ConfigError, build, did_you_mean, for_lightning
+from cliplab.settings.job import Job, Outcome
+from cliplab.settings.model_source import KEYS, model_source
+from cliplab.training.callbacks import Evaluate, StopBetweenSteps, WatchWeights, watch
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
 from cliplab.training.module import TrainingModule
 
@@ -60,32 +62,6 @@ def set_seed(seed: int) -> None:
     lightning.seed_everything(seed, workers=True, verbose=False)
 
 
-def quiet() -> None:
-    """Leave out what Lightning and datasets say about themselves; warnings stay."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # frozen towers
-    warnings.filterwarnings(
-        "ignore", message=".*monitor='val/.*could not find the monitored key.*"
-    )  # a rare evaluation
-    warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`.*")  # another trainer.on_nan
-    warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty.*")
-
-
-def announce(results: Sequence[EvaluationResult]) -> None:
-    for result in results:
-        name = file_stem(result.name, result.task)
-        if "acc1" in result.metrics:
-            print(f"{name}: top-1 {result.metrics['acc1']:.2%}, top-5 {result.metrics['acc5']:.2%}")
-        elif "mean_average_precision" in result.metrics:
-            print(f"{name}: mean average precision {result.metrics['mean_average_precision']:.2%}")
-        elif "image_retrieval_recall@1" in result.metrics:
-            ways = (result.metrics[f"{way}_retrieval_recall@1"] for way in ("image", "text"))
-            print(f"{name}: recall@1 {{:.2%}} text to image, {{:.2%}} image to text".format(*ways))
-
-
 def build_trainer(
     config: dict[str, Any], callbacks: Any, loggers: Any, root: Path, max_steps: int = -1
 ) -> lightning.Trainer:
@@ -94,15 +70,6 @@ def build_trainer(
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
     plugins = [AtomicCheckpointIO(), *(settings.pop("plugins", None) or [])]
     return build(settings, "trainer", callbacks=callbacks, logger=loggers, plugins=plugins, default_root_dir=str(root))
-
-
-def save_config(config: dict[str, Any], run_dir: Path, overrides: Sequence[str]) -> None:
-    """config.yaml and overrides.yaml; values typed beside ``resume=`` are added, since they are the truth from now on."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    typed = run_dir / "overrides.yaml"
-    earlier = yaml.safe_load(typed.read_text(encoding="utf8")) if typed.is_file() else []
-    save_yaml(run_dir / "config.yaml", without_definitions(config))
-    save_yaml(typed, [*earlier, *(o for o in overrides if o not in earlier)])
 
 
 @contextmanager
@@ -175,25 +142,25 @@ def build_parts(
     return module, datamodule, evaluation, callbacks
 
 
-def run(job: Job) -> float | None:
-    """Train, then write results and report into the run folder. Returns the metric a sweep maximises."""
-    config, cfg, overrides = job.config, job.composed, job.typed
-    run_dir = Path(config["paths"]["run"])
+def run(job: Job) -> Outcome:
+    """Train, then write results and report into the run folder. Returns the report and the metric a sweep maximises."""
+    config, run_dir = job.config, job.run_dir
     quiet()
     check_device(config["trainer"])
     last = run_dir / "checkpoints" / "last.ckpt"
     weights = None
-    if config.get("pretrained_tower") and not config.get("pretrained"):
+    named = any(config[key] for key in KEYS)
+    if config["pretrained_tower"] and not named:
         raise ConfigError("pretrained_tower: it says which tower pretrained= fills; give pretrained=<weights> too")
-    if config.get("pretrained") and not last.is_file():  # a resumed run has all it needs
-        config, weights = with_weights(cfg, overrides)
+    if named and not last.is_file():  # a resumed run has all it needs
+        config, weights = with_weights(job.composed, job.typed, model_source(config))
     check_parts(config)
     if is_first_rank():
-        save_config(config, run_dir, overrides)
+        save_config(config, run_dir, job.typed)
         print_config(config)
     set_seed(config["seed"])
     module, datamodule, evaluation, callbacks = build_parts(config, weights)
-    manifest = manifests.Manifest(run_dir, config, overrides, write=is_first_rank())
+    manifest = manifests.Manifest(run_dir, config, job.typed, write=is_first_rank())
     manifest.start(
         data={
             "source": config["data"].get("path") or config["name"],
@@ -238,7 +205,7 @@ def _finish(
     module: TrainingModule,
     evaluation: Evaluate,
     datamodule: Any,
-) -> float | None:
+) -> Outcome:
     """Results, manifest and report of the last weights."""
     if evaluation.evaluated_step != trainer.global_step:
         evaluation.evaluate(trainer, module, thorough=True)
@@ -249,9 +216,9 @@ def _finish(
         final |= named_metrics(result)
     value = final.get(config["optimized_metric"])
     if not trainer.is_global_zero:
-        return value
+        return Outcome(None, value)
     for evaluator, result in results:
-        write_result(run_dir, result, evaluator.images.dataset, config["name"], "last")
+        write_result(run_dir, result, evaluator.dataset, config["name"], "last")
     manifest.finish(
         "finished",
         final=final,
@@ -269,5 +236,4 @@ def _finish(
         hint = did_you_mean(config["optimized_metric"], final)
         print(f"optimized_metric: {config['optimized_metric']} was not logged{hint}", file=sys.stderr)
     announce([result for _, result in results])
-    print(write_report(run_dir))
-    return value
+    return Outcome(write_report(run_dir), value)

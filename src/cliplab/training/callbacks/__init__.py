@@ -3,7 +3,7 @@
 Configs name them here, whichever file they stand in.
 """
 
-from cliplab.training.callbacks.evaluate import Evaluate, named_metrics, run_evaluator
+from cliplab.training.callbacks.evaluate import Evaluate
 from cliplab.training.callbacks.finite import NotFiniteError, SkipNaN, StopOnNaN, WatchWeights, watch
 from cliplab.training.callbacks.progress import ProgressBar
 from cliplab.training.callbacks.steps import GradientNorm, LogSteps, ReportData
@@ -20,7 +20,5 @@ __all__ = [
     "StopBetweenSteps",
     "StopOnNaN",
     "WatchWeights",
-    "named_metrics",
-    "run_evaluator",
     "watch",
 ]

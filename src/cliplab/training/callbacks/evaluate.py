@@ -5,38 +5,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
-from cliplab.evaluation.evaluator import Evaluator
-from cliplab.evaluation.model import Tokenizer, ZeroShotModel
 from cliplab.evaluation.result import EvaluationResult, file_stem
+from cliplab.evaluation.running import named_metrics, run_evaluator
 from cliplab.files import whole_file
+from cliplab.models.tokens import Tokens
 from cliplab.training.loggers import CSVLogger
 from cliplab.training.module import TrainingModule
 from cliplab.training.panel import PredictionPanel, log_reference_lines
-
-
-def run_evaluator(
-    evaluator: Evaluator, module: TrainingModule, tokenizer: Tokenizer, precision: Any, *, thorough: bool
-) -> EvaluationResult:
-    """Evaluate the unwrapped model in eval mode, without gradient, in the run's precision; then restore the mode."""
-    model, training = module.model, module.model.training
-    model.eval()
-    try:
-        with torch.inference_mode(), precision:
-            return evaluator.evaluate(ZeroShotModel(model, tokenizer, module.device), thorough=thorough)
-    finally:
-        module.train(training)  # frozen parts stay in eval mode
-
-
-def named_metrics(result: EvaluationResult) -> dict[str, float]:
-    """The metrics as they are logged: ``zeroshot/<set>/<metric>``, ``linear_probe/<set>/<metric>``, or ``val/<metric>``
-    for the validation pairs."""
-    group = "linear_probe" if result.task == "linear_probe" else "zeroshot"
-    prefix = "val" if result.name == "val" else f"{group}/{result.name}"
-    return {f"{prefix}/{key}": value for key, value in result.metrics.items()}
 
 
 class Evaluate(Callback):
@@ -57,15 +35,15 @@ class Evaluate(Callback):
     ) -> None:
         self.every_n_epochs, self.every_n_steps, self.before_training = every_n_epochs, every_n_steps, before_training
         self.panel_images = panel_images
-        self.evaluators: Sequence[Evaluator] = ()
+        self.evaluators: Sequence[Any] = ()
         self.results: dict[str, EvaluationResult] = {}
         self.evaluated_step = -1
 
     def prepare(
         self,
         *,
-        evaluators: Sequence[Evaluator],
-        tokenizer: Tokenizer,
+        evaluators: Sequence[Any],
+        tokenizer: Callable[[Sequence[str]], Tokens],
         run_dir: Path,
         steps_per_epoch: int,
         total_steps: int,
@@ -108,10 +86,12 @@ class Evaluate(Callback):
         lines = []
         step = trainer.global_step
         for evaluator in self.evaluators:
-            if not thorough and evaluator.final_only:
+            if not thorough and getattr(evaluator, "final_only", False):
                 continue
             precision = trainer.precision_plugin.forward_context()
-            result = run_evaluator(evaluator, module, self.tokenizer, precision, thorough=thorough)
+            training = module.model.training
+            result = run_evaluator(evaluator, module.model, self.tokenizer, module.device, precision, thorough=thorough)
+            module.train(training)  # frozen parts stay in eval mode
             self.results[file_stem(result.name, result.task)] = result
             metrics |= named_metrics(result)
             lines.append(
@@ -141,7 +121,7 @@ class Evaluate(Callback):
 
     def _show(self, loggers: Sequence[Any], model: str, step: int) -> None:
         """The panel of the first set whose images have one label each, and the lines that accuracy is held against."""
-        latest = [(e.images.dataset, self.results.get(file_stem(e.name, e.task))) for e in self.evaluators]
+        latest = [(e.dataset, self.results.get(file_stem(e.name, e.task))) for e in self.evaluators]
         ranked = [(dataset, result) for dataset, result in latest if result and "rank" in result.samples]
         if ranked and self.panel_images:
             self.panel.show(*ranked[0], loggers, step)

@@ -1,4 +1,4 @@
-"""``pretrained=``: the model of a foreign file takes the place of the configured one."""
+"""The model of a file takes the place of the configured one."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +13,7 @@ from cliplab.checkpoints.siglip import VISION
 from cliplab.checkpoints.weights import RESNET, VIT, Weights, load_exactly
 from cliplab.models.positions import resize_positions
 from cliplab.settings.config import ConfigError, check, resolved, typed_keys
+from cliplab.settings.model_source import ModelSource
 
 # Settings that the weights do not decide; positions are interpolated for another image size
 FREE = ("max_logit_scale", "image_encoder.patch_dropout", "image_encoder.image_size")
@@ -31,7 +32,7 @@ def _chosen_tower(cfg: Any) -> str | None:
     return f"{choice}_encoder"
 
 
-def _settle(weights: Weights, tower: str | None, cfg: Any, overrides: Sequence[str]) -> Any:
+def _chosen_model(weights: Weights, tower: str | None, cfg: Any, overrides: Sequence[str], source: ModelSource) -> Any:
     """The file's model config (of one tower and the joint space, with ``tower``, the rest as configured) with what was typed
     under ``model`` and does not contradict it.
 
@@ -39,25 +40,25 @@ def _settle(weights: Weights, tower: str | None, cfg: Any, overrides: Sequence[s
     """
     shared = ("image_mean", "image_std") if tower == "image_encoder" else ()
     taken = {k: v for k, v in weights.model.items() if tower is None or k in (tower, "embed_dim", *shared)}
-    settled, wrong = OmegaConf.create(taken), []
+    chosen, wrong = OmegaConf.create(taken), []
     for key in typed_keys(overrides):
         if key.startswith("model/") and tower in (None, key.removeprefix("model/")):
             brought = f"its own {tower}" if tower else "its own towers"
-            raise ConfigError(f"{key}: pretrained={weights.source} brings {brought}; leave this out")
+            raise ConfigError(f"{key}: {source.key}={weights.source} brings {brought}; leave this out")
         below = key.removeprefix("model.")
         if below == key or (tower and below.split(".")[0] not in taken):
             continue
-        value, there = OmegaConf.select(cfg, key), OmegaConf.select(settled, below)
+        value, there = OmegaConf.select(cfg, key), OmegaConf.select(chosen, below)
         if there is None or below in FREE or below in weights.assumed:
-            OmegaConf.update(settled, below, value)
+            OmegaConf.update(chosen, below, value)
         elif value != there:
             wrong.append(f"{key} is {there} in the file, not {value}")
     if wrong:
-        raise ConfigError(f"pretrained: {weights.source} does not fit what was typed; {'; '.join(wrong)}")
+        raise ConfigError(f"{source.key}: {weights.source} does not fit what was typed; {'; '.join(wrong)}")
     if tower is None:
-        return settled
+        return chosen
     configured: Any = OmegaConf.to_container(cfg.model, resolve=False)
-    return OmegaConf.create({**configured, **settled})
+    return OmegaConf.create({**configured, **chosen})
 
 
 def resized(state: dict[str, Tensor], image_encoder: dict[str, Any]) -> dict[str, Tensor]:
@@ -76,12 +77,12 @@ def resized(state: dict[str, Tensor], image_encoder: dict[str, Any]) -> dict[str
     return {**state, key: resize_positions(state[key], side**2 + extra_tokens, extra_tokens)}
 
 
-def read_named(key: str, value: str) -> Weights:
-    """The weights that ``ckpt=``, ``run=`` or ``pretrained=`` names. Raises ConfigError beginning with that key."""
+def read_source(source: ModelSource) -> Weights:
+    """Read the weights that were named. Raises ConfigError that begins with the key that named them."""
     try:
-        weights = read_pretrained(value)
+        weights = read_pretrained(source.spec)
     except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from error
+        raise ConfigError(f"{source.key}: {error}") from error
     check_classes(weights)
     return weights
 
@@ -98,16 +99,16 @@ def check_classes(weights: Weights) -> None:
         ) from error
 
 
-def with_weights(cfg: Any, overrides: Sequence[str]) -> tuple[dict[str, Any], Weights]:
+def with_weights(cfg: Any, overrides: Sequence[str], source: ModelSource) -> tuple[dict[str, Any], Weights]:
     """The resolved config with the file's model, tokenizer and image size, and the file's weights; or those of one tower.
 
     A run folder that holds a config already (a resumed run, a further rank) has settled this and keeps it.
     """
     tower = _chosen_tower(cfg)
-    weights = read_named("pretrained", str(cfg.pretrained))
+    weights = read_source(source)
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
     if not (Path(str(cfg.paths.run)) / "config.yaml").is_file():
-        cfg.model = _settle(weights, tower, cfg, overrides)
+        cfg.model = _chosen_model(weights, tower, cfg, overrides, source)
         if tower != "image_encoder":
             cfg.tokenizer = weights.tokenizer
         if weights.transform != Weights.transform and tower != "text_encoder":

@@ -1,0 +1,95 @@
+"""The model that a command works with, built from what ``run=``, ``ckpt=`` or ``pretrained=`` names."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from cliplab.assembly.device import one_device
+from cliplab.assembly.weights import check_classes, load_weights, resized, with_weights
+from cliplab.checkpoints.own import CONFIG, model_state, self_contained
+from cliplab.checkpoints.torchscript import is_torchscript
+from cliplab.checkpoints.weights import Weights
+from cliplab.embedding.model import EmbeddingModel
+from cliplab.settings.config import ConfigError, build, resolved, typed_keys
+from cliplab.settings.job import Job
+from cliplab.settings.model_source import KEYS, ModelSource, model_source
+
+OF_THE_COMMAND = ("task", "paths", *KEYS)  # what a checkpoint's own config does not decide
+
+
+def model_weights(job: Job) -> Weights:
+    """The weights a command names, with the settings typed under ``model``. Raises ConfigError when they cannot be had."""
+    return with_weights(job.composed, job.typed, model_source(job.config))[1]
+
+
+def embedding_model(weights: Weights, **settings: Any) -> EmbeddingModel:
+    """Build what the weights describe; ``settings`` go to ``EmbeddingModel``."""
+    check_classes(weights)
+    model = build(weights.model, "model")
+    load_weights(model, weights)
+    transform = build({"_target_": weights.transform, "image_size": model.image_size}, "data.eval_transform")
+    return EmbeddingModel(
+        model=model,
+        tokenizer=build(weights.tokenizer, "tokenizer"),
+        transform=transform,
+        source=weights.source,
+        **settings,
+    )
+
+
+def task_model(job: Job) -> EmbeddingModel:
+    """The named model on the trainer's device, with the batch size and the workers of the task."""
+    task, device = job.config["task"], one_device(job.config["trainer"]["accelerator"])
+    return embedding_model(model_weights(job), device=device, batch_size=task["batch_size"], workers=task["workers"])
+
+
+def evaluated_config(job: Job, source: ModelSource) -> tuple[dict[str, Any], Weights]:
+    """The config and weights to evaluate. A checkpoint of ours brings its whole config, beaten by what was typed and by
+    nothing else. Other weights bring their model and tokenizer into the config that was composed."""
+    checkpoint = _checkpoint_of_ours(Path(source.spec))
+    if checkpoint is not None:
+        return _of_checkpoint(job, source, checkpoint)
+    config, weights = with_weights(job.composed, job.typed, source)
+    if "name" not in job.typed_keys:
+        config["name"] = Path(source.spec.rpartition(":")[2]).stem
+    if not {"data", "experiment"} & set(job.typed_keys):
+        config["data"]["validation"] = None  # nobody asked for the default data
+    return config, weights
+
+
+def _checkpoint_of_ours(path: Path) -> dict[str, Any] | None:
+    """What ``torch.save`` wrote into a checkpoint of ours; None for any other file, whose reader tells what is wrong."""
+    if not path.is_file() or path.suffix == ".safetensors" or is_torchscript(path):
+        return None
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:
+        return None
+    return saved if isinstance(saved, dict) and CONFIG in saved else None
+
+
+def _of_checkpoint(job: Job, source: ModelSource, checkpoint: dict[str, Any]) -> tuple[dict[str, Any], Weights]:
+    stored = checkpoint_config(checkpoint[CONFIG], job.composed, job.typed)
+    config = self_contained(stored, checkpoint)
+    state = resized(model_state(checkpoint["state_dict"]), config["model"]["image_encoder"])
+    weights = Weights(config["model"], config["tokenizer"], state, source.spec)
+    check_classes(weights)
+    return config, weights
+
+
+def checkpoint_config(saved: dict[str, Any], composed: Any, typed: Sequence[str]) -> dict[str, Any]:
+    """The checkpoint's config with this command's task and paths, and the values that were typed."""
+    stored = OmegaConf.create(saved)
+    for key in OF_THE_COMMAND:
+        stored[key] = composed[key]
+    for key in set(typed_keys(typed)) - set(OF_THE_COMMAND):
+        if "/" in key:
+            raise ConfigError(f"{key}: the checkpoint brings its own towers; evaluate another checkpoint instead")
+        if OmegaConf.is_config(OmegaConf.select(composed, key)) and "." not in key:
+            stored[key] = OmegaConf.create(OmegaConf.to_container(composed[key], resolve=False))
+        elif key != "experiment":
+            OmegaConf.update(stored, key, OmegaConf.select(composed, key), merge=True)
+    return resolved(stored)

@@ -1,1 +1,0 @@
-"""Tars as sets of samples: their members, which belong together, and an index."""

@@ -1,0 +1,139 @@
+"""The model that a command names by ``run=``, ``ckpt=`` or ``pretrained=``, found without reading it.
+
+Each of the three keys takes each kind of name: a checkpoint file, a run folder, a run's ``checkpoints`` folder, a folder
+above exactly one run, a file or folder of foreign weights. A name on a hub (``owner/name``, ``open_clip:<model>:<tag>``) is
+for ``pretrained=`` alone.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cliplab.settings.config import ConfigError, did_you_mean
+
+KEYS = ("ckpt", "run", "pretrained")
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+FOREIGN = ("config.json", "open_clip_config.json")  # in a folder of foreign weights
+NAMED = "open_clip:"
+DEEPEST = 4  # levels below a folder at which runs are looked for
+MOST_LISTED = 4
+WAYS = "ckpt=<run>/checkpoints/last.ckpt, run=<run folder> or pretrained=<foreign weights>"
+
+
+class ModelSource(NamedTuple):
+    """``key`` is what named the model. ``spec`` is a file, a folder of foreign weights, or a name on a hub."""
+
+    key: str
+    spec: str
+
+
+def model_sources(config: Mapping[str, Any]) -> list[ModelSource]:
+    """Every model that the command names; each key may hold a list. Raises ConfigError as ``model_source`` does."""
+    given = [(key, config.get(key)) for key in KEYS if config.get(key)]
+    if not any(isinstance(value, list) for _, value in given):
+        return [model_source(config)]
+    pairs = [(key, one) for key, value in given for one in (value if isinstance(value, list) else [value])]
+    if len(pairs) < 2:
+        raise ConfigError(f"{given[0][0]}: a list needs two models or more; leave out the brackets for one")
+    return [_found(key, one) for key, one in pairs]
+
+
+def model_source(config: Mapping[str, Any]) -> ModelSource:
+    """The one model that the command names. Raises ConfigError unless exactly one key names exactly one that is there."""
+    given = [key for key in KEYS if config.get(key)]
+    task = config["task"]["name"]
+    if not given:
+        raise ConfigError(f"ckpt: task={task} needs a model: {WAYS}")
+    if len(given) > 1:
+        raise ConfigError(f"{given[0]}: {' and '.join(given)} are given; one is enough: {WAYS}")
+    (key,) = given
+    if isinstance(config[key], list):
+        raise ConfigError(f"{key}: task={task} takes one model, not a list of {len(config[key])}")
+    return _found(key, config[key])
+
+
+def named_run(key: str, value: Any) -> Path:
+    """The folder of the run, comparison or multirun that ``value`` names: itself, a file or folder of it, or a folder above
+    exactly one run. Raises ConfigError when there is none."""
+    path = _existing(key, value)
+    for folder in (path, *list(path.parents)[:2]):
+        if any((folder / name).is_file() for name in ("manifest.json", "comparison.json", "summary.csv")):
+            return folder
+    if path.is_file():
+        raise ConfigError(f"{key}: {path} is no file of a run; name the run's folder")
+    return _only_run(key, path, "manifest.json")
+
+
+def _found(key: str, value: Any) -> ModelSource:
+    if isinstance(value, Mapping | list | bool):
+        raise ConfigError(f"{key}: {value!r} is no path; {WAYS}")
+    name = str(value)
+    path = Path(name).expanduser()
+    repository = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and path.suffix not in SUFFIXES
+    if (name.startswith(NAMED) or repository) and not path.exists():
+        if key != "pretrained":
+            raise ConfigError(_absent(key, path) + f"; for weights on a hub: pretrained={name}")
+        return ModelSource(key, name)
+    path = _existing(key, name)
+    return ModelSource(key, str(path if path.is_file() else _in_folder(key, path)))
+
+
+def _existing(key: str, value: Any) -> Path:
+    path = Path(str(value)).expanduser()
+    if not path.exists():
+        raise ConfigError(_absent(key, path))
+    return path
+
+
+def _absent(key: str, path: Path) -> str:
+    parent = next(folder for folder in path.parents if folder.exists())
+    missing = path.relative_to(parent).parts[0]
+    hint = did_you_mean(missing, [entry.name for entry in parent.iterdir()]) if parent.is_dir() else ""
+    where = f" in {parent}" if hint and len(path.parts) > 1 else ""
+    return f"{key}: {path} is neither a file nor a folder{hint}{where}"
+
+
+def _in_folder(key: str, folder: Path) -> Path:
+    """The last checkpoint of the run that a folder is or holds, or the folder itself where it holds foreign weights."""
+    checkpoints = folder if folder.name == "checkpoints" or (folder / "last.ckpt").is_file() else folder / "checkpoints"
+    if checkpoints.is_dir():
+        return _last(key, checkpoints)
+    files = [entry for entry in folder.iterdir() if entry.is_file()]
+    if any(file.name in FOREIGN or file.suffix in SUFFIXES for file in files):
+        return folder
+    if (folder / "manifest.json").is_file():
+        raise ConfigError(f"{key}: {folder} {_without_checkpoint(folder)}")
+    return _only_run(key, folder, "checkpoints/last.ckpt") / "checkpoints" / "last.ckpt"
+
+
+def _last(key: str, checkpoints: Path) -> Path:
+    last = checkpoints / "last.ckpt"
+    if last.is_file():
+        return last
+    others = sorted(checkpoints.glob("*.ckpt"))
+    if others:
+        raise ConfigError(f"{key}: there is no last.ckpt in {checkpoints}; name the one you want, ckpt={others[0]}")
+    raise ConfigError(
+        f"{key}: there is no checkpoint in {checkpoints} yet; go on with the run, resume={checkpoints.parent}"
+    )
+
+
+def _without_checkpoint(folder: Path) -> str:
+    facts = json.loads((folder / "manifest.json").read_text(encoding="utf8"))
+    model = facts.get("checkpoint")
+    worked_with = f"; it worked with {model}" if model else ""
+    return f"is a folder of task={facts.get('task')}, which writes no checkpoint{worked_with}"
+
+
+def _only_run(key: str, folder: Path, mark: str) -> Path:
+    """The one run at or below a folder; ``mark`` is a file that such a run has. Raises ConfigError that lists the newest."""
+    marks = [file for depth in range(1, DEEPEST + 1) for file in folder.glob("*/" * depth + mark)]
+    runs = [file.parents[mark.count("/")] for file in sorted(marks, key=lambda file: -file.stat().st_mtime)]
+    if not runs:
+        raise ConfigError(f"{key}: {folder} holds neither a run with a {Path(mark).name} nor weights; {WAYS}")
+    if len(runs) > 1:
+        newest = ", ".join(str(run.relative_to(folder)) for run in runs[:MOST_LISTED])
+        raise ConfigError(f"{key}: {folder} holds {len(runs)} runs; name one of them, the newest first: {newest}")
+    return runs[0]
