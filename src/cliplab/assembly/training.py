@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch import nn
 
+from cliplab.optim.param_groups import ParameterGroup, build_optimizer
 from cliplab.settings.config import ConfigError, build
 
 
@@ -50,7 +52,36 @@ def check_parts(config: dict[str, Any]) -> None:
     """Sizes that do not fit and settings that the optimizer refuses are told before any data is read."""
     with torch.device("meta"):
         build(config["model"], "model")
-    build({**config["optimizer"], "_partial_": False, "params": [torch.zeros(1, requires_grad=True)]}, "optimizer")
+    check_optimizer(config["optimizer"])
+
+
+def _refusal(node: dict[str, Any]) -> Exception | None:
+    """Why the optimizer cannot be made with these settings, tried on two small parameters."""
+    groups: list[ParameterGroup] = [
+        {"params": [nn.Parameter(torch.zeros(2, 2))], "name": "model.hidden", "role": "hidden", "lr_scale": 1.0},
+        {"params": [nn.Parameter(torch.zeros(2))], "name": "model.vectors", "role": "vectors", "lr_scale": 1.0},
+    ]
+    try:
+        build_optimizer(build(node, "optimizer"), groups)
+    except Exception as error:
+        return error
+    return None
+
+
+def check_optimizer(node: dict[str, Any]) -> None:
+    """Raises ConfigError when the optimizer refuses its settings: with the key of the one without which it would not, or
+    that its message names."""
+    error = _refusal(node)
+    if error is None:
+        return
+    told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    keys = [key for key in node if not key.startswith("_")]
+    at_fault = [key for key in keys if _refusal({k: v for k, v in node.items() if k != key}) is None]
+    at_fault = at_fault or [key for key in keys if key in told]
+    if at_fault:
+        key = at_fault[0]
+        raise ConfigError(f"optimizer.{key}: {node['_target_']} refuses {node[key]!r}: {told}") from error
+    raise ConfigError(f"optimizer: {node['_target_']} refuses its settings: {told}") from error
 
 
 def check_vocabulary(text_encoder: Any, tokenizer: Any) -> None:

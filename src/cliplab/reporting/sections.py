@@ -15,13 +15,9 @@ from cliplab.reporting.pages import picture
 from cliplab.reporting.plots import line_plot, reliability
 from cliplab.reporting.results import read_json, read_samples
 
-CURVES = {
-    "train/loss": "loss",
-    "train/image_accuracy": "accuracy within the batch",
-    "train/logit_scale": "logit scale",
-    "train/lr": "learning rate",
-    "train/images_per_second": "images per second",
-}
+TRAINING = "train/"  # what logged names of training figures begin with
+FIRST_CURVES = ("loss", "lr")  # the others follow in the order of metrics.csv
+CURVE_TITLES = {"lr": "learning rate"}  # where a name with spaces for underscores does not read well
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
@@ -226,16 +222,17 @@ def costs(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def training_curves(run_dir: Path) -> list[str]:
-    """A small plot for each of the run's main logged values."""
+    """A small plot for each figure that was logged while training."""
     path = run_dir / "metrics.csv"
     if not path.is_file():
         return []
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
+    logged = [key.removeprefix(TRAINING) for key in (rows[0] if rows else {}) if key.startswith(TRAINING)]
     plots = []
-    for key, title in CURVES.items():
-        points = [(int(row["step"]), float(row[key])) for row in rows if row.get(key)]
+    for name in dict.fromkeys([*FIRST_CURVES, *logged]):
+        points = [(int(row["step"]), float(row[TRAINING + name])) for row in rows if row.get(TRAINING + name)]
         if len(points) > 1:
             steps, values = zip(*points, strict=True)
-            plots.append(line_plot(title, steps, values))
+            plots.append(line_plot(CURVE_TITLES.get(name, name.replace("_", " ")), steps, values))
     return plots

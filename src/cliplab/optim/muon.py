@@ -1,0 +1,38 @@
+"""Muon for the matrices of inner layers, AdamW for everything else."""
+
+from timm.optim import Muon
+from torch.optim import Optimizer
+
+from cliplab.optim.param_groups import ParameterGroup
+
+
+def muon(
+    params: list[ParameterGroup],
+    /,
+    *,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    fallback_lr_scale: float,
+) -> Optimizer:
+    """timm's Muon over the groups of the role ``hidden``, with its AdamW, at ``lr * fallback_lr_scale``, over the others.
+
+    ``momentum`` and ``nesterov`` are Muon's, ``betas`` AdamW's. Updates of matrices are scaled to the size of AdamW's, so
+    that one rate suits both (Liu et al. 2025, section 2.2). Source: Jordan et al. 2024, "Muon: an optimizer for hidden
+    layers in neural networks".
+    """
+    groups = [{**group, "use_fallback": group["role"] != "hidden"} for group in params]
+    return Muon(
+        groups,
+        lr=lr,
+        momentum=momentum,
+        nesterov=nesterov,
+        betas=betas,
+        eps=eps,
+        weight_decay=weight_decay,
+        fallback_lr_scale=fallback_lr_scale,
+        adjust_lr_fn="match_rms_adamw",
+    )
