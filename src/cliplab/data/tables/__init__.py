@@ -1,0 +1,1 @@
+"""Tables of pairs as people write them: delimited text and JSON."""

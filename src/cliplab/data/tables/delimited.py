@@ -1,0 +1,171 @@
+"""Delimited text (CSV, TSV): which separator, whether a header, and its records with the lines they begin at."""
+
+import csv
+import io
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from cliplab.data.tables.names import CAPTION_NAMES, is_caption_name, is_image_name
+from cliplab.data.tables.text import open_text
+from cliplab.data.tar.samples import PICTURES
+
+SEPARATORS = ",\t;|"
+SAMPLED = 200  # lines that a file is judged by
+MOST_LINES = 200  # of one record; a quote that is open longer is no quote
+MOST_CHARACTERS = 2**24  # of one cell
+Record = tuple[int, list[str]]  # the line it begins at, from 1, and its cells
+
+csv.field_size_limit(MOST_CHARACTERS)
+
+
+class Dialect(NamedTuple):
+    """``header`` is the number of records before the first row; ``columns`` their names."""
+
+    separator: str
+    header: int
+    columns: list[str]
+
+
+def _lines(file: IO[str]) -> Iterator[str]:
+    """Without ends of lines, which may be those of any system, and without zero bytes."""
+    with file:
+        for line in file:
+            yield line.replace("\0", "").rstrip("\r\n")
+
+
+def _cells(text: str, separator: str) -> list[str]:
+    """Of one record, with quotes; none when it is several."""
+    rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True))
+    return rows[0] if len(rows) == 1 else []
+
+
+def _is_open(text: str, separator: str) -> bool:
+    """Whether a quote that began a cell has not ended at the end of ``text``."""
+    return text.count('"') % 2 == 1 and any(cell.lstrip().startswith('"') for cell in text.split(separator))
+
+
+def records(lines: Iterable[str], separator: str) -> Iterator[Record]:
+    """Of lines; blank ones are none. A cell in quotes may go over lines. A quote that never ends, or whose end would take
+    in lines that are whole records themselves, is a character like any other."""
+    numbered = ((number, line) for number, line in enumerate(lines, 1))
+    waiting: list[tuple[int, str]] = []
+
+    def following() -> tuple[int, str] | None:
+        return waiting.pop(0) if waiting else next(numbered, None)
+
+    usual = 0  # cells of the first record
+    while (found := following()) is not None:
+        number, text = found
+        if not text.strip():
+            continue
+        taken: list[tuple[int, str]] = []
+        joint = text
+        while _is_open(joint, separator) and len(taken) < MOST_LINES and (more := following()) is not None:
+            taken.append(more)
+            joint += "\n" + more[1]
+        swallowed = [line for _, line in taken if usual > 1 and line.count(separator) + 1 == usual]
+        whole = not _is_open(joint, separator) and (not taken or len(swallowed) < len(taken))
+        cells = _cells(joint, separator) if whole and '"' in joint else []
+        if not cells:
+            cells = text.split(separator)
+            waiting[:0] = taken
+        usual = usual or len(cells)
+        yield number, cells
+
+
+def is_picture_path(cell: str) -> bool:
+    name = cell.split("?")[0]
+    return name.rsplit(".", 1)[-1].lower() in PICTURES and "." in name and not {"\n", "\t"} & {*cell}
+
+
+def _knows(cells: Sequence[str]) -> int:
+    """How many kinds of column, picture and caption, have a usual name."""
+    return any(map(is_image_name, cells)) + any(map(is_caption_name, cells))
+
+
+def _separator_of(lines: Sequence[str]) -> str:
+    """The one by which the first record has usual names, then by which most records hold the path of a picture, then by
+    which most have as many cells as the first."""
+
+    def score(separator: str) -> tuple[float, ...]:
+        rows = [[cell.strip() for cell in cells] for _, cells in records(lines, separator)]
+        count = len(rows[0]) if rows else 0
+        if count < 2:
+            return (0,)
+        paths = sum(any(map(is_picture_path, row)) for row in rows) / len(rows)
+        same = sum(len(row) == count for row in rows) / len(rows)
+        return (_knows(rows[0]), paths, same, count)
+
+    return max(SEPARATORS, key=score)
+
+
+def _named_by_place(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Names for columns without a header: the paths are ``image``, the longest of the others ``caption``."""
+    width = Counter(map(len, rows)).most_common(1)[0][0]
+    cells = [[row[k] for row in rows if k < len(row)] for k in range(width)]  # by column
+    image = max(range(width), key=lambda k: sum(map(is_picture_path, cells[k])))
+    others = [k for k in range(width) if k != image]
+    caption = max(others, key=lambda k: (sum(map(len, cells[k])) / len(cells[k]), -k), default=None)
+    return ["image" if k == image else "caption" if k == caption else f"column_{k}" for k in range(width)]
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Each name once; what has none or comes again is numbered."""
+    done: list[str] = []
+    for place, name in enumerate(names):
+        done.append(name if name and name not in done else f"{name or 'column'}_{place}")
+    return done
+
+
+def dialect_of(lines: Sequence[str], separator: str | None = None, header: bool | None = None) -> Dialect:
+    """Of the first lines of a file; what is given is not guessed. Without a usual name in it, a first record that holds the
+    path of a picture is a row, and any other a header."""
+    chosen = separator or _separator_of(lines)
+    rows = [[cell.strip() for cell in cells] for _, cells in records(lines, chosen)]
+    if not rows:
+        return Dialect(chosen, 0, [])
+    if header is None:
+        header = bool(_knows(rows[0])) or not any(map(is_picture_path, rows[0]))
+    if header:
+        return Dialect(chosen, 1, _distinct(rows[0]))
+    return Dialect(chosen, 0, _named_by_place(rows))
+
+
+def _fitted(cells: list[str], columns: Sequence[str], caption: int | None, separator: str) -> list[str | None]:
+    """As many cells as columns. More come of separators in an unquoted caption, which are put back into it; of fewer, the
+    last are None."""
+    extra = len(cells) - len(columns)
+    if extra > 0 and caption is not None:
+        cells = [*cells[:caption], separator.join(cells[caption : caption + extra + 1]), *cells[caption + extra + 1 :]]
+    return [*(cell.strip() for cell in cells[: len(columns)]), *[None] * -extra]
+
+
+def _caption_place(columns: Sequence[str]) -> int | None:
+    known = [name.lower() for name in columns]
+    named = [known.index(name) for name in CAPTION_NAMES if name in known]
+    return named[0] if named else None
+
+
+class Delimited(NamedTuple):
+    """``rows`` give the line that each begins at and its cells as text, None where it ends early."""
+
+    columns: list[str]
+    rows: Iterator[tuple[int, list[str | None]]]
+
+
+def read_delimited(
+    file: Path, *, separator: str | None = None, encoding: str | None = None, header: bool | None = None
+) -> Delimited:
+    """A file of delimited text; what is given is not guessed. Raises OSError or LookupError."""
+    lines = _lines(open_text(file, encoding))
+    first = list(itertools.islice(lines, SAMPLED))
+    if first and first[0].lower().startswith("sep="):  # as Excel writes
+        separator, first[0] = first[0][4:] or separator, ""
+    dialect = dialect_of(first, separator, header)
+    caption = _caption_place(dialect.columns)
+    found = itertools.islice(records(itertools.chain(first, lines), dialect.separator), dialect.header, None)
+    fitted = ((number, _fitted(cells, dialect.columns, caption, dialect.separator)) for number, cells in found)
+    return Delimited(dialect.columns, fitted)

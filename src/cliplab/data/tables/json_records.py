@@ -1,0 +1,139 @@
+"""Records of JSON: a line each, a list, or the shapes in which COCO and others give captions."""
+
+import itertools
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cliplab.data.tables.delimited import is_picture_path
+from cliplab.data.tables.text import open_text
+
+Record = tuple[str, dict[str, Any]]  # where it stands in the file, in words, and its values
+_SHOWN = 8  # keys that an error names
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """A record; a list of two or more is picture and caption by place."""
+    if isinstance(value, Mapping):
+        return {str(key): inner for key, inner in value.items()}
+    if isinstance(value, list) and len(value) >= 2:
+        image = next((k for k, cell in enumerate(value) if isinstance(cell, str) and is_picture_path(cell)), 0)
+        caption = next(k for k in range(len(value)) if k != image)
+        names = {image: "image", caption: "caption"}
+        return {names.get(k, f"column_{k}"): cell for k, cell in enumerate(value)}
+    return {}
+
+
+def _of_lines(file: Path, encoding: str | None) -> Iterator[Record]:
+    """A line that is no JSON is a record without values. Raises ValueError when no line is."""
+    sound, wrong = False, ""
+    with open_text(file, encoding) as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            try:
+                values = _named(json.loads(line))
+                sound = True
+            except ValueError as error:
+                values, wrong = {}, wrong or f"line {number} is no JSON: {error}"
+            yield f"line {number}", values
+    if wrong and not sound:
+        raise ValueError(wrong)
+
+
+def _of_coco(document: Mapping[str, Any]) -> Iterator[Record]:
+    """``images`` and ``annotations`` as COCO's caption files have them: a record for each picture, with all its captions."""
+    captions: dict[Any, list[Any]] = {}
+    for annotation in document["annotations"]:
+        if not isinstance(annotation, Mapping) or "caption" not in annotation:
+            keys = ", ".join(annotation) if isinstance(annotation, Mapping) else type(annotation).__name__
+            raise ValueError(f"its annotations hold {keys}, and no caption; COCO's captions are in captions_*.json")
+        captions.setdefault(annotation.get("image_id"), []).append(annotation["caption"])
+    for picture in document["images"]:
+        name = picture.get("file_name") or picture.get("filename")
+        yield f"image {picture.get('id')}", {**picture, "image": name, "caption": captions.get(picture.get("id"))}
+
+
+def _of_karpathy(images: Sequence[Mapping[str, Any]]) -> Iterator[Record]:
+    """The splits of Karpathy & Fei-Fei 2015: sentences by picture, with the name of the split in ``split``."""
+    for number, picture in enumerate(images):
+        rest = {key: value for key, value in picture.items() if isinstance(value, str | int)}
+        path = os.path.join(str(picture.get("filepath") or ""), str(picture.get("filename") or ""))
+        sentences = [one.get("raw") if isinstance(one, Mapping) else one for one in picture["sentences"]]
+        yield f"image {number}", {**rest, "image": path, "caption": sentences}
+
+
+def _of_columns(document: Mapping[str, Any]) -> Iterator[Record] | None:
+    """Columns as lists of one length, or as objects by number (as pandas writes); None when it is neither."""
+    columns = [[*column.values()] if isinstance(column, Mapping) else column for column in document.values()]
+    if not all(isinstance(column, list) for column in columns) or len(set(map(len, columns))) != 1:
+        return None
+    rows = zip(*columns, strict=True)
+    return ((f"item {k}", dict(zip(document, row, strict=True))) for k, row in enumerate(rows))
+
+
+def _by_picture(document: Mapping[str, Any]) -> Iterator[Record]:
+    """Captions, or records, by the path of their picture."""
+    for name, value in document.items():
+        yield name, {"image": name, **(value if isinstance(value, Mapping) else {"caption": value})}
+
+
+def _of_object(document: Mapping[str, Any]) -> Iterator[Record]:
+    lists = [key for key, value in document.items() if isinstance(value, list) and value]
+    if "images" in lists and "annotations" in lists:
+        return _of_coco(document)
+    if "images" in lists and isinstance(document["images"][0], Mapping) and "sentences" in document["images"][0]:
+        return _of_karpathy(document["images"])
+    if document and all(map(is_picture_path, itertools.islice(document, 20))):
+        return _by_picture(document)
+    of_records = [key for key in lists if isinstance(document[key][0], Mapping | list)]
+    if len(of_records) == 1:
+        return _of_list(document[of_records[0]])
+    columns = _of_columns(document) if len(document) > 1 and not of_records else None
+    if columns is not None:
+        return columns
+    keys = ", ".join(list(document)[:_SHOWN])
+    raise ValueError(
+        f"it is an object with the keys {keys}, and which of them holds the records is not clear; name it: "
+        "data.train.reader.records=<key>"
+    )
+
+
+def _of_list(items: Sequence[Any]) -> Iterator[Record]:
+    return ((f"item {number}", _named(item)) for number, item in enumerate(items))
+
+
+def _inside(document: Any, records: str | None) -> Any:
+    """What lies at a dotted path. Raises ValueError naming the keys that are there."""
+    for key in records.split(".") if records else ():
+        if not isinstance(document, Mapping) or key not in document:
+            there = ", ".join(list(document)[:_SHOWN]) if isinstance(document, Mapping) else type(document).__name__
+            raise ValueError(f"data.train.reader.records={records}: no key {key!r} among {there}")
+        document = document[key]
+    return document
+
+
+def read_json(file: Path, *, encoding: str | None = None, records: str | None = None) -> Iterator[Record]:
+    """The records of a file: a line each, or a document. ``records`` is the dotted path to them. Raises ValueError telling
+    what is wrong, and where."""
+    if not file.name.lower().removesuffix(".gz").endswith(".json"):
+        return _of_lines(file, encoding)
+    with open_text(file, encoding) as opened:
+        text = opened.read()
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        first = next((line for line in text.splitlines() if line.strip()), "")
+        try:
+            json.loads(first)
+        except ValueError:
+            raise ValueError(f"it is no JSON: {error}") from error
+        return _of_lines(file, encoding)  # a line each after all
+    found = _inside(document, records)
+    if isinstance(found, Mapping):
+        return _of_object(found)
+    if not isinstance(found, list):
+        raise ValueError(f"it holds a single {type(found).__name__}, and no records")
+    return _of_list(found)

@@ -1,0 +1,155 @@
+"""What readers of tables share: all rows in one Arrow table, where each stands, and where relative paths begin."""
+
+import functools
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow
+import pyarrow.compute
+from datasets.table import InMemoryTable
+
+from cliplab.data.layout import Part, Row
+from cliplab.data.tables.delimited import is_picture_path
+from cliplab.data.tables.names import is_image_name
+
+ROWS_AT_ONCE = 256
+LOOKED_AT = 20  # paths of a file by which their folder is found
+
+
+class ReadTable:
+    """One file: its rows, and where each stands in it, in words or as a number of a line."""
+
+    def __init__(self, table: pyarrow.Table, places: Sequence[str] | np.ndarray) -> None:
+        self.table, self.places = table, places
+
+    def place(self, number: int) -> str:
+        place = self.places[number]
+        return place if isinstance(place, str) else f"line {place}"
+
+
+class TableReader:
+    """Rows of tables whose pictures are paths, relative to the table's folder, to ``image_root``, or to where the command is
+    typed. A subclass reads one file, as its options, ``said``, tell. Raises ValueError naming the file and what is wrong
+    with it."""
+
+    damaged: Sequence[tuple[str, str]] = ()
+
+    def __init__(self, files: Sequence[str], root: Path, *, image_root: str | None = None, said: object = ()) -> None:
+        self.files, self.root, self.said = list(files), root, said
+        self.image_root = None if image_root is None else Path(image_root).expanduser()
+        if self.image_root is not None and not self.image_root.is_dir():
+            raise ValueError(f"data.train.reader.image_root: {image_root} is no folder")
+        self.parts = [Part(self._name(file)) for file in self.files]
+
+    def read(self, file: Path) -> ReadTable:
+        raise NotImplementedError
+
+    def _name(self, file: str) -> str:
+        return os.path.relpath(file, self.root) if Path(file).is_relative_to(self.root) else file
+
+    @functools.cached_property
+    def _read(self) -> list[ReadTable]:
+        found: list[ReadTable] = []
+        spelled: dict[str, str] = {}  # files may differ in capital letters
+        for part, file in zip(self.parts, self.files, strict=True):
+            try:
+                one = self.read(Path(file))
+            except (ValueError, LookupError) as error:
+                raise ValueError(f"{part.name}: {error}") from error
+            names = [spelled.setdefault(name.lower(), name) for name in one.table.column_names]
+            one.table = self._rooted(one.table.rename_columns(names), Path(file))
+            found.append(one)
+        return found
+
+    def _rooted(self, table: pyarrow.Table, file: Path) -> pyarrow.Table:
+        for place, name in enumerate(table.column_names):
+            column = table.column(place)
+            if not pyarrow.types.is_string(column.type):
+                continue
+            first = [path for path in column[:LOOKED_AT].to_pylist() if path]
+            if first and (is_image_name(name) or all(map(is_picture_path, first))):
+                table = table.set_column(place, name, self._with_folder(column, first, file.parent))
+        return table
+
+    def _with_folder(self, paths: pyarrow.ChunkedArray, first: Sequence[str], folder: Path) -> pyarrow.ChunkedArray:
+        """Paths that begin where most of the first are there; as they are where that is ``root``."""
+        if first[0].startswith("file://"):
+            first = [path.removeprefix("file://") for path in first]
+            paths = pyarrow.compute.replace_substring_regex(paths, "^file://", "")
+        if any("\\" in path for path in first) and not any((folder / path).is_file() for path in first):
+            first = [path.replace("\\", "/") for path in first]
+            paths = pyarrow.compute.replace_substring(paths, "\\", "/")
+        inside = [inner for inner in ("images", "Images", "img", "pictures") if (folder / inner).is_dir()]
+        tried = [self.root, folder, *(folder / inner for inner in inside), Path.cwd()]
+        if self.image_root is not None:
+            tried = [self.image_root]
+        counts = [sum((base / path).is_file() for path in first) for base in tried]
+        base = tried[counts.index(max(counts))] if any(counts) or self.image_root else folder
+        if base == self.root:
+            return paths
+        whole = pyarrow.compute.binary_join_element_wise(os.path.abspath(base), paths, "/")
+        return pyarrow.compute.if_else(pyarrow.compute.match_substring_regex(paths, "^(/|[a-z]+://)"), paths, whole)
+
+    @functools.cached_property
+    def _table(self) -> pyarrow.Table:
+        """All files. Raises ValueError naming the file whose column does not fit the others', or when there is no row."""
+        tables = [one.table for one in self._read]
+        for column in dict.fromkeys(name for table in tables for name in table.column_names):
+            kinds = {table.schema.field(column).type for table in tables if column in table.column_names}
+            if len(kinds) > 1:
+                tables = [_as_text(table, column, kinds) for table in tables]
+        joined = pyarrow.concat_tables(tables, promote_options="default")
+        if not joined.num_rows:
+            raise ValueError(f"no row is in {', '.join(part.name for part in self.parts[:10])}")
+        return joined
+
+    @property
+    def columns(self) -> list[str]:
+        return list(self._table.column_names)
+
+    @functools.cached_property
+    def _bounds(self) -> list[int]:
+        return [0, *itertools.accumulate(one.table.num_rows for one in self._read)]
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of all that stands in the tables, and how they are read."""
+        digest = hashlib.sha256(repr(self.said).encode())
+        for part, file in zip(self.parts, self.files, strict=True):
+            digest.update(part.name.encode())
+            with open(file, "rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+        return digest.hexdigest()[:16]
+
+    def rows(self, part: int, start: int = 0) -> Iterator[Row]:
+        first, end = self._bounds[part], self._bounds[part + 1]
+        for begin in range(first + start, end, ROWS_AT_ONCE):
+            values = self._table.slice(begin, min(ROWS_AT_ONCE, end - begin)).to_pylist()
+            yield from (Row(row, self.place(number)) for number, row in enumerate(values, begin))
+
+    def dataset(self, split: str) -> datasets.Dataset:
+        return datasets.Dataset(InMemoryTable(self._table), fingerprint=self.fingerprint)
+
+    def place(self, number: int) -> str:
+        part = int(np.searchsorted(self._bounds, number, side="right")) - 1
+        return f"{self.parts[part].name} {self._read[part].place(number - self._bounds[part])}"
+
+
+def _as_text(table: pyarrow.Table, column: str, kinds: set[pyarrow.DataType]) -> pyarrow.Table:
+    """One kind for a column that files give as several: lists of text where any is, else numbers, else text."""
+    if column not in table.column_names:
+        return table
+    texts = pyarrow.list_(pyarrow.string())
+    place, values = table.column_names.index(column), table.column(column)
+    if kinds <= {pyarrow.int64(), pyarrow.float64()}:
+        values = values.cast(pyarrow.float64())
+    elif texts not in kinds:
+        values = values.cast(pyarrow.string())
+    elif values.type != texts:
+        values = pyarrow.chunked_array([[None if v is None else [str(v)] for v in values.to_pylist()]], texts)
+    return table.set_column(place, column, values)
