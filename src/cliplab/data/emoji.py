@@ -17,8 +17,8 @@ from typing import Any
 import datasets
 import numpy as np
 from filelock import FileLock
-from platformdirs import user_cache_dir
 
+from cliplab.data.cache import cache_root
 from cliplab.data.hub import no_progress_bars
 
 STYLES = ("twemoji", "openmoji")
@@ -140,10 +140,9 @@ def _features() -> datasets.Features:
 
 def cache_folder() -> Path:
     """Where the built data lies: ``$CLIPLAB_CACHE`` or the user's cache folder, one folder per package set."""
-    root = os.environ.get("CLIPLAB_CACHE") or user_cache_dir("cliplab")
     versions = " ".join(f"{name}={metadata.version(name)}" for name in PACKAGES)
     key = hashlib.sha256(f"{FORMAT_VERSION} {PIXELS} {versions}".encode()).hexdigest()[:12]
-    return Path(root) / f"emoji-{key}"
+    return cache_root() / f"emoji-{key}"
 
 
 def build_emoji() -> Path:

@@ -1,0 +1,134 @@
+"""Tars of pictures and texts (webdataset's layout): a sample is the members that share a key."""
+
+import functools
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, ClassVar
+
+import datasets
+import pyarrow
+from datasets.table import InMemoryTable
+
+from cliplab.data.layout import DamagedPart, Part, Row
+from cliplab.data.tar.index import IndexedTar, index_tar
+
+READ_AT_ONCE = 64  # rows
+INDEXED_TOGETHER = 8  # tars; reading them is mostly waiting for the disk
+
+
+class TarReader:
+    """Rows are samples, with their columns as ``index_tar`` tells: ``image`` is whichever member is a picture and
+    ``caption`` what is found in ``.txt``, ``.caption`` or a field of ``.json``; members have columns by extension, too.
+
+    ``caption_names`` are members or fields of JSON to look for before the usual ones. Tars that are damaged or empty are
+    ``damaged``; what can be read of them is. Raises ValueError when there is no sample in any.
+    """
+
+    suffixes: ClassVar[Sequence[str]] = (
+        *(".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst"),
+    )
+    precedence: ClassVar[int] = 0  # img2dataset writes tables about the tars beside them
+
+    def __init__(self, files: Sequence[str], root: Path, *, caption_names: Sequence[str] = ()) -> None:
+        self.files, self.root, self.caption_names = list(files), root, tuple(caption_names)
+        self.parts = [Part(self._name(file)) for file in self.files]
+
+    def _name(self, file: str) -> str:
+        return os.path.relpath(file, self.root) if Path(file).is_relative_to(self.root) else file
+
+    def _index(self, part: int) -> IndexedTar:
+        try:
+            return index_tar(self.files[part], self.caption_names)
+        except PermissionError as error:
+            return IndexedTar(_EMPTY, [("unreadable_tar", str(error))])
+
+    @functools.cached_property
+    def columns(self) -> list[str]:
+        """Of the first tar that has samples. Raises ValueError when none has."""
+        for part in range(len(self.files)):
+            table = self._index(part).table
+            if table.num_rows:
+                return [*table.column_names]
+        raise ValueError(self._no_sample())
+
+    def _no_sample(self) -> str:
+        faults = [f"{self._name(file)}: {self._index(k).faults[0][1]}" for k, file in enumerate(self.files[:10])]
+        return f"no sample is in {len(self.files)} tars; {'; '.join(faults)}"
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Of the files' names, sizes and both ends."""
+        digest = hashlib.sha256(repr(self.caption_names).encode())
+        for part, file in zip(self.parts, self.files, strict=True):
+            size = os.path.getsize(file)
+            with open(file, "rb") as opened:
+                ends = opened.read(4096)
+                opened.seek(max(0, size - 4096))
+                ends += opened.read()
+            digest.update(f"{part.name} {size} ".encode() + hashlib.sha256(ends).digest())
+        return digest.hexdigest()[:16]
+
+    def rows(self, part: int, start: int = 0) -> Iterator[Row]:
+        """The samples of a tar with their pictures' bytes. Raises DamagedPart behind the last that can be read."""
+        indexed, name = self._index(part), self.parts[part].name
+        for begin in range(start, indexed.table.num_rows, READ_AT_ONCE):
+            for values in indexed.table.slice(begin, READ_AT_ONCE).to_pylist():
+                yield Row(_with_bytes(values), f"{name}: {values['__key__']}")
+        if indexed.faults:
+            reason, detail = indexed.faults[0]
+            raise DamagedPart(name, reason, detail)
+
+    @functools.cached_property
+    def _indexed(self) -> list[IndexedTar]:
+        with ThreadPoolExecutor(INDEXED_TOGETHER) as pool:
+            return list(pool.map(self._index, range(len(self.files))))
+
+    @functools.cached_property
+    def damaged(self) -> list[tuple[str, str]]:
+        """Once for each sample that was lost: a damaged tar is taken to have held as many as the sound ones on average."""
+        sound = [tar.table.num_rows for tar in self._indexed if not tar.faults]
+        mean = sum(sound) / len(sound) if sound else 0
+        found = []
+        for part, tar in zip(self.parts, self._indexed, strict=True):
+            for reason, detail in tar.faults[:1]:
+                lost = max(1, round(mean) - tar.table.num_rows) if reason != "empty_tar" else 1
+                found += [(f"{part.name}: {detail}", reason)] * lost
+        return found
+
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        ends, total = [], 0
+        for tar in self._indexed:
+            total += tar.table.num_rows
+            ends.append(total)
+        return ends
+
+    def dataset(self, split: str) -> datasets.Dataset:
+        """All samples; a picture is the place of its bytes. Raises ValueError when there is none."""
+        table = pyarrow.concat_tables([tar.table for tar in self._indexed], promote_options="default")
+        if not table.num_rows:
+            raise ValueError(self._no_sample())
+        return datasets.Dataset(InMemoryTable(table), fingerprint=self.fingerprint)
+
+    def place(self, number: int) -> str:
+        part = next(k for k, end in enumerate(self._ends) if number < end)
+        table = self._indexed[part].table
+        key = table["__key__"][number - self._ends[part] + table.num_rows].as_py()
+        return f"{self.parts[part].name}: {key}"
+
+
+def _with_bytes(values: dict[str, Any]) -> dict[str, Any]:
+    """The row with its picture read."""
+    place = values["image"]
+    if place is not None:
+        with open(place["path"], "rb") as file:
+            file.seek(place["offset"])
+            values["image"] = {"bytes": file.read(place["size"]), "path": None}
+    return values
+
+
+_EMPTY = pyarrow.table({"__key__": pyarrow.array([], pyarrow.string())})
+READER = TarReader

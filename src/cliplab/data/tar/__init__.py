@@ -1,0 +1,1 @@
+"""Tars as sets of samples: their members, which belong together, and an index."""
