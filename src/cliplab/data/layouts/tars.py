@@ -1,7 +1,9 @@
 """Tars of pictures and texts (webdataset's layout): a sample is the members that share a key."""
 
+import bisect
 import functools
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +39,7 @@ class TarReader:
         self.parts = [Part(self._name(file)) for file in self.files]
 
     def _name(self, file: str) -> str:
-        return os.path.relpath(file, self.root) if Path(file).is_relative_to(self.root) else file
+        return os.path.relpath(file, self.root) if self.root.is_dir() else os.path.basename(file)
 
     def _index(self, part: int) -> IndexedTar:
         try:
@@ -99,12 +101,9 @@ class TarReader:
         return found
 
     @functools.cached_property
-    def _ends(self) -> list[int]:
-        ends, total = [], 0
-        for tar in self._indexed:
-            total += tar.table.num_rows
-            ends.append(total)
-        return ends
+    def _starts(self) -> list[int]:
+        """Row of the whole that each tar begins at."""
+        return list(itertools.accumulate((tar.table.num_rows for tar in self._indexed), initial=0))
 
     def dataset(self, split: str) -> datasets.Dataset:
         """All samples; a picture is the place of its bytes. Raises ValueError when there is none."""
@@ -114,9 +113,8 @@ class TarReader:
         return datasets.Dataset(InMemoryTable(table), fingerprint=self.fingerprint)
 
     def place(self, number: int) -> str:
-        part = next(k for k, end in enumerate(self._ends) if number < end)
-        table = self._indexed[part].table
-        key = table["__key__"][number - self._ends[part] + table.num_rows].as_py()
+        part = bisect.bisect_right(self._starts, number) - 1
+        key = self._indexed[part].table["__key__"][number - self._starts[part]].as_py()
         return f"{self.parts[part].name}: {key}"
 
 

@@ -41,6 +41,7 @@ class TableReader:
 
     def __init__(self, files: Sequence[str], root: Path, *, image_root: str | None = None, said: object = ()) -> None:
         self.files, self.root, self.said = list(files), root, said
+        self.begin = root if root.is_dir() else root.parent  # where paths begin that are left as they are
         self.image_root = None if image_root is None else Path(image_root).expanduser()
         if self.image_root is not None and not self.image_root.is_dir():
             raise ValueError(f"data.train.reader.image_root: {image_root} is no folder")
@@ -50,7 +51,7 @@ class TableReader:
         raise NotImplementedError
 
     def _name(self, file: str) -> str:
-        return os.path.relpath(file, self.root) if Path(file).is_relative_to(self.root) else file
+        return os.path.relpath(file, self.root) if self.root.is_dir() else os.path.basename(file)
 
     @functools.cached_property
     def _read(self) -> list[ReadTable]:
@@ -61,8 +62,7 @@ class TableReader:
                 one = self.read(Path(file))
             except (ValueError, LookupError) as error:
                 raise ValueError(f"{part.name}: {error}") from error
-            names = [spelled.setdefault(name.lower(), name) for name in one.table.column_names]
-            one.table = self._rooted(one.table.rename_columns(names), Path(file))
+            one.table = self._rooted(one.table.rename_columns(_spelled(one.table.column_names, spelled)), Path(file))
             found.append(one)
         return found
 
@@ -77,7 +77,7 @@ class TableReader:
         return table
 
     def _with_folder(self, paths: pyarrow.ChunkedArray, first: Sequence[str], folder: Path) -> pyarrow.ChunkedArray:
-        """Paths that begin where most of the first are there; as they are where that is ``root``."""
+        """Paths that begin where most of the first are there; as they are where that is ``begin``."""
         if first[0].startswith("file://"):
             first = [path.removeprefix("file://") for path in first]
             paths = pyarrow.compute.replace_substring_regex(paths, "^file://", "")
@@ -85,12 +85,12 @@ class TableReader:
             first = [path.replace("\\", "/") for path in first]
             paths = pyarrow.compute.replace_substring(paths, "\\", "/")
         inside = [inner for inner in ("images", "Images", "img", "pictures") if (folder / inner).is_dir()]
-        tried = [self.root, folder, *(folder / inner for inner in inside), Path.cwd()]
+        tried = [self.begin, folder, *(folder / inner for inner in inside), Path.cwd()]
         if self.image_root is not None:
             tried = [self.image_root]
         counts = [sum((base / path).is_file() for path in first) for base in tried]
         base = tried[counts.index(max(counts))] if any(counts) or self.image_root else folder
-        if base == self.root:
+        if base == self.begin:
             return paths
         whole = pyarrow.compute.binary_join_element_wise(os.path.abspath(base), paths, "/")
         return pyarrow.compute.if_else(pyarrow.compute.match_substring_regex(paths, "^(/|[a-z]+://)"), paths, whole)
@@ -138,6 +138,15 @@ class TableReader:
     def place(self, number: int) -> str:
         part = int(np.searchsorted(self._bounds, number, side="right")) - 1
         return f"{self.parts[part].name} {self._read[part].place(number - self._bounds[part])}"
+
+
+def _spelled(names: Sequence[str], known: dict[str, str]) -> list[str]:
+    """As an earlier file spells them, which ``known`` holds by small letters; names of one file stay apart."""
+    done: list[str] = []
+    for name in names:
+        earlier = known.setdefault(name.lower(), name)
+        done.append(name if earlier in done else earlier)
+    return done
 
 
 def _as_text(table: pyarrow.Table, column: str, kinds: set[pyarrow.DataType]) -> pyarrow.Table:
