@@ -27,6 +27,16 @@ def browser_programs() -> tuple[str, str] | None:
     return (browser, driver) if browser and driver and importlib.util.find_spec("selenium") else None
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """``-m quick`` takes all but whole runs and what is marked slow: for while one writes."""
+    if (
+        "end_to_end" not in item.path.parts
+        and not any(item.iter_markers("slow"))
+        and not any(item.iter_markers("browser"))
+    ):
+        item.add_marker("quick")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Browser tests run where there is a browser; elsewhere they are deselected, and the summary says so."""
     marked = [item for item in items if item.get_closest_marker("browser")]

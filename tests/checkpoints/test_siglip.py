@@ -2,7 +2,6 @@
 
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,14 +24,13 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast, SiglipConfig, SiglipModel
 
 import cliplab
-from cliplab.assembly.evaluators import build_evaluators
 from cliplab.assembly.weights import resized
 from cliplab.checkpoints import siglip
 from cliplab.checkpoints.open_clip import read_open_clip
 from cliplab.checkpoints.read import read_pretrained
 from cliplab.checkpoints.weights import Weights, load_exactly
 from cliplab.data.tokenizers import canonical_text
-from cliplab.data.transforms import EvalTransform, SquashTransform
+from cliplab.data.transforms import SquashTransform
 from cliplab.models.clip import CLIP
 from cliplab.models.siglip import SiglipTextTransformer, SiglipVisionTransformer
 from cliplab.models.tokens import Tokens
@@ -198,26 +196,6 @@ def test_named_file_takes_the_tokenizer_beside_it(tmp_path: Path, monkeypatch: p
         cliplab.load(spec, device="cpu")
     save_tokenizer(tmp_path)
     assert cliplab.load(spec, device="cpu").embed_texts("a red disc").shape == (1, 64)
-
-
-def test_zero_shot_sets_take_the_preprocessing_of_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Evaluation squashes where the model was trained on squashed pictures."""
-
-    def built(node: Any, place: str = "") -> Any:
-        return (
-            SimpleNamespace(dataset=SimpleNamespace(transform=EvalTransform(16)))
-            if node == "set"
-            else instantiate(node)
-        )
-
-    monkeypatch.setattr("cliplab.assembly.evaluators.build", built)
-    for target, kind in ((siglip.SQUASH, SquashTransform), (Weights.transform, EvalTransform)):
-        config = {
-            "zeroshot": {"a": "set", "left_out": None},
-            "data": {"eval_transform": {"_target_": target, "image_size": 16}},
-        }
-        (evaluator,) = build_evaluators(config)
-        assert isinstance(evaluator.dataset.transform, kind)
 
 
 @torch.no_grad()

@@ -66,6 +66,7 @@ def test_openai_file_is_read_by_open_clip(kind: str, tmp_path: Path) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.slow
 def test_onnx_graphs_give_the_same_vectors_at_any_batch_and_length(tmp_path: Path) -> None:
     config = tiny_config("vit", layers=1)
     config["image_encoder"]["layers"] = 1

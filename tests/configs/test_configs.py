@@ -72,6 +72,7 @@ def check_choices(choices: dict[str, str]) -> None:
     check(config, base_config(CONFIGS))
 
 
+@pytest.mark.slow
 def test_every_choice_of_every_group_fits_the_code() -> None:
     """The n-th choices of all groups are composed together, so that there are few compositions. What fails together is
     then tried alone, so that the message names it."""
@@ -89,6 +90,7 @@ def test_every_choice_of_every_group_fits_the_code() -> None:
         check_choices({"debug": choice})
 
 
+@pytest.mark.slow
 def test_every_zero_shot_set_fits_the_code() -> None:
     sets = [choice for choice in GROUPS["zeroshot"] if choice != "none"]
     config = resolved(composed(f"zeroshot=[{','.join(sets)}]"))
@@ -99,6 +101,7 @@ def test_every_zero_shot_set_fits_the_code() -> None:
         assert len(resolved(composed(f"zeroshot={choice}"))["zeroshot"]) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_experiment_fits_the_code_and_builds_on_the_meta_device(experiment: str) -> None:
     cfg = composed(f"experiment={experiment}")
@@ -111,6 +114,7 @@ def test_experiment_fits_the_code_and_builds_on_the_meta_device(experiment: str)
         assert sum(p.numel() for p in model.parameters()) == PAPER[experiment]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", PAPER)
 def test_experiments_set_nothing_that_belongs_to_one_source(experiment: str) -> None:
     """Their data can be swapped, since nothing of the source stays behind."""
@@ -146,6 +150,7 @@ def test_towers_swap_from_the_command_line() -> None:
     assert cfg.tokenizer.context_length == model.text_encoder.context_length == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", [choice for choice in GROUPS["model/text_encoder"] if choice.startswith("hf_")])
 def test_hugging_face_text_towers_build_on_the_meta_device_without_a_hub(choice: str) -> None:
     cfg = composed("experiment=vit_b32", f"model/text_encoder={choice}")
@@ -156,6 +161,7 @@ def test_hugging_face_text_towers_build_on_the_meta_device_without_a_hub(choice:
     assert sum(p.numel() for p in tower.parameters()) // 10**6 == HUGGING_FACE[choice]
 
 
+@pytest.mark.slow
 def test_image_towers_of_other_libraries_bring_their_own_image_size() -> None:
     cfg = composed("experiment=vit_b32", "model/image_encoder=timm", "model.image_encoder.name=test_vit", "data=emoji")
     cfg = copy.deepcopy(cfg)
@@ -196,6 +202,7 @@ def test_several_zero_shot_sets_are_chosen_as_a_list() -> None:
     assert sets["cifar10"]["templates"] is None, "the data set's own"
 
 
+@pytest.mark.slow
 def test_caption_presets_stream_and_find_their_columns() -> None:
     presets = [choice for choice in GROUPS["data"] if choice != "own_mixture"]  # its sources are typed
     assert len(presets) >= 14

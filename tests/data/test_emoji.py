@@ -41,6 +41,7 @@ def test_splits_follow_the_rule_on_a_small_dictionary() -> None:
     assert Counter(splits.values())["compositions"] > 40
 
 
+@pytest.mark.slow
 def test_splits_of_the_real_data(built: Path) -> None:
     rows = {split: emoji.load_emoji(split=split) for split in emoji.SPLITS}
     groups = {split: set(data["group"][:]) for split, data in rows.items()}
@@ -58,6 +59,7 @@ def test_splits_of_the_real_data(built: Path) -> None:
     assert held_out / sum(len(g) for g in groups.values()) == pytest.approx(0.20, abs=0.02)
 
 
+@pytest.mark.slow
 def test_rows_are_complete(built: Path) -> None:
     train = emoji.load_emoji(split="train")
     assert train.features["image"].decode
@@ -71,18 +73,19 @@ def test_rows_are_complete(built: Path) -> None:
     assert np.asarray(row["image"].convert("RGBA"))[..., 3].any()
 
 
+@pytest.mark.slow
 def test_zero_shot_set_has_its_own_names_as_candidates(built: Path) -> None:
-    data = emoji_labelled(split="compositions", image_size=48)
+    data = emoji_labelled(split="compositions")
     rows = emoji.load_emoji(split="compositions")
     assert data.class_names == sorted(set(rows["name_en"][:]))
     assert [data.class_names[label] for label in data.labels] == list(rows["name_en"][:])
     assert (data.groups["twemoji"] ^ data.groups["openmoji"]).all()
     assert (data.groups["skin_tone"] == [bool(t) for t in rows["skin_tones"][:]]).all()
     assert len(data.credits) == 3
-    one = emoji_labelled(split="compositions", image_size=48, styles=["openmoji"])
+    one = emoji_labelled(split="compositions", styles=["openmoji"])
     assert len(one) == len(data) / 2
     assert data.fingerprint != one.fingerprint
-    assert data.fingerprint == emoji_labelled(split="compositions", image_size=48).fingerprint
+    assert data.fingerprint == emoji_labelled(split="compositions").fingerprint
 
 
 def test_interrupted_build_leaves_nothing_and_builds_at_once_are_one(

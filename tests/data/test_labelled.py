@@ -66,17 +66,15 @@ def bytes_and_bare_numbers(folder: Path) -> dict:
 
 @pytest.mark.parametrize("layout", [class_folders, parquet, webdataset, clip_benchmark, bytes_and_bare_numbers])
 def test_layout(layout, tmp_path: Path) -> None:
-    data = LabelledImages(path=str(tmp_path), image_size=16, **layout(tmp_path))
+    data = LabelledImages(path=str(tmp_path), **layout(tmp_path))
     assert data.class_names == ["ant", "bee eater", "cat"]
     assert sorted(data.labels.tolist()) == [0, 0, 1, 1, 2, 2]
-    image, label = data[0]
-    assert image.shape == (3, 16, 16)
     red = int(data.picture(0).getpixel((0, 0))[0]) // 20
-    assert label == red % 3
+    assert data.target(0) == red % 3
 
 
 def test_clip_benchmarks_templates_are_read_as_they_are(tmp_path: Path) -> None:
-    data = LabelledImages(path=str(tmp_path), image_size=16, **clip_benchmark(tmp_path))
+    data = LabelledImages(path=str(tmp_path), **clip_benchmark(tmp_path))
     assert data.templates == ["a photo of a {c}.", "a drawing of a {c}."]
     assert len(data) == 6
 
@@ -86,7 +84,7 @@ def test_folders_called_by_numbers_are_labels(tmp_path: Path) -> None:
     for label in (0, 1, 2, 10):
         (tmp_path / str(label)).mkdir()
         picture(label).save(tmp_path / str(label) / "x.png")
-    data = LabelledImages(path=str(tmp_path), image_size=16, split="test")
+    data = LabelledImages(path=str(tmp_path), split="test")
     assert data.class_names is None
     assert sorted(data.labels.tolist()) == [0, 1, 2, 10]
     for i, label in enumerate(data.labels):
@@ -106,19 +104,19 @@ def test_several_labels_an_image(tmp_path: Path) -> None:
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
     (tmp_path / "classnames.txt").write_text("ant\nbee eater\ncat\n")
-    data = MultiLabelImages(path=str(tmp_path), split="test", image_size=16)
+    data = MultiLabelImages(path=str(tmp_path), split="test")
     assert data.labels.tolist() == wanted
     assert data.class_names == ["ant", "bee eater", "cat"]
     names = datasets.List(datasets.ClassLabel(names=NAMES))
     features = datasets.Features({"image": datasets.Image(), "labels": names})
     columns = {"image": [picture(i) for i in range(3)], "labels": [[2, 0], [], [1]]}
-    listed = MultiLabelImages(dataset=datasets.Dataset.from_dict(columns, features=features), image_size=16)
+    listed = MultiLabelImages(dataset=datasets.Dataset.from_dict(columns, features=features))
     assert listed.labels.tolist() == wanted
-    assert listed[0][1].tolist() == [True, False, True]
+    assert listed.target(0).tolist() == [True, False, True]
     with pytest.raises(ValueError, match="2 class names for 3 classes"):
-        MultiLabelImages(path=str(tmp_path), split="test", image_size=16, class_names=["a", "b"])
+        MultiLabelImages(path=str(tmp_path), split="test", class_names=["a", "b"])
     with pytest.raises(ValueError, match="must hold a 0 or 1"):
-        MultiLabelImages(dataset=several([[0, 1], [1]]), image_size=16, class_names=["a", "b"])
+        MultiLabelImages(dataset=several([[0, 1], [1]]), class_names=["a", "b"])
 
 
 def several(labels: list[list[int]]) -> datasets.Dataset:
@@ -129,14 +127,12 @@ def test_fingerprint_is_of_the_content_alone(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         class_folders(tmp_path / name)
-    first, second = (LabelledImages(path=str(tmp_path / name), image_size=16, split="test") for name in ("a", "b"))
+    first, second = (LabelledImages(path=str(tmp_path / name), split="test") for name in ("a", "b"))
     assert first.fingerprint == second.fingerprint
     picture(9).save(tmp_path / "b" / "cat" / "5.png")
-    changed = LabelledImages(path=str(tmp_path / "b"), image_size=16, split="test")
+    changed = LabelledImages(path=str(tmp_path / "b"), split="test")
     assert changed.fingerprint != first.fingerprint
-    assert LabelledImages(dataset=rows([0, 1]), image_size=16).fingerprint != (
-        LabelledImages(dataset=rows([1, 0]), image_size=16).fingerprint
-    )
+    assert LabelledImages(dataset=rows([0, 1])).fingerprint != (LabelledImages(dataset=rows([1, 0])).fingerprint)
 
 
 def rows(labels: list[int]) -> datasets.Dataset:
@@ -145,22 +141,22 @@ def rows(labels: list[int]) -> datasets.Dataset:
 
 def test_a_broken_picture_is_told_with_its_place() -> None:
     encoded = datasets.Dataset.from_dict({"image": [{"bytes": b"<html>", "path": None}], "label": [0]})
-    data = LabelledImages(dataset=encoded.cast_column("image", datasets.Image(decode=False)), image_size=16)
+    data = LabelledImages(dataset=encoded.cast_column("image", datasets.Image(decode=False)))
     with pytest.raises(
         ValueError, match=r"data set, image 0: .*; an evaluation leaves no image out: mend or remove it"
     ):
-        data[0]
+        data.picture(0)
 
 
 def test_errors_say_what_does_not_fit() -> None:
     with pytest.raises(ValueError, match=r"labels run from 0 to 3 but there are 2 class names"):
-        LabelledImages(dataset=rows([0, 3]), image_size=16, class_names=["a", "b"])
+        LabelledImages(dataset=rows([0, 3]), class_names=["a", "b"])
     data = datasets.Dataset.from_dict({"image": [picture(0)], "text": ["x"]})
     with pytest.raises(
         ValueError, match=r"no label column among image, text.*every class is a folder, and it takes two"
     ):
-        LabelledImages(dataset=data, image_size=16)
+        LabelledImages(dataset=data)
     with pytest.raises(UnreachableData, match=r"\(1\) log in .* \(2\) name a local copy.* \(3\) train without"):
-        LabelledImages(path="/nowhere", image_size=16)
+        LabelledImages(path="/nowhere")
     with pytest.raises(ValueError, match=r"has no path"):
-        LabelledImages(image_size=16)
+        LabelledImages()

@@ -11,7 +11,7 @@ from torchmetrics.functional.classification import multilabel_average_precision
 from cliplab.evaluation.linear_probe import LinearProbe, best_c, logistic_regression
 from cliplab.evaluation.multi_label import MultiLabelClassification, average_precision
 
-from .toys import DEVICE, Labelled, Table, Words
+from .toys import Labelled, prepared, toy_model
 
 
 def test_average_precision_by_hand_and_as_torchmetrics() -> None:
@@ -27,10 +27,10 @@ def test_average_precision_by_hand_and_as_torchmetrics() -> None:
 
 def test_several_labels_an_image() -> None:
     data = Labelled([0] * 4, ["a", "b", "c"])
-    data.labels = [np.array(row, dtype=bool) for row in ([1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0])]  # type: ignore
+    data.targets = [np.array(row, dtype=bool) for row in ([1, 0, 0], [0, 1, 0], [1, 1, 0], [0, 0, 0])]
     images = torch.tensor([[1.0, 0.1, 0], [0, 1, 0], [1, 1, 0], [0, 0, 1]])
-    evaluator = MultiLabelClassification(name="m", dataset=data, templates="plain", batch_size=3)
-    result = evaluator.evaluate(Table(images, torch.eye(3)), Words(), DEVICE)
+    evaluator = MultiLabelClassification(name="m", images=prepared(data, batch_size=3), templates="plain")
+    result = evaluator.evaluate(toy_model(images, torch.eye(3)))
     assert result.metrics["mean_average_precision"] == 1
     assert result.metrics["labels_per_image"] == 1
     assert result.details["average_precision"] == [1, 1, None]
@@ -72,30 +72,22 @@ def test_c_is_found_to_an_eighth_of_a_decade() -> None:
 def test_linear_probe_fits_one_part_and_scores_the_other() -> None:
     (train, train_labels), (test, test_labels) = blobs(80, 1), blobs(60, 2)
     names = [f"n{i}" for i in range(4)]
-    table = Table(torch.cat([train, test]), torch.eye(6))
-    parts = Labelled(train_labels.tolist(), names), Shifted(test_labels.tolist(), names, 80)
+    model = toy_model(torch.cat([train, test]), torch.eye(6))
+    parts = {
+        "train_images": prepared(Labelled(train_labels.tolist(), names)),
+        "images": prepared(Labelled(test_labels.tolist(), names, first=80)),
+    }
     with torch.inference_mode():
-        result = LinearProbe(name="p", train=parts[0], dataset=parts[1], max_iter=50).evaluate(table, Words(), DEVICE)
+        result = LinearProbe(name="p", **parts, max_iter=50).evaluate(model)
     fitted = logistic_regression(train, train_labels, classes=4, c=result.metrics["C"], max_iter=50)
     expected = float((fitted(test.double()).argmax(1) == test_labels).double().mean())
     assert result.metrics["acc1"] == expected > 0.5
     assert result.metrics["acc5"] == 1
     assert result.metrics["train_images"] == 80
-    given = LinearProbe(name="p", train=parts[0], dataset=parts[1], c=3.0, max_iter=50).evaluate(table, Words(), DEVICE)
+    given = LinearProbe(name="p", **parts, c=3.0, max_iter=50).evaluate(model)
     assert given.metrics["C"] == 3
     assert given.protocol_hash != result.protocol_hash
     with pytest.raises(ValueError, match="different classes"):
-        LinearProbe(name="p", train=parts[0], dataset=Labelled([0], ["other"]))
+        LinearProbe(name="p", **{**parts, "images": prepared(Labelled([0], ["other"]))})
     with pytest.raises(ValueError, match=r"validation_fraction 1 must lie between 0 and 1"):
-        LinearProbe(name="p", train=parts[0], dataset=parts[1], validation_fraction=1)
-
-
-class Shifted(Labelled):
-    """Image i carries ``first`` + i as its pixels."""
-
-    def __init__(self, labels: list[int], names: list[str], first: int) -> None:
-        super().__init__(labels, names)
-        self.first = first
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, int]:
-        return torch.full((3, 2, 2), self.first + index, dtype=torch.uint8), self.labels[index]
+        LinearProbe(name="p", **parts, validation_fraction=1)

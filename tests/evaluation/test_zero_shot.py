@@ -12,7 +12,7 @@ from cliplab.evaluation.retrieval import Retrieval
 from cliplab.evaluation.zero_shot import ZeroShotClassification, imagenet_classification
 from tests.processes import run_ranks
 
-from .toys import DEVICE, Captioned, Labelled, Table, Words
+from .toys import Labelled, Numbered, prepared, toy_model
 
 NAMES = [f"n{i}" for i in range(6)]
 
@@ -20,8 +20,9 @@ NAMES = [f"n{i}" for i in range(6)]
 def evaluate(
     labels: list[int], images: torch.Tensor, texts: torch.Tensor, names: list[str] = NAMES
 ) -> dict[str, float]:
-    evaluator = ZeroShotClassification(name="toy", dataset=Labelled(labels, names), templates="plain", batch_size=4)
-    return evaluator.evaluate(Table(images, texts), Words(), DEVICE).metrics
+    shown = prepared(Labelled(labels, names), batch_size=4)
+    evaluator = ZeroShotClassification(name="toy", images=shown, templates="plain")
+    return evaluator.evaluate(toy_model(images, texts)).metrics
 
 
 def test_oracle_is_always_right() -> None:
@@ -69,10 +70,8 @@ def test_protocol_hash_changes_with_each_part() -> None:
     def print_of(
         names: list[str] = NAMES, templates: str = "plain", fingerprint: str = "f", first: int = 0
     ) -> str | None:
-        data = Labelled([0] * 4, names, fingerprint)
-        if first:
-            data.__class__ = type("Other", (Labelled,), {"__getitem__": lambda s, i: (torch.full((3, 2, 2), first), 0)})
-        return ZeroShotClassification(name="t", dataset=data, templates=templates).protocol["all"]
+        shown = prepared(Labelled([0] * 4, names, fingerprint, first))
+        return ZeroShotClassification(name="t", images=shown, templates=templates).protocol["all"]
 
     prints = [
         print_of(),
@@ -86,9 +85,9 @@ def test_protocol_hash_changes_with_each_part() -> None:
 
 
 def result_of(labels: list[int], images: torch.Tensor, texts: torch.Tensor, names: list[str], templates: list[str]):
-    data = Labelled(labels, names)
-    evaluator = ZeroShotClassification(name="toy", dataset=data, templates=templates, batch_size=4)
-    return evaluator.evaluate(Table(images, texts), Words(), DEVICE)
+    shown = prepared(Labelled(labels, names), batch_size=4)
+    evaluator = ZeroShotClassification(name="toy", images=shown, templates=templates)
+    return evaluator.evaluate(toy_model(images, texts))
 
 
 def test_every_template_alone_from_the_same_images() -> None:
@@ -122,14 +121,14 @@ def test_labels_in_another_order_and_names_of_another_set_are_told() -> None:
 
 def test_wrong_number_of_names_is_refused() -> None:
     with pytest.raises(ValueError, match=r"zeroshot set imagenet.* classes"):
-        imagenet_classification(name="imagenet", dataset=Labelled([0], NAMES))
+        imagenet_classification(name="imagenet", images=prepared(Labelled([0], NAMES)))
 
 
 def test_retrieval_by_hand() -> None:
     """Image 1's captions are the third and fourth text; text "y" describes image 0 but lies next to image 1."""
-    data = Captioned([["x", "y"], ["z", "w"]])
+    data = prepared(Numbered([["x", "y"], ["z", "w"]]))
     texts = torch.tensor([[1.0, 0.0], [0.2, 1.0], [0.0, 1.0], [0.1, 1.0]])
-    metrics = Retrieval(name="r", dataset=data).evaluate(Table(torch.eye(2), texts), Words(), DEVICE).metrics
+    metrics = Retrieval(name="r", images=data).evaluate(toy_model(torch.eye(2), texts)).metrics
     assert metrics["image_retrieval_recall@1"] == 3 / 4
     assert metrics["text_retrieval_recall@1"] == 1
     assert metrics["recall@1"] == 7 / 8
@@ -139,9 +138,9 @@ def test_retrieval_by_hand() -> None:
 
 
 def test_retrieval_rows_say_what_was_found() -> None:
-    data = Captioned([["x", "y"], ["z"]])
+    data = prepared(Numbered([["x", "y"], ["z"]]))
     texts = torch.tensor([[1.0, 0.0], [0.2, 1.0], [0.0, 1.0]])
-    rows = Retrieval(name="r", dataset=data).evaluate(Table(torch.eye(2), texts), Words(), DEVICE).samples
+    rows = Retrieval(name="r", images=data).evaluate(toy_model(torch.eye(2), texts)).samples
     assert rows["captions"] == [["x", "y"], ["z"]]
     assert rows["text_rank"] == [0, 0]
     assert rows["top_texts"] == [["x", "y", "z"], ["z", "y", "x"]]
@@ -151,13 +150,13 @@ def test_retrieval_rows_say_what_was_found() -> None:
 
 
 def test_retrieval_of_a_constant_scores_nothing_and_shared_captions_match_all() -> None:
-    data = Captioned([["a"], ["b"], ["c"]])
-    constant = Table(torch.ones(3, 2), torch.ones(3, 2))
-    assert Retrieval(name="r", dataset=data).evaluate(constant, Words(), DEVICE).metrics["recall@1"] == 0
-    twice = Captioned([["a"], ["a"], ["c"]])
+    data = prepared(Numbered([["a"], ["b"], ["c"]]))
+    constant = toy_model(torch.ones(3, 2), torch.ones(3, 2))
+    assert Retrieval(name="r", images=data).evaluate(constant).metrics["recall@1"] == 0
+    twice = prepared(Numbered([["a"], ["a"], ["c"]]))
     metrics = (
-        Retrieval(name="r", dataset=twice)
-        .evaluate(Table(torch.tensor([[1.0, 0], [1, 0.1], [0, 1]]), torch.eye(2)), Words(), DEVICE)
+        Retrieval(name="r", images=twice)
+        .evaluate(toy_model(torch.tensor([[1.0, 0], [1, 0.1], [0, 1]]), torch.eye(2)))
         .metrics
     )
     assert metrics["recall@1"] == 1
@@ -169,9 +168,9 @@ def everything() -> dict[str, dict[str, float]]:
     images, texts = (torch.randn(11, 4, generator=generator) for _ in range(2))
     labels = [i % 6 for i in range(11)]
     classes = evaluate(labels, images, texts)
-    pairs = Captioned([[f"c{i}", f"d{i}"] if i % 3 else [f"c{i}"] for i in range(11)])
+    pairs = prepared(Numbered([[f"c{i}", f"d{i}"] if i % 3 else [f"c{i}"] for i in range(11)]), batch_size=2)
     wide = torch.randn(22, 4, generator=generator)
-    found = Retrieval(name="r", dataset=pairs, batch_size=2).evaluate(Table(images, wide), Words(), DEVICE).metrics
+    found = Retrieval(name="r", images=pairs).evaluate(toy_model(images, wide)).metrics
     return {"classes": classes, "retrieval": found}
 
 
@@ -182,6 +181,7 @@ def one_rank(number: int, ranks: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 3])
 def test_any_number_of_ranks_counts_the_same(ranks: int, tmp_path: Path) -> None:
     expected = everything()

@@ -1,12 +1,17 @@
 """Towers and sets whose right answers are known beforehand."""
 
 from collections.abc import Sequence
-from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from cliplab.data.transforms import to_tensor
+from cliplab.evaluation.batches import EvaluationImages
+from cliplab.evaluation.model import ZeroShotModel
 from cliplab.models.tokens import Tokens
 
 DEVICE = torch.device("cpu")
@@ -26,6 +31,8 @@ class Words:
 class Table:
     """Embeds text i as row i of ``texts`` and an image by the row its first pixel names in ``images``."""
 
+    text_fixed = False
+
     def __init__(self, images: Tensor, texts: Tensor) -> None:
         self.images, self.texts = F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
 
@@ -36,29 +43,53 @@ class Table:
         return self.texts[tokens.ids[:, 0]]
 
 
-class Labelled:
+def toy_model(images: Tensor, texts: Tensor) -> ZeroShotModel:
+    return ZeroShotModel(Table(images, texts), Words(), DEVICE)
+
+
+class AsItIs:
+    """A picture's pixels, unchanged."""
+
+    fingerprint = "none"
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        return to_tensor(image)
+
+
+class Numbered:
+    """Picture i is 2 by 2 pixels of value ``first`` + i."""
+
+    credits: Sequence[str] = ()
+
+    def __init__(self, targets: Sequence[Any], fingerprint: str = "f", first: int = 0) -> None:
+        self.targets, self.fingerprint, self.first = list(targets), fingerprint, first
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def picture(self, index: int) -> Image.Image:
+        return Image.fromarray(np.full((2, 2, 3), self.first + index, dtype=np.uint8))
+
+    def target(self, index: int) -> Any:
+        return self.targets[index]
+
+
+class Labelled(Numbered):
     """Image i carries i as its pixels and ``labels[i]`` as its label."""
 
-    def __init__(self, labels: Sequence[int], names: Sequence[str], fingerprint: str = "f") -> None:
-        self.labels, self.class_names, self.fingerprint = list(labels), list(names), fingerprint
-        self.transform = SimpleNamespace(fingerprint="none")
+    templates = None
 
-    def __len__(self) -> int:
-        return len(self.labels)
+    def __init__(
+        self, labels: Sequence[int], names: Sequence[str] | None, fingerprint: str = "f", first: int = 0
+    ) -> None:
+        super().__init__(labels, fingerprint, first)
+        self.labels, self.class_names = np.asarray(labels), None if names is None else list(names)
+        self.groups: dict[str, np.ndarray] = {}
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return torch.full((3, 2, 2), index, dtype=torch.uint8), self.labels[index]
+    def relabel(self, places: Sequence[int]) -> None:
+        self.labels = np.asarray(places)[self.labels]
+        self.targets = self.labels.tolist()
 
 
-class Captioned:
-    """Image i with a list of captions."""
-
-    def __init__(self, captions: Sequence[Sequence[str]], fingerprint: str = "f") -> None:
-        self.captions, self.fingerprint = [list(c) for c in captions], fingerprint
-        self.transform = SimpleNamespace(fingerprint="none")
-
-    def __len__(self) -> int:
-        return len(self.captions)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, list[str]]:
-        return torch.full((3, 2, 2), index, dtype=torch.uint8), self.captions[index]
+def prepared(pictures: Any, **options: Any) -> EvaluationImages:
+    return EvaluationImages(pictures, transform=AsItIs(), **options)

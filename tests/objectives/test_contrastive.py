@@ -157,6 +157,7 @@ def one_rank(number: int, ranks: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_give_one_process_gradient(tmp_path: Path) -> None:
     run_ranks(one_rank, 2, str(tmp_path))
     for loss in LOSSES:

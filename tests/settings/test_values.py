@@ -96,7 +96,7 @@ def test_a_type_is_told_where_it_was_typed() -> None:
     cfg = composed("data.streaming=perhaps")
     typed_at = origins(cfg)
     assert typed_at["data.train.streaming"] == "data.streaming"
-    assert typed_at["zeroshot.emoji_compositions.dataset.image_size"] == "model.image_encoder.image_size"
+    assert typed_at["data.eval_transform.image_size"] == "model.image_encoder.image_size"
     config = resolved(cfg)
     with pytest.raises(ConfigError, match=r"^data.streaming: 'perhaps' is no bool"):
         check(

@@ -1,33 +1,45 @@
-"""The evaluators that a config asks for."""
+"""Zero-shot sets: from the values that a person types to evaluators with their pictures."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from cliplab.checkpoints.weights import Weights
+from cliplab.evaluation.batches import EvaluationImages, Transform
+from cliplab.evaluation.evaluator import Evaluator
 from cliplab.evaluation.result import EvaluationResult, file_stem
 from cliplab.evaluation.retrieval import Retrieval
 from cliplab.settings.config import build
+from cliplab.settings.set_parts import IMAGES, set_parts
 
 
-def build_evaluators(config: dict[str, Any]) -> list[Any]:
-    """The configured zero-shot sets, prepared as the data's ``eval_transform`` says."""
-    evaluators = [build(node, f"zeroshot.{key}") for key, node in config["zeroshot"].items() if node]
-    transform = config["data"].get("eval_transform")
-    if transform and transform["_target_"] != Weights.transform:  # weights that were trained on other crops
-        for evaluator in evaluators:
-            evaluator.dataset.transform = build(transform, "data.eval_transform")
-    return evaluators
+def build_evaluator(node: dict[str, Any], place: str, transform: Transform) -> Evaluator:
+    """One evaluator; ``transform`` prepares all its pictures."""
+    parts = set_parts(node)
+    images = {}
+    for key, argument in parts.data_sets.items():
+        dataset = build(node[key], f"{place}.{key}")
+        images[argument] = build({"_target_": IMAGES, **parts.reading}, place, dataset=dataset, transform=transform)
+    return build(parts.evaluator, place, **images)
 
 
-def validation_evaluators(datamodule: Any) -> list[Any]:
+def build_evaluators(config: dict[str, Any]) -> list[Evaluator]:
+    """An evaluator for each configured zero-shot set. All pictures are prepared as ``data.eval_transform`` says: as the
+    weights were trained to see them."""
+    transform = build(config["data"]["eval_transform"], "data.eval_transform")
+    return [build_evaluator(node, f"zeroshot.{key}", transform) for key, node in config["zeroshot"].items() if node]
+
+
+def validation_evaluators(datamodule: Any) -> list[Evaluator]:
     """Retrieval over the validation pairs, when there are any."""
     pairs = datamodule.validation_pairs()
-    return [] if pairs is None else [Retrieval(name="val", dataset=pairs)]
+    return (
+        []
+        if pairs is None
+        else [Retrieval(name="val", images=EvaluationImages(pairs, transform=datamodule.eval_transform))]
+    )
 
 
-def credits_of(evaluators: Sequence[Any]) -> list[str]:
-    """Whom the pages of these sets have to name."""
-    return sorted({c for e in evaluators for c in getattr(e.dataset, "credits", ())})
+def credits_of(evaluators: Sequence[Evaluator]) -> list[str]:
+    return sorted({name for evaluator in evaluators for name in evaluator.images.dataset.credits})
 
 
 def announce(results: Sequence[EvaluationResult]) -> None:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import datasets
 import numpy as np
@@ -19,8 +19,8 @@ from cliplab.data.order import epoch_permutation, sample_rng
 from cliplab.data.parquet import to_rows
 from cliplab.data.rows import CAPTION_COLUMNS, IMAGE_COLUMNS, CaptionRows
 from cliplab.data.scan import pairs_fingerprint, wanted_samples
-from cliplab.data.transforms import EvalTransform
 
+T = TypeVar("T")
 MOST_BAD = 1000  # unusable rows one after the other, after which a source is given up
 
 
@@ -142,14 +142,8 @@ class CaptionDataset(Dataset):
     def picture(self, index: int) -> Image.Image:
         return decode_image(self.rows.picture(self._row(index)))
 
-    def pair(self, index: int) -> tuple[Tensor, list[str]]:
-        """Picture through the evaluation transform, and all its captions."""
-        row = self._row(index)
-        assert self.eval_transform is not None
-        try:
-            return self.eval_transform(decode_image(self.rows.picture(row))), self.rows.captions(row)
-        except BadImage as error:
-            raise ValueError(f"row {index} of the evaluation pairs cannot be read: {error}; remove it") from error
+    def all_captions(self, index: int) -> list[str]:
+        return self.rows.captions(self._row(index))
 
     def _read(self, epoch: int, index: int) -> Sample:
         rng = sample_rng(self.seed, epoch, index)
@@ -174,11 +168,11 @@ class CaptionDataset(Dataset):
         return np.stack([np.full_like(order, epoch), order], axis=1)
 
 
-class CaptionPairs(Dataset):
-    """A caption data set seen by the retrieval evaluator: ``[i]`` gives (uint8 image, captions)."""
+class CaptionPairs:
+    """A caption data set as the retrieval evaluator reads it: ``picture(i)``, and all its captions as ``target(i)``."""
 
     def __init__(self, source: CaptionDataset) -> None:
-        self.source, self.transform, self.credits = source, source.eval_transform, source.credits
+        self.source, self.credits = source, source.credits
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -190,17 +184,22 @@ class CaptionPairs(Dataset):
     def __len__(self) -> int:
         return len(self.source)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, list[str]]:
-        return self.source.pair(index)
-
     def picture(self, index: int) -> Image.Image:
-        return self.source.picture(index)
+        return self._read(self.source.picture, index)
+
+    def target(self, index: int) -> list[str]:
+        return self._read(self.source.all_captions, index)
+
+    def _read(self, read: Callable[[int], T], index: int) -> T:
+        try:
+            return read(index)
+        except BadImage as error:
+            raise ValueError(f"row {index} of the evaluation pairs cannot be read: {error}; remove it") from error
 
 
 def caption_pairs(
     *,
     path: str | None,
-    image_size: int,
     split: str = "test",
     name: str | None = None,
     data_files: DataFiles = None,
@@ -218,8 +217,6 @@ def caption_pairs(
         caption_columns=caption_columns,
         limit=limit,
     )
-    transform = EvalTransform(image_size)
-    source.prepare(seed=0, train_transform=transform, eval_transform=transform)
     return CaptionPairs(source)
 
 

@@ -56,6 +56,7 @@ class CaptionDataModule(lightning.LightningDataModule):
                 "augment on the device (augmentation=colour_on_device, or data.augment)"
             )
         self.train, self.validation, self.augment = train, validation, augment or {}
+        self.eval_transform = eval_transform
         self.tokenizer, self.batch_size, self.seed, self.num_workers = tokenizer, batch_size, seed, num_workers
         self.max_bad_fraction, self.allow_changed_data = max_bad_fraction, allow_changed_data
         self.counts = Counts()

@@ -8,14 +8,11 @@ from typing import Any
 import datasets
 import numpy as np
 from PIL import Image
-from torch import Tensor
-from torch.utils.data import Dataset
 
 from cliplab.data.emoji import CREDITS, STYLES, load_emoji
 from cliplab.data.fingerprint import content_fingerprint
 from cliplab.data.hub import DataFiles, UnreachableData, first_present, no_progress_bars, open_dataset, side_file
 from cliplab.data.images import BadImage, decode_image
-from cliplab.data.transforms import EvalTransform
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("label", "cls", "labels", "fine_label", "npy")
@@ -27,7 +24,7 @@ def _read_lines(file: str | Path) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-class LabelledImages(Dataset):
+class LabelledImages:
     """Pictures with class labels from a hub id, a local folder, Parquet, webdataset tars or class folders.
 
     ``class_names`` are the names that stand in the prompts, in label order: a list, a file with one a line, or null for
@@ -35,8 +32,8 @@ class LabelledImages(Dataset):
     folders. They stay None when there are none, as for bare numbers; folders called 0, 1, 2, … are labels, not names.
     ``templates`` are the data set's own, from CLIP_benchmark's file, or None.
 
-    ``[i]`` gives (uint8 ``[3, size, size]``, label). Raises UnreachableData with the three ways out, or ValueError when
-    names and labels do not fit.
+    ``picture(i)`` gives the i-th picture as it is, ``target(i)`` its label. Raises UnreachableData with the three ways
+    out, or ValueError when names and labels do not fit.
     """
 
     labels: np.ndarray
@@ -44,7 +41,6 @@ class LabelledImages(Dataset):
     def __init__(
         self,
         *,
-        image_size: int,
         path: str | None = None,
         dataset: Any = None,
         split: str = "validation",
@@ -68,7 +64,7 @@ class LabelledImages(Dataset):
             raise ValueError(f"{where}: split {split!r} is empty")
         if isinstance(dataset.features[self.image_column], datasets.Image):
             dataset = dataset.cast_column(self.image_column, datasets.Image(decode=False))
-        self.dataset, self.transform, self.credits = dataset, EvalTransform(image_size), tuple(credits)
+        self.dataset, self.credits = dataset, tuple(credits)
         templates = side_file(path, TEMPLATES_FILE) if path else None
         self.templates = None if templates is None else _read_lines(templates)
         self.groups = groups or {}
@@ -124,8 +120,8 @@ class LabelledImages(Dataset):
                 f"{self.where}, image {index}: {error}; an evaluation leaves no image out: mend or remove it"
             ) from error
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        return self.transform(self.picture(index)), int(self.labels[index])
+    def target(self, index: int) -> Any:
+        return int(self.labels[index])
 
 
 class MultiLabelImages(LabelledImages):
@@ -152,8 +148,8 @@ class MultiLabelImages(LabelledImages):
                 "give dataset.class_names in label order"
             )
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
-        return self.transform(self.picture(index)), self.labels[index]
+    def target(self, index: int) -> Any:
+        return self.labels[index]
 
 
 def _numbers(names: Sequence[str]) -> bool:
@@ -172,7 +168,7 @@ def _opened(*, path: str | None, **where: Any) -> Any:
         ) from error
 
 
-def emoji_labelled(*, split: str, image_size: int, styles: Sequence[str] = STYLES) -> LabelledImages:
+def emoji_labelled(*, split: str, styles: Sequence[str] = STYLES) -> LabelledImages:
     """A zero-shot emoji set: the candidates are the set's own distinct names, in alphabetical order."""
     rows = load_emoji(split=split, styles=styles)
     names = sorted(set(rows["name_en"][:]))
@@ -182,4 +178,4 @@ def emoji_labelled(*, split: str, image_size: int, styles: Sequence[str] = STYLE
     groups |= {style: np.asarray(rows["style"][:]) == style for style in styles}
     with no_progress_bars():
         rows = rows.add_column("label", [rank[name] for name in rows["name_en"][:]])
-    return LabelledImages(image_size=image_size, dataset=rows, class_names=names, groups=groups, credits=CREDITS)
+    return LabelledImages(dataset=rows, class_names=names, groups=groups, credits=CREDITS)

@@ -1,22 +1,72 @@
-"""How a set reaches the model: sharded over ranks, in batches of one shape, decoded once, copied ahead."""
+"""How a set reaches the model: prepared, sharded over ranks, in batches of one shape, decoded once, copied ahead."""
 
 import functools
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-import torch.distributed as dist
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from cliplab.distributed import gather, rank, world_size
+from cliplab.distributed import gather, gather_objects, rank, world_size
 from cliplab.evaluation.clock import Phases
-from cliplab.evaluation.result import Encoders
+from cliplab.evaluation.model import Encoders
 
 IN_MEMORY = 2**29  # bytes of decoded pictures; more of them lie in a memory-mapped file
+
+
+class PictureSet(Protocol):
+    """Pictures by row, each with its target: a label, one truth a class, or captions.
+
+    ``fingerprint`` changes with the content, ``credits`` name whom to thank for it.
+    """
+
+    credits: Sequence[str]
+
+    @property
+    def fingerprint(self) -> str: ...
+    def __len__(self) -> int: ...
+    def picture(self, index: int) -> Image.Image: ...
+    def target(self, index: int) -> Any: ...
+
+
+class LabelledSet(PictureSet, Protocol):
+    """A PictureSet of classes: ``labels`` are int64 ``[rows]``, or bool ``[rows, classes]`` where a picture has several.
+
+    ``class_names`` and ``templates`` are the set's own, None where it has none; ``groups`` are masks of named parts.
+    """
+
+    labels: np.ndarray
+    class_names: list[str] | None
+    templates: list[str] | None
+    groups: dict[str, np.ndarray]
+
+    def relabel(self, places: Sequence[int]) -> None: ...
+
+
+class Transform(Protocol):
+    """How a picture is prepared: uint8 ``[3, size, size]``. ``fingerprint`` describes it in words."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    def __call__(self, image: Image.Image) -> Tensor: ...
+
+
+class Prepared(Dataset):
+    """The rows of a PictureSet as the model sees them: (uint8 image, target)."""
+
+    def __init__(self, pictures: PictureSet, transform: Transform) -> None:
+        self.pictures, self.transform = pictures, transform
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Any]:
+        return self.transform(self.pictures.picture(index)), self.pictures.target(index)
 
 
 class ImageBatch(NamedTuple):
@@ -37,11 +87,12 @@ class ImageCache:
 
     def __init__(self, rows: int, shape: Sequence[int], folder: str | None) -> None:
         size = (rows, *shape)
-        if int(np.prod(size)) <= IN_MEMORY:
-            self.pictures = torch.empty(size, dtype=torch.uint8)
-        else:
-            self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
-            self.pictures = torch.from_numpy(np.memmap(self.file, dtype=np.uint8, mode="w+", shape=size))
+        with torch.inference_mode(False):  # a later evaluation may write to it in another mode
+            if int(np.prod(size)) <= IN_MEMORY:
+                self.pictures = torch.empty(size, dtype=torch.uint8)
+            else:
+                self.file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+                self.pictures = torch.from_numpy(np.memmap(self.file, dtype=np.uint8, mode="w+", shape=size))
         self.targets: dict[int, Any] = {}
 
     def put(self, slots: Sequence[int], images: Tensor, targets: Sequence[Any]) -> None:
@@ -53,8 +104,8 @@ class ImageCache:
 
 
 class EvaluationImages:
-    """A data set of (uint8 image, target), in batches for this rank: the rows whose number, divided by the ranks, leaves
-    its own.
+    """The pictures of ``dataset``, prepared by ``transform``, in batches for this rank, which reads every
+    ``world_size``-th row.
 
     Images are always ``[batch_size, …]`` and every rank gets equally many batches: an embedding depends neither on its
     neighbours nor on the number of ranks, and no rank of a sharded model waits for another. ``num_workers`` processes
@@ -64,16 +115,18 @@ class EvaluationImages:
 
     def __init__(
         self,
-        dataset: Any,
+        dataset: PictureSet,
         *,
-        batch_size: int,
+        transform: Transform,
+        batch_size: int = 256,
         num_workers: int = 0,
         cache_gb: float = 0.5,
         cache_dir: str | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} of an evaluation must be at least 1")
-        self.dataset, self.batch_size, self.num_workers = dataset, batch_size, num_workers
+        self.dataset, self.transform, self.batch_size, self.num_workers = dataset, transform, batch_size, num_workers
+        self.prepared = Prepared(dataset, transform)
         self.cache_bytes, self.cache_dir = cache_gb * 2**30, cache_dir
         self.cache: ImageCache | None = None
         self.plan: list[list[int]] = []
@@ -85,13 +138,13 @@ class EvaluationImages:
     @functools.cached_property
     def first(self) -> Tensor:
         """The first picture as the model sees it."""
-        return self.dataset[0][0]
+        return self.prepared[0][0]
 
     def _decoded(self, plan: list[list[int]]) -> Iterator[tuple[Tensor, list[Any]]]:
         self.plan[:] = plan
         if self.loader is None:
             self.loader = DataLoader(
-                self.dataset,
+                self.prepared,
                 batch_sampler=self.plan,
                 num_workers=self.num_workers,
                 persistent_workers=self.num_workers > 0,
@@ -105,8 +158,8 @@ class EvaluationImages:
         world, shares = world_size(), [0] * world_size()
         for row in rows:
             shares[row % world] += 1
-        own = [row for row in rows if row % world == rank()]
-        return [own[start : start + self.batch_size] for start in range(0, max(shares), self.batch_size)]
+        mine = [row for row in rows if row % world == rank()]
+        return [mine[start : start + self.batch_size] for start in range(0, max(shares), self.batch_size)]
 
     def _pictures(self, rows: Sequence[int]) -> Iterator[ImageBatch]:
         world, blank = world_size(), torch.zeros_like(self.first)
@@ -162,28 +215,35 @@ def _sent(batch: ImageBatch, device: torch.device, stream: Any) -> tuple[ImageBa
 
 
 def embed_images(
-    model: Encoders, images: EvaluationImages, device: torch.device, phases: Phases
+    model: Encoders,
+    images: EvaluationImages,
+    device: torch.device,
+    phases: Phases,
+    rows: Sequence[int] | None = None,
 ) -> tuple[Tensor, list[Any]]:
-    """Embeddings ``[rows, dim]`` in float32 and targets of the whole set in its order, each rank computing its share."""
-    parts, targets = [], []
-    for batch in images.batches(device, phases):
+    """Embeddings ``[rows, dim]`` in float32 and targets of the whole set, or of ``rows``, in the order of the set; each
+    rank computes its share."""
+    parts, targets, mine = [], [], list[int]()
+    for batch in images.batches(device, phases, rows):
         with phases("images"):
             parts.append(model.encode_image(batch.images)[: len(batch.rows)].float())
         targets += batch.targets
-    return joined(torch.cat(parts), targets, len(images))
+        mine += batch.rows
+    return joined(torch.cat(parts), targets, mine)
 
 
-def joined(embeds: Tensor, targets: list[Any], total: int) -> tuple[Tensor, list[Any]]:
-    """Every rank's rows ``rank, rank + world, …`` in the order of the set, ``[total, dim]``, and their targets."""
-    world = world_size()
-    if world == 1:
+def joined(embeds: Tensor, targets: list[Any], rows: list[int]) -> tuple[Tensor, list[Any]]:
+    """Every rank's embeddings ``[rows, dim]`` of its ``rows``, and their targets, in the order of the set."""
+    if world_size() == 1:
         return embeds, targets
-    share = -(-total // world)
-    filled = torch.cat([embeds, embeds.new_zeros(share - len(embeds), embeds.shape[1])])
-    rows = gather(filled).view(world, share, -1).transpose(0, 1).flatten(0, 1)[:total]
-    everyone: list[Any] = [None] * world
-    dist.all_gather_object(everyone, targets)
-    return rows, [everyone[i % world][i // world] for i in range(total)]
+    everyone = gather_objects((rows, targets))
+    most = max(len(theirs) for theirs, _ in everyone)
+    filled = gather(torch.cat([embeds, embeds.new_zeros(most - len(embeds), embeds.shape[1])])).view(
+        world_size(), most, -1
+    )
+    place = sorted((row, of_rank, i) for of_rank, (theirs, _) in enumerate(everyone) for i, row in enumerate(theirs))
+    ranks, within = (torch.tensor([entry[k] for entry in place], device=embeds.device) for k in (1, 2))
+    return filled[ranks, within], [everyone[of_rank][1][i] for _, of_rank, i in place]
 
 
 def picture_hash(picture: Tensor) -> str:

@@ -1,21 +1,20 @@
 """A linear probe: logistic regression on frozen image embeddings (Radford et al. 2021, appendix A.3)."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cliplab.evaluation.batches import EvaluationImages, embed_images
+from cliplab.evaluation.batches import EvaluationImages, LabelledSet, embed_images
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.metrics import RankCounts, label_ranks, wilson_interval
+from cliplab.evaluation.model import Encoders, ZeroShotModel
 from cliplab.evaluation.protocol import protocol_of, short_hash
-from cliplab.evaluation.result import Encoders, EvaluationResult
+from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.tally import stratified_rows
-from cliplab.models.tokens import Tokens
 
 COARSE = tuple(10.0**power for power in range(-6, 7, 2))  # where the sweep begins
 FINEST = 10 ** (1 / 8)  # and where it ends: eight steps a decade
@@ -65,11 +64,11 @@ def best_c(score: Callable[[float], float]) -> float:
 
 
 class LinearProbe:
-    """Fits ``train``'s image embeddings to its labels and scores ``dataset``, frozen model, both in one label order.
+    """Fits the embeddings of ``train_images`` to their labels and scores ``images``, frozen model, both in one label order.
 
     ``c`` None chooses the strength of the penalty on a validation part, ``validation_fraction`` of the training images,
-    each class with its share, and then fits all of them. It runs in thorough evaluations only. For the other options see
-    EvaluationImages. Raises ValueError when the label spaces differ.
+    each class with its share, and then fits all of them. It runs in thorough evaluations only. Raises ValueError when the
+    label spaces differ, or when the two parts are not prepared alike.
     """
 
     task = "linear_probe"
@@ -79,35 +78,31 @@ class LinearProbe:
         self,
         *,
         name: str,
-        dataset: Any,
-        train: Any,
+        images: EvaluationImages,
+        train_images: EvaluationImages,
         c: float | None = None,
         validation_fraction: float = 0.2,
         max_iter: int = 1000,
-        batch_size: int = 256,
-        num_workers: int = 0,
-        cache_gb: float = 0.5,
-        cache_dir: str | None = None,
     ) -> None:
         if not 0 < validation_fraction < 1:
             raise ValueError(f"zeroshot.{name}.validation_fraction {validation_fraction} must lie between 0 and 1")
+        dataset: LabelledSet = images.dataset  # type: ignore[assignment]
+        train: LabelledSet = train_images.dataset  # type: ignore[assignment]
         if train.class_names != dataset.class_names:
             raise ValueError(f"linear probe {name}: training and test part have different classes; check both datasets")
-        self.name, self.dataset, self.c = name, dataset, c
+        prepared = [part.transform.fingerprint for part in (train_images, images)]
+        if prepared[0] != prepared[1]:
+            raise ValueError(f"linear probe {name}: fitted to pictures {prepared[0]} but tested on {prepared[1]}")
+        self.name, self.images, self.train_images, self.c = name, images, train_images, c
         self.validation_fraction, self.max_iter = validation_fraction, max_iter
         self.classes = max(int(max(train.labels)), int(max(dataset.labels))) + 1
-        self.train, self.test = (
-            EvaluationImages(
-                part, batch_size=batch_size, num_workers=num_workers, cache_gb=cache_gb, cache_dir=cache_dir
-            )
-            for part in (train, dataset)
-        )
+        self.names = dataset.class_names or [str(i) for i in range(self.classes)]
 
     @functools.cached_property
     def protocol(self) -> dict[str, str | None]:
         """See ``protocol_of``; the data are both parts and how C is chosen."""
-        test = protocol_of(dataset=self.dataset, images=self.test)
-        fit = [self.train.dataset.fingerprint, self.c, self.validation_fraction, self.max_iter]
+        test = protocol_of(images=self.images)
+        fit = [self.train_images.dataset.fingerprint, self.c, self.validation_fraction, self.max_iter]
         parts = {**test, "data": short_hash([test["data"], fit])}
         del parts["all"]
         return {**parts, "all": short_hash(list(parts.values()))}
@@ -128,19 +123,11 @@ class LinearProbe:
         return logistic_regression(features, labels, classes=self.classes, c=c, max_iter=self.max_iter)
 
     @torch.no_grad()
-    def evaluate(
-        self,
-        model: Encoders,
-        tokenizer: Callable[[Sequence[str]], Tokens],
-        device: Any,
-        *,
-        thorough: bool = True,
-    ) -> EvaluationResult:
-        """The tokenizer is not used: a probe looks at images alone."""
-        device = torch.device(device)
-        phases = Phases(device)
-        features, labels = self._embedded(model, self.train, device, phases)
-        test_features, test_labels = self._embedded(model, self.test, device, phases)
+    def evaluate(self, model: ZeroShotModel, *, thorough: bool = True, most: int | None = None) -> EvaluationResult:
+        """See ``Evaluator``. It looks at images alone, and always at all of them."""
+        phases, device = Phases(model.device), model.device
+        features, labels = self._embedded(model.encoders, self.train_images, device, phases)
+        test_features, test_labels = self._embedded(model.encoders, self.images, device, phases)
         with torch.autocast(device.type, enabled=False), torch.inference_mode(False), torch.no_grad():
             features, labels = features.clone(), labels.clone()  # such as gradients may be taken of
             with phases("fit"):
@@ -170,12 +157,11 @@ class LinearProbe:
             "acc1_ci_high": high,
             "C": c,
             "images": float(images),
-            "train_images": float(len(self.train)),
+            "train_images": float(len(self.train_images)),
             "classes": float(self.classes),
         }
-        names = self.dataset.class_names or [str(i) for i in range(self.classes)]
         details = {
-            "class_names": names,
+            "class_names": self.names,
             "counts": counts.tolist(),
             "protocol": self.protocol,
             "subset": None,

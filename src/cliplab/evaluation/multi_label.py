@@ -1,19 +1,20 @@
 """Zero-shot classification of pictures with several labels each."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cliplab.evaluation.batches import EvaluationImages, embed_images
+from cliplab.evaluation.batches import EvaluationImages, LabelledSet, embed_images
 from cliplab.evaluation.clock import Phases
+from cliplab.evaluation.model import ZeroShotModel
 from cliplab.evaluation.prompts import Prompts, chosen_prompts
-from cliplab.evaluation.protocol import protocol_of
-from cliplab.evaluation.result import Encoders, EvaluationResult
-from cliplab.models.tokens import Tokens
+from cliplab.evaluation.protocol import part_of, protocol_of
+from cliplab.evaluation.result import EvaluationResult
+from cliplab.evaluation.tally import evenly_spread, fewer
 
 TOP = 5
 
@@ -35,50 +36,40 @@ class MultiLabelClassification:
     over the classes that have images. Options as of ZeroShotClassification."""
 
     task = "zeroshot_classification"
+    final_only = False
 
     def __init__(
         self,
         *,
         name: str,
-        dataset: Any,
+        images: EvaluationImages,
         templates: str | Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
-        batch_size: int = 256,
-        num_workers: int = 0,
-        cache_gb: float = 0.5,
-        cache_dir: str | None = None,
     ) -> None:
-        self.name, self.dataset = name, dataset
-        self.class_names, self.templates = chosen_prompts(name, dataset, class_names, templates)
-        self.images = EvaluationImages(
-            dataset, batch_size=batch_size, num_workers=num_workers, cache_gb=cache_gb, cache_dir=cache_dir
-        )
+        self.name, self.images = name, images
+        self.dataset: LabelledSet = images.dataset  # type: ignore[assignment]
+        self.class_names, self.templates = chosen_prompts(name, self.dataset, class_names, templates)
         self._prompts: Prompts | None = None
 
     @functools.cached_property
     def protocol(self) -> dict[str, str | None]:
         """See ``protocol_of``."""
-        return protocol_of(dataset=self.dataset, images=self.images, names=self.class_names, templates=self.templates)
+        return protocol_of(images=self.images, names=self.class_names, templates=self.templates)
 
     @torch.no_grad()
-    def evaluate(
-        self,
-        model: Encoders,
-        tokenizer: Callable[[Sequence[str]], Tokens],
-        device: Any,
-        *,
-        thorough: bool = True,
-    ) -> EvaluationResult:
-        """``thorough`` adds a row per image: its labels, and the best five classes with their cosine."""
-        device = torch.device(device)
-        phases = Phases(device)
+    def evaluate(self, model: ZeroShotModel, *, thorough: bool = True, most: int | None = None) -> EvaluationResult:
+        """See ``Evaluator``. A thorough evaluation adds a row per image: its labels, and the best five classes with their
+        cosine."""
+        phases = Phases(model.device)
         if self._prompts is None:
-            self._prompts = Prompts(self.class_names, self.templates, tokenizer)
+            self._prompts = Prompts(self.class_names, self.templates, model.tokenizer)
         with phases("text"):
-            weights = self._prompts.weights(model, device)
-        embeds, labels = embed_images(model, self.images, device, phases)
+            weights = self._prompts.weights(model.encoders, model.device)
+        limit = None if thorough else fewer(most, of=len(self.images))
+        rows = None if limit is None else evenly_spread(len(self.images), limit)
+        embeds, labels = embed_images(model.encoders, self.images, model.device, phases, rows)
         with phases("logits"):
-            targets = torch.from_numpy(np.stack(labels)).to(device)
+            targets = torch.from_numpy(np.stack(labels)).to(model.device)
             logits = self._prompts.logits(embeds, weights)
             precision = average_precision(logits, targets)
         shown = precision[~precision.isnan()]
@@ -88,12 +79,14 @@ class MultiLabelClassification:
             "classes": float(len(self.class_names)),
             "labels_per_image": float(targets.double().sum(1).mean()),
         }
+        part = None if rows is None else f"{limit:,} of the {len(self.images):,} images, evenly spread"
+        protocol = self.protocol if part is None else part_of(self.protocol, part)
         details = {
             "class_names": self.class_names,
             "templates": self.templates,
             "average_precision": [None if np.isnan(x) else x for x in precision.tolist()],
-            "protocol": self.protocol,
-            "subset": None,
+            "protocol": protocol,
+            "subset": part,
             "warnings": [],
         }
         samples: dict[str, list[Any]] = {}
@@ -105,5 +98,5 @@ class MultiLabelClassification:
                 "top5": top.indices.tolist(),
                 "top5_cosine": (top.values / 100).tolist(),
             }
-        hashed = str(self.protocol["all"])
+        hashed = str(protocol["all"])
         return EvaluationResult(self.name, self.task, metrics, hashed, details, samples, phases.seconds())

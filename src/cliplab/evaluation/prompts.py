@@ -1,8 +1,7 @@
 """Class names, prompt templates, and the classifier made from them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cliplab.distributed import gather, rank, world_size
+from cliplab.evaluation.batches import LabelledSet
 from cliplab.evaluation.imagenet import looks_like_wordnet, open_clip_metadata
-from cliplab.evaluation.result import Encoders
+from cliplab.evaluation.model import Encoders, Tokenizer
 from cliplab.models.tokens import Tokens
 
 SEVEN = (
@@ -58,7 +58,7 @@ def load_templates(source: str | Sequence[str]) -> list[str]:
 
 
 def chosen_prompts(
-    name: str, dataset: Any, class_names: Sequence[str] | None, templates: str | Sequence[str] | None
+    name: str, dataset: LabelledSet, class_names: Sequence[str] | None, templates: str | Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
     """Class names and templates: those given, else the data set's own, else the paper's eighty templates. Raises ValueError
     when there are no names, or not as many as the data set's."""
@@ -76,8 +76,7 @@ def chosen_prompts(
             f"zeroshot set {name}: {len(names)} class names for a data set of {len(own)} classes; "
             f"check zeroshot.{name}.dataset.path, its split and class_names"
         )
-    own_templates = getattr(dataset, "templates", None)
-    return list(names), load_templates(templates or own_templates or "openai_80")
+    return list(names), load_templates(templates or dataset.templates or "openai_80")
 
 
 def text_batches(lengths: Tensor, most: int) -> list[Tensor]:
@@ -127,9 +126,7 @@ class Prompts:
     ``classes`` int64 ``[classes]`` says which distinct name a class has.
     """
 
-    def __init__(
-        self, class_names: Sequence[str], templates: Sequence[str], tokenizer: Callable[[Sequence[str]], Tokens]
-    ) -> None:
+    def __init__(self, class_names: Sequence[str], templates: Sequence[str], tokenizer: Tokenizer) -> None:
         names = list(dict.fromkeys(class_names))
         filled = [template.replace("{}", name) for name in names for template in templates]
         distinct = {text: i for i, text in enumerate(dict.fromkeys(filled))}
@@ -142,11 +139,10 @@ class Prompts:
     def template_weights(self, model: Encoders, device: torch.device) -> Float[Tensor, "names templates dim"]:
         """A unit vector for each distinct name in each template; made once for a model whose text tower does not train
         (``text_fixed``)."""
-        fixed = getattr(model, "text_fixed", False)
-        if self._kept is not None and fixed:
+        if self._kept is not None and model.text_fixed:
             return self._kept
         weights = F.normalize(embed_texts(model, self.tokens, device), dim=-1)[self.rows.to(device)]
-        self._kept = weights if fixed else None
+        self._kept = weights if model.text_fixed else None
         return weights
 
     def weights(self, model: Encoders, device: torch.device) -> Float[Tensor, "names dim"]:

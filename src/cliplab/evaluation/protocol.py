@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from cliplab.evaluation.batches import picture_hash
+from cliplab.evaluation.batches import EvaluationImages, picture_hash
 
 
 def short_hash(value: Any) -> str:
@@ -14,15 +14,15 @@ def short_hash(value: Any) -> str:
 
 
 def protocol_of(
-    *, dataset: Any, images: Any, names: Sequence[str] | None = None, templates: Sequence[str] | None = None
+    *, images: EvaluationImages, names: Sequence[str] | None = None, templates: Sequence[str] | None = None
 ) -> dict[str, str | None]:
     """Hashes of the class names, the templates, the image transform (its description, and the first picture as the model
     sees it), the data, and of ``all`` of them; None for a part that the evaluation does not have."""
     parts = {
         "names": None if names is None else short_hash(list(names)),
         "templates": None if templates is None else short_hash(list(templates)),
-        "transform": short_hash([dataset.transform.fingerprint, picture_hash(images.first)]),
-        "data": short_hash(dataset.fingerprint),
+        "transform": short_hash([images.transform.fingerprint, picture_hash(images.first)]),
+        "data": short_hash(images.dataset.fingerprint),
     }
     return {**parts, "all": short_hash(list(parts.values()))}
 

@@ -1,19 +1,7 @@
 """What every evaluator returns."""
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
-
-from torch import Tensor
-
-from cliplab.models.tokens import Tokens
-
-
-class Encoders(Protocol):
-    """All that evaluation asks of a model."""
-
-    def encode_image(self, images: Tensor) -> Tensor: ...
-    def encode_text(self, tokens: Tokens) -> Tensor: ...
-
+from typing import Any
 
 SUFFIXES = {"zeroshot_classification": "", "zeroshot_retrieval": "_retrieval", "linear_probe": "_linear_probe"}
 

@@ -1,7 +1,6 @@
 """Image-text retrieval."""
 
 import functools
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +10,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from cliplab.evaluation.batches import EvaluationImages, embed_images
 from cliplab.evaluation.clock import Phases
+from cliplab.evaluation.model import Tokenizer, ZeroShotModel
 from cliplab.evaluation.prompts import embed_texts
-from cliplab.evaluation.protocol import protocol_of
-from cliplab.evaluation.result import Encoders, EvaluationResult
+from cliplab.evaluation.protocol import part_of, protocol_of
+from cliplab.evaluation.result import EvaluationResult
+from cliplab.evaluation.tally import evenly_spread, fewer
 from cliplab.models.tokens import Tokens
 
 KS = (1, 5, 10)
@@ -40,9 +41,9 @@ def search(queries: Tensor, keys: Tensor, query_captions: Tensor, key_captions: 
     for start in range(0, len(queries), BLOCK):
         scores = queries[start : start + BLOCK] @ keys.T
         match = torch.zeros_like(scores, dtype=torch.bool)
-        for own in query_captions[start : start + BLOCK].unbind(1):
-            for other in key_captions.unbind(1):
-                match |= (own[:, None] == other[None]) & (own[:, None] >= 0)
+        for of_query in query_captions[start : start + BLOCK].unbind(1):
+            for of_key in key_captions.unbind(1):
+                match |= (of_query[:, None] == of_key[None]) & (of_query[:, None] >= 0)
         best = scores.masked_fill(~match, float("-inf")).amax(1, keepdim=True)
         top = scores.topk(min(TOP, len(keys)), dim=1)
         blocks.append(((~(scores < best) & ~match).sum(1), top.indices, top.values))
@@ -57,60 +58,43 @@ def median_rank(ranks: Tensor) -> float:
 class Retrieval:
     """Recall at 1, 5, 10 and median rank both ways over a caption set, several captions an image.
 
-    A caption that several images share matches all of them, since nobody could tell them apart. For the
-    options see EvaluationImages.
+    A caption that several images share matches all of them, since nobody could tell them apart.
     """
 
     task = "zeroshot_retrieval"
+    final_only = False
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        dataset: Any,
-        batch_size: int = 256,
-        num_workers: int = 0,
-        cache_gb: float = 0.5,
-        cache_dir: str | None = None,
-    ) -> None:
-        self.name, self.dataset = name, dataset
-        self.images = EvaluationImages(
-            dataset, batch_size=batch_size, num_workers=num_workers, cache_gb=cache_gb, cache_dir=cache_dir
-        )
-        self._texts: tuple[Tokens, Tensor] | None = None
+    def __init__(self, *, name: str, images: EvaluationImages) -> None:
+        self.name, self.images = name, images
+        self._texts: tuple[Tokens, dict[str, int]] | None = None
 
     @functools.cached_property
     def protocol(self) -> dict[str, str | None]:
         """See ``protocol_of``."""
-        return protocol_of(dataset=self.dataset, images=self.images)
+        return protocol_of(images=self.images)
 
-    def _caption_ids(self, captions: list[list[str]], tokenizer: Callable[[Sequence[str]], Tokens]) -> Tensor:
-        """Tokenise the distinct captions once; int64 ``[images, most captions]``, -1 where an image has fewer."""
-        if self._texts is None:
-            place = {text: i for i, text in enumerate(dict.fromkeys(text for own in captions for text in own))}
-            ids = [torch.tensor([place[text] for text in own], dtype=torch.int64) for own in captions]
-            self._texts = tokenizer(list(place)), pad_sequence(ids, batch_first=True, padding_value=-1)
-        return self._texts[1]
+    def _tokenised(self, captions: list[list[str]], tokenizer: Tokenizer) -> tuple[Tokens, dict[str, int]]:
+        """The tokens of the distinct captions, and the place of each among them; kept for the next evaluation of the same
+        captions."""
+        texts = dict.fromkeys(text for of_image in captions for text in of_image)
+        if self._texts is None or self._texts[1].keys() != texts.keys():
+            self._texts = tokenizer(list(texts)), {text: i for i, text in enumerate(texts)}
+        return self._texts
 
     @torch.no_grad()
-    def evaluate(
-        self,
-        model: Encoders,
-        tokenizer: Callable[[Sequence[str]], Tokens],
-        device: Any,
-        *,
-        thorough: bool = True,
-    ) -> EvaluationResult:
-        """``thorough`` adds a row per image: its captions, ranks, and what was found first."""
-        device = torch.device(device)
-        phases = Phases(device)
-        image_embeds, captions = embed_images(model, self.images, device, phases)
+    def evaluate(self, model: ZeroShotModel, *, thorough: bool = True, most: int | None = None) -> EvaluationResult:
+        """See ``Evaluator``. A thorough evaluation adds a row per image: its captions, ranks, and what was found first. A
+        part of the images is searched with its own captions, among its own."""
+        phases = Phases(model.device)
+        limit = None if thorough else fewer(most, of=len(self.images))
+        rows = None if limit is None else evenly_spread(len(self.images), limit)
+        image_embeds, captions = embed_images(model.encoders, self.images, model.device, phases, rows)
         with phases("text"):
-            image_captions = self._caption_ids(captions, tokenizer).to(device)
+            tokens, place = self._tokenised(captions, model.tokenizer)
+            image_captions = caption_ids(captions, place).to(model.device)
             text_captions = image_captions[image_captions >= 0].unsqueeze(1)  # [captions, 1], in the order of the set
-            assert self._texts is not None
-            text_embeds = embed_texts(model, self._texts[0], device)[text_captions.squeeze(1)]
-        with phases("search"), torch.autocast(device.type, enabled=False):
+            text_embeds = embed_texts(model.encoders, tokens, model.device)[text_captions.squeeze(1)]
+        with phases("search"), torch.autocast(model.device.type, enabled=False):
             ways = {
                 "image_retrieval": search(text_embeds, image_embeds, text_captions, image_captions),
                 "text_retrieval": search(image_embeds, text_embeds, image_captions, text_captions),
@@ -118,9 +102,17 @@ class Retrieval:
         metrics = recalls({way: found.ranks for way, found in ways.items()})
         metrics |= {"images": float(len(image_embeds)), "captions": float(len(text_embeds))}
         samples = retrieval_rows(captions, **ways) if thorough else {}
-        details: dict[str, Any] = {"protocol": self.protocol, "subset": None, "warnings": []}
-        hashed = str(self.protocol["all"])
+        part = None if rows is None else f"{limit:,} of the {len(self.images):,} images, evenly spread"
+        protocol = self.protocol if part is None else part_of(self.protocol, part)
+        details: dict[str, Any] = {"protocol": protocol, "subset": part, "warnings": []}
+        hashed = str(protocol["all"])
         return EvaluationResult(self.name, self.task, metrics, hashed, details, samples, phases.seconds())
+
+
+def caption_ids(captions: list[list[str]], place: dict[str, int]) -> Tensor:
+    """Each caption's place; int64 ``[images, most captions]``, -1 where an image has fewer."""
+    ids = [torch.tensor([place[text] for text in of_image], dtype=torch.int64) for of_image in captions]
+    return pad_sequence(ids, batch_first=True, padding_value=-1)
 
 
 def recalls(ranks: dict[str, Tensor]) -> dict[str, float]:
@@ -134,8 +126,8 @@ def retrieval_rows(captions: list[list[str]], image_retrieval: Found, text_retri
     """A row per image. ``text_rank`` is the rank of its best own caption, ``top_texts`` the captions found for it with
     ``top_text_scores``; per own caption ``image_rank``, and ``top_images`` (rows found for it) with ``top_image_scores``.
     """
-    texts = [text for own in captions for text in own]
-    ends = np.cumsum([len(own) for own in captions])[:-1]
+    texts = [text for of_image in captions for text in of_image]
+    ends = np.cumsum([len(of_image) for of_image in captions])[:-1]
 
     def by_image(column: Tensor) -> list[Any]:
         return [part.tolist() for part in np.split(column.cpu().numpy(), ends)]

@@ -1,19 +1,20 @@
 """One evaluation of a model, and the names under which its figures are logged."""
 
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import nn
 
+from cliplab.evaluation.evaluator import Evaluator
+from cliplab.evaluation.model import Tokenizer, ZeroShotModel
 from cliplab.evaluation.result import EvaluationResult
 
 
 def run_evaluator(
-    evaluator: Any,
+    evaluator: Evaluator,
     model: nn.Module,
-    tokenizer: Callable,
+    tokenizer: Tokenizer,
     device: torch.device,
     precision: AbstractContextManager[Any],
     *,
@@ -24,7 +25,7 @@ def run_evaluator(
     model.eval()
     try:
         with torch.inference_mode(), precision:
-            return evaluator.evaluate(model, tokenizer, device, thorough=thorough)
+            return evaluator.evaluate(ZeroShotModel(model, tokenizer, device), thorough=thorough)  # type: ignore[arg-type]
     finally:
         model.train(training)
 

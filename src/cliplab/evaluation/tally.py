@@ -1,13 +1,10 @@
 """What is counted while the images of a classification set pass."""
 
-from typing import Any
-
 import numpy as np
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
-from cliplab.distributed import world_size
+from cliplab.distributed import gather_objects
 from cliplab.evaluation.metrics import CalibrationBins, Confusion, RankCounts, label_ranks, same_answer_shares
 
 TOP = 5
@@ -40,10 +37,7 @@ class Tally:
     def table(self) -> dict[str, np.ndarray]:
         """The rows of all ranks in the order of the set."""
         columns = [torch.cat(parts).cpu().numpy() for parts in zip(*self.rows, strict=True)]
-        if world_size() > 1:
-            everyone: list[Any] = [None] * world_size()
-            dist.all_gather_object(everyone, columns)
-            columns = [np.concatenate(parts) for parts in zip(*everyone, strict=True)]
+        columns = [np.concatenate(parts) for parts in zip(*gather_objects(columns), strict=True)]
         order = columns[0].argsort()
         return {name: column[order] for name, column in zip(COLUMNS, columns, strict=True)}
 
@@ -70,6 +64,12 @@ def likely_mistakes(pairs: Tensor, metrics: dict[str, float]) -> list[str]:
     return found
 
 
+def fewer(*limits: int | None, of: int) -> int | None:
+    """The lowest limit that leaves something out ``of`` so many images, or None."""
+    lowest = min((limit for limit in limits if limit is not None), default=of)
+    return lowest if lowest < of else None
+
+
 def stratified_rows(labels: np.ndarray, most: int) -> list[int]:
     """``most`` rows in which each label has its share of the whole, evenly spread over its rows, in ascending order."""
     order = np.argsort(labels, kind="stable")
@@ -85,3 +85,8 @@ def stratified_rows(labels: np.ndarray, most: int) -> list[int]:
         spread[size == n] = place[within[size == n]]
     chosen = order[np.lexsort((labels[order], spread))[:most]]
     return sorted(chosen.tolist())
+
+
+def evenly_spread(rows: int, most: int) -> list[int]:
+    """``most`` of so many rows, at equal distances, in ascending order."""
+    return [i * rows // most for i in range(most)]

@@ -1,56 +1,51 @@
 """Zero-shot classification."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cliplab.evaluation.batches import EvaluationImages
+from cliplab.evaluation.batches import EvaluationImages, LabelledSet
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.imagenet import imagenet_class_names, imagenet_places
 from cliplab.evaluation.imagenet import label_space as places_of
 from cliplab.evaluation.metrics import calibration_error, top_confusions, wilson_interval
+from cliplab.evaluation.model import ZeroShotModel
 from cliplab.evaluation.prompts import Prompts, chosen_prompts, ensemble
 from cliplab.evaluation.protocol import part_of, protocol_of
-from cliplab.evaluation.result import Encoders, EvaluationResult
-from cliplab.evaluation.tally import Tally, likely_mistakes, stratified_rows
-from cliplab.models.tokens import Tokens
+from cliplab.evaluation.result import EvaluationResult
+from cliplab.evaluation.tally import Tally, fewer, likely_mistakes, stratified_rows
 
 
 class ZeroShotClassification:
     """Scores a labelled set against the prompts made of its class names, or of ``class_names`` in the same order.
 
     ``templates`` None takes those that the data set brings, or openai_80. ``subset`` is the number of images, each class
-    with its share, that an evaluation uses which is not thorough, such as those during training; None uses all. For the
-    other options see EvaluationImages. Raises ValueError when names and labels do not fit.
+    with its share, that an evaluation uses which is not thorough, such as those during training; None uses all. Raises
+    ValueError when names and labels do not fit.
     """
 
     task = "zeroshot_classification"
+    final_only = False
 
     def __init__(
         self,
         *,
         name: str,
-        dataset: Any,
+        images: EvaluationImages,
         templates: str | Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
-        batch_size: int = 256,
         subset: int | None = None,
-        num_workers: int = 0,
-        cache_gb: float = 0.5,
-        cache_dir: str | None = None,
     ) -> None:
-        self.name, self.dataset = name, dataset
-        self.class_names, self.templates = chosen_prompts(name, dataset, class_names, templates)
+        self.name, self.images = name, images
+        self.dataset: LabelledSet = images.dataset  # type: ignore[assignment]
+        self.class_names, self.templates = chosen_prompts(name, self.dataset, class_names, templates)
         if subset is not None and subset < 1:
             raise ValueError(f"zeroshot.{name}.subset {subset} must be at least 1; null uses every image")
-        self.subset = None if subset is None or subset >= len(dataset) else subset
-        self.images = EvaluationImages(
-            dataset, batch_size=batch_size, num_workers=num_workers, cache_gb=cache_gb, cache_dir=cache_dir
-        )
+        self.subset = subset
         self.notes: list[str] = []  # what a reader of the figures must know
         self._prompts: Prompts | None = None
 
@@ -61,40 +56,31 @@ class ZeroShotClassification:
     @functools.cached_property
     def protocol(self) -> dict[str, str | None]:
         """See ``protocol_of``."""
-        return protocol_of(dataset=self.dataset, images=self.images, names=self.class_names, templates=self.templates)
+        return protocol_of(images=self.images, names=self.class_names, templates=self.templates)
 
     @torch.no_grad()
-    def evaluate(
-        self,
-        model: Encoders,
-        tokenizer: Callable[[Sequence[str]], Tokens],
-        device: Any,
-        *,
-        thorough: bool = True,
-    ) -> EvaluationResult:
-        """``thorough`` uses every image, and also scores every template alone from the same image embeddings."""
-        device = torch.device(device)
-        phases = Phases(device)
+    def evaluate(self, model: ZeroShotModel, *, thorough: bool = True, most: int | None = None) -> EvaluationResult:
+        """See ``Evaluator``. A thorough evaluation also scores every template alone from the same image embeddings."""
+        phases = Phases(model.device)
         if self._prompts is None:
-            self._prompts = Prompts(self.class_names, self.templates, tokenizer)
+            self._prompts = Prompts(self.class_names, self.templates, model.tokenizer)
         with phases("text"):
-            by_template = self._prompts.template_weights(model, device)
+            by_template = self._prompts.template_weights(model.encoders, model.device)
             weights = ensemble(by_template)
         alone = by_template.unbind(1) if thorough and len(self.templates) > 1 else ()
-        rows = (
-            None if thorough or self.subset is None else stratified_rows(np.asarray(self.dataset.labels), self.subset)
-        )
-        tally = Tally(len(self.class_names), len(self.templates), device)
-        for batch in self.images.batches(device, phases, rows):
+        limit = None if thorough else fewer(self.subset, most, of=len(self.images))
+        rows = None if limit is None else stratified_rows(np.asarray(self.dataset.labels), limit)
+        tally = Tally(len(self.class_names), len(self.templates), model.device)
+        for batch in self.images.batches(model.device, phases, rows):
             with phases("images"):
-                embeds = model.encode_image(batch.images)[: len(batch.rows)]
+                embeds = model.encoders.encode_image(batch.images)[: len(batch.rows)]
             with phases("logits"):
-                labels = torch.tensor(batch.targets, dtype=torch.int64).to(device)
+                labels = torch.tensor(batch.targets, dtype=torch.int64).to(model.device)
                 indices = torch.tensor(batch.rows, dtype=torch.int64)
                 tally.update(self._prompts.logits(embeds, weights), labels, indices)
-                for i, own in enumerate(alone):
-                    tally.update_template(i, self._prompts.logits(embeds, own), labels)
-        return self._result(tally, len(self.dataset) if rows is None else len(rows), phases.seconds())
+                for i, of_template in enumerate(alone):
+                    tally.update_template(i, self._prompts.logits(embeds, of_template), labels)
+        return self._result(tally, len(self.images) if rows is None else len(rows), phases.seconds())
 
     def _result(self, tally: Tally, expected: int, seconds: dict[str, float]) -> EvaluationResult:
         counts, bins, pairs = (m.compute().cpu() for m in (tally.counts, tally.bins, tally.confusion))
@@ -103,7 +89,7 @@ class ZeroShotClassification:
         table = tally.table()
         groups = self._groups(table)
         metrics = self._metrics(counts, bins) | {f"acc1_{name}": hits / n for name, (n, hits) in groups.items()}
-        whole = len(self.dataset)
+        whole = len(self.images)
         part = None if images == whole else f"{images:,} of the {whole:,} images, each class with its share"
         protocol = self.protocol if part is None else part_of(self.protocol, part)
         details = {
@@ -152,21 +138,17 @@ class ZeroShotClassification:
     def _groups(self, table: dict[str, np.ndarray]) -> dict[str, tuple[int, int]]:
         """Images and hits of the set's named parts that have images."""
         hit = table["rank"] < 1
-        members = {name: np.asarray(mask)[table["index"]] for name, mask in getattr(self.dataset, "groups", {}).items()}
+        members = {name: np.asarray(mask)[table["index"]] for name, mask in self.dataset.groups.items()}
         return {name: (int(mask.sum()), int(hit[mask].sum())) for name, mask in members.items() if mask.any()}
 
 
 def imagenet_classification(
     *,
     name: str,
-    dataset: Any,
+    images: EvaluationImages,
     label_space: str = "imagenet",
     templates: str | Sequence[str] | None = None,
-    batch_size: int = 256,
     subset: int | None = None,
-    num_workers: int = 0,
-    cache_gb: float = 0.5,
-    cache_dir: str | None = None,
 ) -> ZeroShotClassification:
     """Zero-shot classification with the curated ImageNet names in place of the set's own; see ZeroShotClassification.
 
@@ -174,6 +156,7 @@ def imagenet_classification(
     candidates. Otherwise labels are taken to be in the order of ``label_space``: ``imagenet``, ``imagenet_a`` or
     ``imagenet_r``. Raises ValueError when classes do not fit: scored against the wrong names a set would look broken.
     """
+    dataset: LabelledSet = images.dataset  # type: ignore[assignment]
     try:
         places = imagenet_places(dataset.class_names, int(max(dataset.labels)), label_space)
     except ValueError as error:
@@ -185,15 +168,7 @@ def imagenet_classification(
         dataset.relabel([order.index(place) for place in places])
     names, whole = imagenet_class_names(), len(places_of(label_space))
     evaluator = ZeroShotClassification(
-        name=name,
-        dataset=dataset,
-        templates=templates,
-        class_names=[names[i] for i in order],
-        batch_size=batch_size,
-        subset=subset,
-        num_workers=num_workers,
-        cache_gb=cache_gb,
-        cache_dir=cache_dir,
+        name=name, images=images, templates=templates, class_names=[names[i] for i in order], subset=subset
     )
     if len(order) < whole:
         evaluator.notes.append(

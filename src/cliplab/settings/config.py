@@ -18,6 +18,7 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from cliplab.files import whole_file
+from cliplab.settings.set_parts import parts_to_check
 
 OWN_TRAINER_KEYS = ("on_nan",)  # under trainer; the rest of it goes to lightning.Trainer
 SETTINGS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
@@ -172,7 +173,11 @@ def check(config: dict[str, Any], base: dict[str, Any], typed_at: Mapping[str, s
             node = for_lightning(node)
             if node.get("precision") == "auto":
                 node["precision"] = "32-true"
-        _check_target(place, node, typed_at)
+        if re.fullmatch(r"zeroshot\.\w+", place):
+            for part in parts_to_check(node):
+                _check_target(place, part, typed_at)
+        else:
+            _check_target(place, node, typed_at)
 
 
 def base_config(config_dir: Path) -> dict[str, Any]:

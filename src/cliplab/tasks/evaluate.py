@@ -67,7 +67,7 @@ def evaluate(job: Job, source: ModelSource) -> Outcome:
     results = evaluate_all(model, evaluators, config)
     final: dict[str, float] = {}
     for evaluator, result in zip(evaluators, results, strict=True):
-        write_result(job.run_dir, result, evaluator.dataset, config["name"], Path(weights.source).stem)
+        write_result(job.run_dir, result, evaluator.images.dataset, config["name"], Path(weights.source).stem)
         final |= named_metrics(result)
     value = final.get(config["optimized_metric"])
     manifest.finish("finished", final=final, optimized_metric={"name": config["optimized_metric"], "value": value})

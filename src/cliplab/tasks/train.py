@@ -218,7 +218,7 @@ def _finish(
     if not trainer.is_global_zero:
         return Outcome(None, value)
     for evaluator, result in results:
-        write_result(run_dir, result, evaluator.dataset, config["name"], "last")
+        write_result(run_dir, result, evaluator.images.dataset, config["name"], "last")
     manifest.finish(
         "finished",
         final=final,

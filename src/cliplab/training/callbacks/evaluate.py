@@ -8,10 +8,11 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
+from cliplab.evaluation.evaluator import Evaluator
+from cliplab.evaluation.model import Tokenizer
 from cliplab.evaluation.result import EvaluationResult, file_stem
 from cliplab.evaluation.running import named_metrics, run_evaluator
 from cliplab.files import whole_file
-from cliplab.models.tokens import Tokens
 from cliplab.training.loggers import CSVLogger
 from cliplab.training.module import TrainingModule
 from cliplab.training.panel import PredictionPanel, log_reference_lines
@@ -35,15 +36,15 @@ class Evaluate(Callback):
     ) -> None:
         self.every_n_epochs, self.every_n_steps, self.before_training = every_n_epochs, every_n_steps, before_training
         self.panel_images = panel_images
-        self.evaluators: Sequence[Any] = ()
+        self.evaluators: Sequence[Evaluator] = ()
         self.results: dict[str, EvaluationResult] = {}
         self.evaluated_step = -1
 
     def prepare(
         self,
         *,
-        evaluators: Sequence[Any],
-        tokenizer: Callable[[Sequence[str]], Tokens],
+        evaluators: Sequence[Evaluator],
+        tokenizer: Tokenizer,
         run_dir: Path,
         steps_per_epoch: int,
         total_steps: int,
@@ -86,7 +87,7 @@ class Evaluate(Callback):
         lines = []
         step = trainer.global_step
         for evaluator in self.evaluators:
-            if not thorough and getattr(evaluator, "final_only", False):
+            if not thorough and evaluator.final_only:
                 continue
             precision = trainer.precision_plugin.forward_context()
             training = module.model.training
@@ -121,7 +122,7 @@ class Evaluate(Callback):
 
     def _show(self, loggers: Sequence[Any], model: str, step: int) -> None:
         """The panel of the first set whose images have one label each, and the lines that accuracy is held against."""
-        latest = [(e.dataset, self.results.get(file_stem(e.name, e.task))) for e in self.evaluators]
+        latest = [(e.images.dataset, self.results.get(file_stem(e.name, e.task))) for e in self.evaluators]
         ranked = [(dataset, result) for dataset, result in latest if result and "rank" in result.samples]
         if ranked and self.panel_images:
             self.panel.show(*ranked[0], loggers, step)
