@@ -1,3 +1,3 @@
 from cliplab.cli import main
 
-main()
+main(__file__)

@@ -84,7 +84,6 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., in
 
     def run(*argv: str) -> int:
         monkeypatch.setattr(sys, "argv", ["run.py", *argv])
-        cli._outcome.update(status=0, sweep=None)
         try:
             cli.main()
         except SystemExit as stop:

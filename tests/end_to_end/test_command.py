@@ -101,7 +101,7 @@ def test_mistake_in_an_experiment_file_is_named(
     (configs / "experiment" / "mine.yaml").write_text(
         "# @package _global_\ndefaults:\n  - emoji\nname: mine\noptimizer:\n  weight_decy: 0.1\n"
     )
-    monkeypatch.setattr("cliplab.cli.config_dir", lambda: configs)
+    monkeypatch.setattr("cliplab.cli.places.config_dir", lambda: configs)
     assert command("experiment=mine") == 1
     assert "optimizer.weight_decy" in capsys.readouterr().err.splitlines()[-1]
 

@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from cliplab.program import command_line
 from cliplab.reporting.results import read_json, write_json
 
 PACKAGES = (
@@ -65,7 +65,7 @@ class Manifest:
             "run_name": config["name"],
             "task": config["task"]["name"],
             "status": "running",
-            "command": earlier.get("command", shlex.join(["python", "run.py", *overrides])),
+            "command": earlier.get("command", command_line(*overrides)),
             "seed": config["seed"],
             "started": earlier.get("started", now()),
             "finished": None,

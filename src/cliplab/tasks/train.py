@@ -31,6 +31,7 @@ from cliplab.checkpoints.own import self_contained, without_definitions
 from cliplab.checkpoints.weights import Weights
 from cliplab.evaluation.result import file_stem
 from cliplab.evaluation.running import named_metrics
+from cliplab.program import command_line, hydra_quoted
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.runs import manifest as manifests
@@ -77,7 +78,7 @@ def relaunched_by_config(run_dir: Path) -> Iterator[None]:
     """Further ranks are started by Lightning with this command's arguments: let them read this run's own config, so that
     they train the same job in the same folder whatever was typed (a sweep, a resume)."""
     typed, hydra_config = sys.argv, HydraConfig.get()
-    sys.argv = [typed[0], f"--config-path={run_dir}", "--config-name=config", "hydra/job_logging=none"]
+    sys.argv = [typed[0], f"resume={hydra_quoted(run_dir)}"]
     OmegaConf.set_readonly(hydra_config, False)  # type: ignore[arg-type]
     hydra_config.run.dir = str(run_dir)
     try:
@@ -184,16 +185,16 @@ def run(job: Job) -> Outcome:
         return _finish(config, run_dir, manifest, trainer, module, evaluation, datamodule)
     except (KeyboardInterrupt, SystemExit):
         manifest.finish("interrupted")
-        print(f"interrupted; go on with: python run.py resume={run_dir}", file=sys.stderr)
+        way = command_line(f"resume={hydra_quoted(run_dir)}")
+        print(f"interrupted; go on with: {way}", file=sys.stderr)
         stopped = next((c.signal for c in callbacks if isinstance(c, StopBetweenSteps)), 0)
         raise SystemExit(128 + (stopped or signal.SIGINT)) from None
     except BaseException as error:
         with suppress(OSError):  # the disk may be full
             manifest.finish("failed", error=f"{type(error).__name__}: {error}"[:500], step=trainer.global_step)
         if last.is_file():
-            print(
-                f"stopped by an error; when it is mended, go on with: python run.py resume={run_dir}", file=sys.stderr
-            )
+            way = command_line(f"resume={hydra_quoted(run_dir)}")
+            print(f"stopped by an error; when it is mended, go on with: {way}", file=sys.stderr)
         raise
 
 

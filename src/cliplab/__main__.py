@@ -1,0 +1,5 @@
+"""``python -m cliplab``."""
+
+from cliplab.cli import main
+
+main()

@@ -1,0 +1,100 @@
+"""What was typed, taken apart: Hydra's flags on one side, overrides of the config on the other."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NoReturn
+
+from cliplab.program import command
+
+# Hydra's flags, with the longest name first
+SWITCHES = (
+    ("--help", "-h"),
+    ("--version", "-V"),
+    ("--multirun", "-m"),
+    ("--run", "-r"),
+    ("--resolve",),
+    ("--shell-completion", "-sc"),
+    ("--hydra-help",),
+)
+VALUED = (
+    ("--package", "-p"),
+    ("--config-path", "-cp"),
+    ("--config-name", "-cn"),
+    ("--config-dir", "-cd"),
+    ("--experimental-rerun",),
+)
+COMMANDS = ("cfg", "info", "shell_completion", "hydra_help")  # flags that show something and start no job
+
+
+class UsageError(Exception):
+    """A command line that cannot be read, told in one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {command()} --help")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """``flags`` by their long name without dashes, as ``multirun``; ``overrides`` in the order they were typed."""
+
+    flags: dict[str, Any]
+    overrides: tuple[str, ...]
+
+    @property
+    def shows_only(self) -> bool:
+        """Whether no job is started."""
+        return any(self.flags.get(name) for name in COMMANDS)
+
+    def with_(self, overrides: Sequence[str], **flags: Any) -> "Arguments":
+        return replace(self, flags={**self.flags, **flags}, overrides=tuple(overrides))
+
+    def argv(self) -> list[str]:
+        """The same for Hydra's parser, which wants all flags before the first override."""
+        words = []
+        for name, value in self.flags.items():
+            flag = "--" + name.replace("_", "-")
+            words += [flag] if value is True else [f"{flag}={value}"] if value not in (None, False) else []
+        return [*words, *self.overrides]
+
+
+def _flags() -> dict[tuple[str, ...], dict[str, Any]]:
+    """The names of each flag with what argparse is told of it."""
+    info = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
+    switches: dict[tuple[str, ...], dict[str, Any]] = {names: {"action": "store_true"} for names in SWITCHES}
+    valued: dict[tuple[str, ...], dict[str, Any]] = {names: {} for names in VALUED}
+    shown: dict[tuple[str, ...], dict[str, Any]] = {
+        ("--cfg", "-c"): {"choices": ["job", "hydra", "all"]},
+        ("--info", "-i"): {"const": "all", "nargs": "?", "choices": info},
+    }
+    return switches | valued | shown
+
+
+def _check_dashes(argv: Sequence[str], names: Sequence[str]) -> None:
+    """Raises UsageError for an option that is none of the flags, such as ``--lr=1``."""
+    for word in argv:
+        name, equals, _ = word.partition("=")
+        if not word.startswith("-") or name in names or name in ("-", "--") or word[1:2].isdigit():
+            continue
+        if equals:
+            raise UsageError(f"{word}: values of the config are typed without dashes: {word.lstrip('-')}")
+        if word.startswith("--") or word[:2] not in names:
+            flags = ", ".join(name for name in names if name.startswith("--"))
+            raise UsageError(f"{word}: there is no such flag; values are typed as key=value, and the flags are {flags}")
+
+
+def read_arguments(argv: Sequence[str]) -> Arguments:
+    """Raises UsageError naming the word that cannot be read."""
+    for word in argv:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise UsageError(f"{word!a}: these bytes are no UTF-8; type the value in UTF-8")
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    for names, facts in _flags().items():
+        parser.add_argument(*names, **facts)
+    parser.add_argument("overrides", nargs="*")
+    _check_dashes(argv, [name for names in _flags() for name in names])
+    found = vars(parser.parse_intermixed_args(list(argv)))
+    overrides = found.pop("overrides")
+    return Arguments({name: value for name, value in found.items() if value not in (None, False)}, tuple(overrides))

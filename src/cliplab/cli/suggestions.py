@@ -1,0 +1,97 @@
+"""The key or the choice that was probably meant."""
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+from cliplab.cli import places
+from cliplab.cli.arguments import Arguments
+
+# What other programs of the field call it
+SYNONYMS = {
+    "gpus": "trainer.devices",
+    "num_gpus": "trainer.devices",
+    "epochs": "trainer.max_epochs",
+    "num_epochs": "trainer.max_epochs",
+    "steps": "trainer.max_steps",
+    "num_steps": "trainer.max_steps",
+    "learning_rate": "optimizer.lr",
+    "wd": "optimizer.weight_decay",
+    "beta1": "optimizer.betas",
+    "beta2": "optimizer.betas",
+    "warmup": "scheduler.warmup_steps",
+    "bs": "data.batch_size",
+    "workers": "data.num_workers",
+    "train_data": "data.path",
+    "dataset": "data.path",
+    "imagenet_val": "zeroshot.imagenet.dataset.path",
+    "temperature": "model.init_temperature",
+    "fp16": "trainer.precision",
+    "amp": "trainer.precision",
+    "accumulate_grad_batches": "trainer.contrastive_accumulation",
+    "output_dir": "hydra.run.dir",
+    "save_dir": "hydra.run.dir",
+    "checkpoint": "ckpt",
+}
+
+
+def nearest_choice(word: str, known: Iterable[str]) -> str:
+    """Empty when nothing is near."""
+    return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
+
+
+def nearest_key(key: str, arguments: Arguments, sign: str = "") -> str:
+    """``<key>: no such key`` with the key that was meant, or else how a key is added."""
+    known = known_keys(arguments)
+    meant = _meant(key, known)
+    if meant:
+        return f"{key}: no such key; did you mean {' or '.join(map(repr, meant))}?"
+    return f"{key}: no such key" + ("" if sign else f"; a new one is added with a plus, +{key}=…")
+
+
+def _meant(key: str, known: list[str]) -> list[str]:
+    """The same name elsewhere, then a neighbour under the same parent, then a name that looks like it."""
+    parent, _, leaf = key.rpartition(".")
+    leaves = {k: k.rpartition(".")[2] for k in known if k != key}
+    for name in (SYNONYMS.get(key), SYNONYMS.get(leaf)):
+        if name in leaves and (not parent or (name or "").startswith(f"{parent}.")):
+            return [str(name)]
+    same = sorted((k for k, name in leaves.items() if name == leaf), key=lambda k: (k.count("."), known.index(k)))
+    if same and not parent:
+        return [k for k in same if k.count(".") == same[0].count(".")][:3]
+    beside = difflib.get_close_matches(
+        leaf, [name for k, name in leaves.items() if k.rpartition(".")[0] == parent], 1, 0.45
+    )
+    if beside:
+        return [f"{parent}.{beside[0]}".lstrip(".")]
+    if same:
+        return same[:1]
+    near = difflib.get_close_matches(key, known, n=1)
+    alike = difflib.get_close_matches(leaf, list(leaves.values()), n=1, cutoff=0.75)
+    return near or [k for k, name in leaves.items() if name in alike][:1]
+
+
+def known_keys(arguments: Arguments) -> list[str]:
+    """Every dotted key of the config with the choices of groups that were typed, and the groups themselves."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import DictConfig
+
+    def walk(node: Any, prefix: str) -> list[str]:
+        keys = []
+        for key in node:
+            keys.append(prefix + str(key))
+            child = node._get_node(key)
+            if isinstance(child, DictConfig) and not child._is_missing() and not child._is_none():
+                keys += walk(child, f"{prefix}{key}.")
+        return keys
+
+    groups = list(places.groups())
+    folder = arguments.flags.get("config_path") or str(places.config_dir())
+    chosen = [o for o in arguments.overrides if o.lstrip("+~").split("=")[0] in groups]
+    with initialize_config_dir(folder, version_base="1.3"):
+        name = arguments.flags.get("config_name", "config")
+        try:
+            cfg = compose(name, overrides=chosen, return_hydra_config=True)
+        except Exception:  # another mistake among them
+            cfg = compose(name, return_hydra_config=True)
+        return walk(cfg, "") + groups

@@ -1,0 +1,65 @@
+"""A multirun: its folder, and what its jobs left there."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+
+from cliplab.cli.mistakes import one_line
+from cliplab.runs.outcome import holds_run, job_folders, unfinished_jobs
+
+
+class NoteSweep(Callback):
+    """Hydra tells it where a multirun writes; ``folders`` is read when the multirun is over."""
+
+    folders: list[Path] = []
+
+    def on_multirun_start(self, config: Any, **_: Any) -> None:
+        """Exit when the folder holds another multirun's jobs."""
+        folder = Path(config.hydra.sweep.dir).resolve()
+        if any(holds_run(job) for job in job_folders(folder)):
+            sys.exit(f"error: hydra.sweep.dir: {folder} holds the runs of another multirun; name a new folder")
+        self.folders.append(folder)
+
+
+def sweep_status(error: BaseException | None) -> int:
+    """Write the leaderboard of the multirun that is over and return the exit status, from the folders of its jobs alone.
+
+    ``error`` is what ended it early. Raises it when no job has begun.
+    """
+    folder = NoteSweep.folders.pop()
+    if not job_folders(folder):
+        if folder.is_dir():
+            (folder / "multirun.yaml").unlink(missing_ok=True)
+            remove_empty(folder)
+        if error is not None:
+            raise error
+        return 0
+    unfinished = unfinished_jobs(folder)
+    if isinstance(error, KeyboardInterrupt):
+        status = 130
+    elif error is not None:
+        told = "without a result" if isinstance(error, ValueError) else f"early: {type(error).__name__}"
+        print(f"error: the search ended {told}: {one_line(error)}", file=sys.stderr)
+        status = 1
+    else:
+        status = 1 if unfinished else 0
+    from cliplab.runs.sweep import summarise
+
+    page = summarise(folder)
+    if page is not None:
+        print(page)
+    return status
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove an empty folder, and the folders above it in ``logs`` that are empty then."""
+    for place in (folder, *folder.parents):
+        inside = "logs" in [parent.name for parent in place.parents]
+        if place != folder and not inside and place.name != "logs":
+            return
+        try:
+            place.rmdir()
+        except OSError:
+            return
