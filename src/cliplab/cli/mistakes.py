@@ -22,8 +22,9 @@ def explained(error: BaseException, arguments: Arguments) -> str:
     overrides, text = arguments.overrides, one_line(error)
     if isinstance(error, OverrideParseException):
         return next((_unreadable(o) for o in overrides if not _parses(o)), text)
+    whole = f"{text} {one_line(error.__cause__)}" if error.__cause__ else text
     for pattern, told in _TOLD.items():
-        found = re.search(pattern, text)
+        found = re.search(pattern, whole)
         if found:
             return told(found, arguments)
     if isinstance(error, ValueError) and "Config group override must be" in text:
@@ -166,8 +167,8 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
 
 
 def _unknown_key(found: re.Match[str], arguments: Arguments) -> str:
-    key = found[1]
-    inner = next((k for k in map(key_of, arguments.overrides) if k == key or key.startswith(f"{k}.")), key)
+    deeper = re.search(r"full_key: (\S+)", found.string)
+    inner = deeper[1] if deeper else found[1]
     group, _, package = inner.partition("@")
     if package:
         return f"{inner}: a choice stays in its place; {group}={value_of(_typed(inner, arguments.overrides))}"
@@ -221,7 +222,7 @@ _TOLD: dict[str, Any] = {
     r"Could not append to config. An item is already at '([^']*)'": _present,
     r"Could not delete from config. '([^']*)' does not exist": _absent,
     r"Could not delete '([^']*)'. No match": _absent,
-    r"Could not delete from config. The value of '([^']*)' is (.*) and not (.*)\.$": _other_value,
+    r"Could not delete from config. The value of '([^']*)' is (.*) and not (.*?)\.(?: |$)": _other_value,
     r"BasicSweeper does not support sweep type": _continuous,
     r"Additional config directory '([^']*)' not found": _search_path,
     r"Cannot find primary config '([^']*)'|Primary config directory not found": _primary,

@@ -1,7 +1,6 @@
 """The leaderboard of a multirun, from the files of its jobs."""
 
 import csv
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +8,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from cliplab.reporting.results import read_json, write_json
 from cliplab.reporting.summary import write_summary
-from cliplab.settings.config import save_yaml
-
-
-def note_failure(job: Path, overrides: Sequence[str], message: str) -> None:
-    """Leave in the folder of a job that did not get far what was asked of it and why it stopped."""
-    job.mkdir(parents=True, exist_ok=True)
-    save_yaml(job / "overrides.yaml", list(overrides))
-    manifest = read_json(job / "manifest.json") or {}
-    write_json(job / "manifest.json", {**manifest, "status": "failed", "error": message})
+from cliplab.runs.outcome import job_folders, read_manifest
 
 
 def summarise(folder: Path) -> Path | None:
@@ -27,8 +17,8 @@ def summarise(folder: Path) -> Path | None:
     last. Returns the page's path, or None when there is no job."""
     rows: list[dict[str, Any]] = []
     metric = "value"
-    for job in sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: p.name.zfill(6)):
-        manifest = read_json(job / "manifest.json") or {"status": "not started"}
+    for job in job_folders(folder):
+        manifest = {"status": "not started", **read_manifest(job)}
         typed = job / "overrides.yaml"
         overrides = yaml.safe_load(typed.read_text(encoding="utf8")) if typed.is_file() else []
         optimized = manifest.get("optimized_metric") or {}
