@@ -88,7 +88,7 @@ class SiglipVisionTransformer(ImageEncoder):
         x = self._states(images)
         return ImageStates(x.unflatten(1, (self.grid, self.grid)), self.pool(x))
 
-    def _states(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patches width"]:
+    def _states(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patches channels"]:
         check_image_size(images, self.image_size)
         p, whole = self.patch_size, self.grid * self.patch_size
         x = images[..., :whole, :whole].unflatten(3, (-1, p)).unflatten(2, (-1, p))  # [B, 3, rows, p, columns, p]

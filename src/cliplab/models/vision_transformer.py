@@ -68,11 +68,11 @@ class VisionTransformer(ImageEncoder):
         blocks[-1] += self.ln_post.parameters()
         return [first, *blocks, [self.projection]]
 
-    def _embedded_patches(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patches width"]:
+    def _embedded_patches(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patches channels"]:
         check_image_size(images, self.image_size)
         return self.patch_embedding(self.patches(images)) + self.positional_embedding[1:]
 
-    def _transformed(self, x: Float[Tensor, "batch patches width"]) -> Float[Tensor, "batch 1+patches width"]:
+    def _transformed(self, x: Float[Tensor, "batch patches channels"]) -> Float[Tensor, "batch 1+patches channels"]:
         first = (self.class_embedding + self.positional_embedding[0]).expand(x.shape[0], 1, -1)
         x = self.ln_pre(torch.cat([first.to(x.dtype), x], dim=1))  # [B, 1 + patches, width]
         for block in self.blocks:

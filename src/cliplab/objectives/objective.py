@@ -11,6 +11,7 @@ from cliplab.models.encoders import LayeredModule
 from cliplab.models.tokens import Tokens
 
 
+@runtime_checkable
 class Pairs(Protocol):
     """What an objective may ask of a batch: uint8 images ``[batch, 3, size, size]``, the tokens of their texts, and which
     pairs show the same thing, int64 ``[batch]``."""

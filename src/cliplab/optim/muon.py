@@ -1,5 +1,7 @@
 """Muon for the matrices of inner layers, AdamW for everything else."""
 
+from collections.abc import Sequence
+
 from timm.optim import Muon
 from torch.optim import Optimizer
 
@@ -13,7 +15,7 @@ def muon(
     lr: float,
     momentum: float,
     nesterov: bool,
-    betas: tuple[float, float],
+    betas: Sequence[float],
     eps: float,
     weight_decay: float,
     fallback_lr_scale: float,
@@ -30,7 +32,7 @@ def muon(
         lr=lr,
         momentum=momentum,
         nesterov=nesterov,
-        betas=betas,
+        betas=(betas[0], betas[1]),
         eps=eps,
         weight_decay=weight_decay,
         fallback_lr_scale=fallback_lr_scale,

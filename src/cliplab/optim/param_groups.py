@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Collection, Mapping
-from typing import Literal, NotRequired, Protocol, TypedDict
+from typing import Literal, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from torch import nn
 from torch.optim import Optimizer
@@ -31,6 +31,7 @@ class ParameterGroup(TypedDict):
     weight_decay: NotRequired[float]
 
 
+@runtime_checkable
 class OptimizerRecipe(Protocol):
     """An optimizer that lacks only its parameters: a class of torch's form, partly filled in by a config."""
 
