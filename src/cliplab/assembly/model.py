@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 
 from cliplab.assembly.device import one_device
 from cliplab.assembly.weights import check_classes, load_weights, resized, with_weights
-from cliplab.checkpoints.own import CONFIG, model_state, self_contained
+from cliplab.checkpoints.own import CONFIG, model_state, objective_state, self_contained
 from cliplab.checkpoints.torchscript import is_torchscript
-from cliplab.checkpoints.weights import Weights
+from cliplab.checkpoints.weights import ObjectiveWeights, Weights
 from cliplab.embedding.model import EmbeddingModel
 from cliplab.settings.config import ConfigError, build, resolved, typed_keys
 from cliplab.settings.job import Job
@@ -75,7 +75,8 @@ def _of_checkpoint(job: Job, source: ModelSource, checkpoint: dict[str, Any]) ->
     stored = checkpoint_config(checkpoint[CONFIG], job.composed, job.typed)
     config = self_contained(stored, checkpoint)
     state = resized(model_state(checkpoint["state_dict"]), config["model"]["image_encoder"])
-    weights = Weights(config["model"], config["tokenizer"], state, source.spec)
+    objective = ObjectiveWeights(config["objective"], objective_state(checkpoint["state_dict"]))
+    weights = Weights(config["model"], config["tokenizer"], state, source.spec, objective=objective)
     check_classes(weights)
     return config, weights
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cliplab.checkpoints.own import model_state, self_contained
+from cliplab.checkpoints.own import model_state, objective_state, self_contained
 from cliplab.checkpoints.torchscript import is_torchscript, read_torchscript
 
 
@@ -60,7 +60,8 @@ def plain_state(saved: Any, path: Path) -> dict[str, Tensor]:
 
 def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A state dict under the file's own names, in float32, and what else the file says: ``classes`` of a TorchScript
-    archive, ``cliplab`` (configs) of a file of ours. Raises ValueError when the file cannot be read strictly."""
+    archive, ``cliplab`` (configs) and ``objective`` (its state dict) of a file of ours. Raises ValueError when the file
+    cannot be read strictly."""
     facts: dict[str, Any] = {}
     if path.suffix == ".safetensors":
         state, metadata = read_safetensors(path)
@@ -74,6 +75,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             facts["cliplab"] = self_contained(saved["cliplab_config"], saved)
         state = plain_state(saved, path)
         if "cliplab" in facts:
+            facts["objective"] = objective_state(state)
             state = model_state(state)
     return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, facts
 

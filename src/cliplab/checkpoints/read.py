@@ -12,7 +12,7 @@ from torch import Tensor
 from cliplab.checkpoints import open_clip
 from cliplab.checkpoints.io import read_file
 from cliplab.checkpoints.openai import looks_native, read_openai
-from cliplab.checkpoints.weights import Weights, listed
+from cliplab.checkpoints.weights import ObjectiveWeights, Weights, listed
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NAMED = "open_clip:"
@@ -89,7 +89,7 @@ def _folder(folder: Path) -> Weights:
 def _file(path: Path) -> Weights:
     state, facts = read_file(path)
     if "cliplab" in facts:
-        return own_weights(facts["cliplab"], state, str(path))
+        return own_weights(facts["cliplab"], state, str(path), facts.get("objective", {}))
     native = open_clip.native_state(state)
     if not looks_native(native):
         raise ValueError(f"{path}: {_kind(state)}; name its architecture, pretrained=open_clip:<model name>:{path}")
@@ -104,10 +104,13 @@ def _file(path: Path) -> Weights:
     return weights
 
 
-def own_weights(config: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> Weights:
+def own_weights(
+    config: Mapping[str, Any], state: Mapping[str, Tensor], source: str, objective_state: Mapping[str, Tensor]
+) -> Weights:
     """The weights in a checkpoint of ours, with the configs it carries."""
     transform = config.get("data", {}).get("eval_transform", {}).get("_target_", Weights.transform)
-    return Weights(config["model"], config["tokenizer"], dict(state), source, transform=transform)
+    objective = ObjectiveWeights(config["objective"], dict(objective_state)) if "objective" in config else None
+    return Weights(config["model"], config["tokenizer"], dict(state), source, transform=transform, objective=objective)
 
 
 def _kind(state: Mapping[str, Tensor]) -> str:

@@ -17,12 +17,20 @@ MOST_LISTED = 12
 
 
 @dataclass(frozen=True)
+class ObjectiveWeights:
+    """The config of an objective, and its own parameters under its own names; none for one that has none."""
+
+    config: dict[str, Any]
+    state: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
 class Weights:
     """A model out of a file: the configs to build it and its tokenizer from, and the state dict under our names.
 
     ``assumed`` are the dotted keys of ``model`` that neither the file nor a name states; a convention filled them in.
     ``transform`` is the ``_target_`` of the evaluation transform. ``tower`` names the one tower whose weights these are, of
-    a model that has another beside it.
+    a model that has another beside it. ``objective`` is what a checkpoint of ours was trained for.
     """
 
     model: dict[str, Any]
@@ -32,6 +40,7 @@ class Weights:
     assumed: tuple[str, ...] = ()
     transform: str = "cliplab.data.transforms.EvalTransform"
     tower: str | None = None
+    objective: ObjectiveWeights | None = None
 
 
 def clip_config(

@@ -68,7 +68,9 @@ class VisionTransformer(ImageEncoder):
         blocks[-1] += self.ln_post.parameters()
         return [first, *blocks, [self.projection]]
 
-    def _embedded_patches(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patches channels"]:
+    def _embedded_patches(
+        self, images: Float[Tensor, "batch 3 height width"]
+    ) -> Float[Tensor, "batch patches channels"]:
         check_image_size(images, self.image_size)
         return self.patch_embedding(self.patches(images)) + self.positional_embedding[1:]
 

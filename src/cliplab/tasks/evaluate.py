@@ -9,6 +9,7 @@ from typing import Any
 from cliplab.assembly.device import choose_precision, in_precision, one_device
 from cliplab.assembly.evaluators import announce, build_evaluators, credits_of, validation_evaluators
 from cliplab.assembly.model import evaluated_config
+from cliplab.assembly.objective import trained_objective
 from cliplab.assembly.process import quiet, set_seed
 from cliplab.assembly.weights import load_weights
 from cliplab.evaluation.result import EvaluationResult
@@ -57,11 +58,13 @@ def evaluate(job: Job, source: ModelSource) -> Outcome:
     evaluators = wanted_evaluators(config, job.typed_keys)
     model = build(config["model"], "model")
     load_weights(model, weights)
+    objective = trained_objective(weights, model)
     manifest = Manifest(job.run_dir, config, job.typed)
     manifest.start(
         checkpoint=weights.source,
         data={"source": config["data"].get("path") or config["name"]},
         parameters=sum(p.numel() for p in model.parameters()),
+        objective_parameters=sum(p.numel() for p in objective.parameters()) if objective else 0,
         credits=credits_of(evaluators),
     )
     results = evaluate_all(model, evaluators, config)
