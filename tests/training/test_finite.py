@@ -76,8 +76,8 @@ def test_watching_changes_no_number(on_nan: str) -> None:
     batches = [1.0, -2.0, 0.3, 7.0]
     trainer, watched = fit(batches, [watch(on_nan, 2)], epochs=3)
     _, free = fit(batches, [], epochs=3)
-    assert torch.equal(watched.weight, free.weight)
-    assert torch.equal(watched.seen, free.seen)
+    assert torch.equal(watched.model.weight, free.model.weight)
+    assert torch.equal(watched.model.seen, free.model.seen)
     assert facts(trainer) == {}
 
 
@@ -87,8 +87,8 @@ def test_steps_left_out_leave_no_trace_in_weights_moments_and_buffers(
 ) -> None:
     trainer, skipping = fit([1.0, broken, -2.0, broken, broken, 0.3], [watch("skip", 10)])
     reference, without = fit([1.0, -2.0, 0.3], [])
-    assert torch.equal(skipping.weight, without.weight)
-    assert torch.equal(skipping.seen, without.seen)
+    assert torch.equal(skipping.model.weight, without.model.weight)
+    assert torch.equal(skipping.model.seen, without.model.seen)
     (mine,), (other,) = (t.optimizers[0].state.values() for t in (trainer, reference))
     assert all(torch.equal(mine[key], other[key]) for key in ("exp_avg", "exp_avg_sq", "step"))
     assert trainer.global_step == 6, "the order of samples and the rate go on"
@@ -100,7 +100,7 @@ def test_steps_left_out_leave_no_trace_in_weights_moments_and_buffers(
 def test_a_gradient_that_is_no_number_is_left_out_though_the_loss_is_one() -> None:
     trainer, toy = fit([1.0, 2.0], [watch("skip", 10), BreakGradient(at=2)])
     _, without = fit([1.0], [])
-    assert torch.equal(toy.weight, without.weight)
+    assert torch.equal(toy.model.weight, without.model.weight)
     assert facts(trainer)["first_skipped_steps"] == [2]
 
 
@@ -135,7 +135,7 @@ class BreakWeights(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         if trainer.global_step == self.at:
-            pl_module.weight.data.fill_(INF)
+            pl_module.model.weight.data.fill_(INF)
 
 
 class BreakGradient(Callback):
@@ -144,7 +144,7 @@ class BreakGradient(Callback):
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
         if trainer.global_step + 1 == self.at:
-            pl_module.weight.grad.fill_(NAN)
+            pl_module.model.weight.grad.fill_(NAN)
 
 
 def test_each_choice_has_its_class() -> None:

@@ -11,6 +11,7 @@ from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
 from cliplab.cli.suggestions import nearest_choice, nearest_key
 from cliplab.program import command, command_line, hydra_quoted, shell_quoted
+from cliplab.settings.trainer import why_refused
 
 
 def one_line(error: BaseException) -> str:
@@ -177,6 +178,9 @@ def _unknown_key(found: re.Match[str], arguments: Arguments) -> str:
         near = nearest_choice(inner, groups)
         hint = f"did you mean {near!r}?" if near else f"there are {', '.join(groups)}"
         return f"{inner}: no such group; {hint}"
+    why = why_refused(inner.removeprefix("trainer."), ()) if inner.startswith("trainer.") else ""
+    if why:
+        return f"{inner}: {why}"
     if inner.startswith(("data.train.sources.", "data.train.weights.")):
         return f'{inner}: this mixture has no such source; for yours: data=own_mixture "data.train.sources={{mine: <path>}}"'
     return nearest_key(inner, arguments)

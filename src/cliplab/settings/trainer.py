@@ -1,20 +1,96 @@
-"""The ``trainer`` group: which values no run can work with, and which of Lightning's options would undo cliplab's counting.
+"""The ``trainer`` group: which values no run can work with, and which options of Lightning would do nothing here, or undo
+cliplab's counting of steps, samples and epochs.
 
 Only plain values are looked at; nothing heavy is imported.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
 
 from cliplab.settings.config import ConfigError, did_you_mean
 
 ON_NAN = ("stop", "skip")
 
 
+class Refused(NamedTuple):
+    """An option of Lightning that is refused unless it has one of the ``idle`` values, which change nothing; why, and what
+    to use instead."""
+
+    idle: tuple[Any, ...]
+    why: str
+
+
+_NOT_ADDED_UP = (
+    "gradients of several batches added up are not those of one large contrastive batch, in which each sample is compared "
+    "with all others; set data.batch_size instead"
+)
+_OWN_EVALUATION = "evaluation is cliplab's own"
+_CADENCE = f"{_OWN_EVALUATION}; set callbacks.evaluation.every_n_epochs or callbacks.evaluation.every_n_steps instead"
+_PART = f"{_OWN_EVALUATION}; set zeroshot.<set>.subset instead"
+REFUSED = {
+    "accumulate_grad_batches": Refused((None, 1), _NOT_ADDED_UP),
+    "overfit_batches": Refused(
+        (None, 0, 0.0), "cliplab has its own order of samples; use debug=overfit, or data.train.limit"
+    ),
+    "fast_dev_run": Refused(
+        (None, False, 0), "it leaves out checkpoints and loggers; use debug=fast, or trainer.max_steps"
+    ),
+    "val_check_interval": Refused((None, 1.0), _CADENCE),
+    "check_val_every_n_epoch": Refused((None, 1), _CADENCE),
+    "num_sanity_val_steps": Refused(
+        (None, 0, 2), f"{_OWN_EVALUATION}, and begins before training; see callbacks.evaluation.before_training"
+    ),
+    "limit_val_batches": Refused((None, 1.0), _PART),
+    "limit_test_batches": Refused((None, 1.0), _PART),
+    "limit_predict_batches": Refused((None, 1.0), _PART),
+    "inference_mode": Refused((None, True), f"{_OWN_EVALUATION}, and always without gradient; leave it out"),
+    "reload_dataloaders_every_n_epochs": Refused(
+        (None, 0), "the order of samples changes by itself each epoch; leave it out"
+    ),
+    "use_distributed_sampler": Refused(
+        (None, False), "each rank has its own share of data.batch_size already; leave it out"
+    ),
+    "enable_checkpointing": Refused(
+        (None, True),
+        "set callbacks.checkpoint.every_n_epochs, or leave them out with ~callbacks.checkpoint ~callbacks.best",
+    ),
+    "enable_progress_bar": Refused((None, True), "leave it out with ~callbacks.progress instead"),
+    "barebones": Refused(
+        (None, False), "it leaves out checkpoints, loggers and evaluation; see task=benchmark instead"
+    ),
+    "logger": Refused((None,), "loggers stand in a group of their own: logger=csv, or ~logger.csv"),
+    "callbacks": Refused((None,), "callbacks stand in a group of their own: +callbacks.<name>._target_=…"),
+    "default_root_dir": Refused((None,), "a run writes into its own folder; set hydra.run.dir or paths.logs instead"),
+}
+REFUSED_CALLBACKS = {
+    "GradientAccumulationScheduler": _NOT_ADDED_UP,
+    "BatchSizeFinder": "its trial steps would be counted, and the batch decides the loss; set data.batch_size",
+    "LearningRateFinder": "its trial steps would be counted; compare rates in runs: -m optimizer.lr=1e-4,3e-4,1e-3",
+    "StochasticWeightAveraging": "it takes the schedule over and counts in Lightning's epochs, which cliplab does not use",
+}
+
+
 def check_trainer(config: Mapping[str, Any]) -> None:
-    """Raises ConfigError when a value of ``trainer`` is none that a run can work with."""
+    """Raises ConfigError when a value of ``trainer``, or a callback of Lightning's, is none that a run can work with."""
     trainer = config.get("trainer") or {}
+    for key, value in trainer.items():
+        if key in REFUSED and value not in REFUSED[key].idle:
+            raise ConfigError(f"trainer.{key}: {value!r}: {why_refused(key, trainer)}")
     on_nan = trainer.get("on_nan", "stop")
     if on_nan not in ON_NAN:
-        hint = did_you_mean(str(on_nan), ON_NAN) or ""
+        hint = did_you_mean(str(on_nan), ON_NAN)
         raise ConfigError(f"trainer.on_nan: {on_nan!r} must be {' or '.join(ON_NAN)}{hint}")
+    for name, node in (config.get("callbacks") or {}).items():
+        target = str(node.get("_target_", "")).rpartition(".")[2] if isinstance(node, Mapping) else ""
+        if target in REFUSED_CALLBACKS:
+            raise ConfigError(f"callbacks.{name}: {target}: {REFUSED_CALLBACKS[target]}")
+
+
+def why_refused(key: str, known: Collection[str]) -> str:
+    """Why an option of Lightning is refused and what to use instead; empty for an option that is not. ``known`` are the keys
+    of the group."""
+    if key not in REFUSED:
+        return ""
+    more = "contrastive_accumulation"
+    in_parts = f", and trainer.{more} where it does not fit into memory" if more in known else ""
+    return REFUSED[key].why + (in_parts if key == "accumulate_grad_batches" else "")

@@ -1,7 +1,6 @@
 """task=train: pre-training with evaluation every epoch, results and a report."""
 
 import pickle
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from typing import Any
 import lightning
 import torch
 from hydra.core.hydra_config import HydraConfig
+from lightning.pytorch.callbacks import ProgressBar as LightningBar
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.tree import Tree
@@ -39,7 +39,8 @@ from cliplab.runs.folder import save_config
 from cliplab.settings.config import ConfigError, build, did_you_mean, for_lightning
 from cliplab.settings.job import Job, Outcome
 from cliplab.settings.model_source import KEYS, model_source
-from cliplab.training.callbacks import Evaluate, StopBetweenSteps, WatchWeights, watch
+from cliplab.signals import StopRequest, listening
+from cliplab.training.callbacks import Evaluate, NotFiniteError, StopBetweenSteps, WatchWeights, watch
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
 from cliplab.training.module import TrainingModule
 
@@ -70,6 +71,7 @@ def build_trainer(
     settings = {**for_lightning(config["trainer"]), "max_epochs": -1, "max_steps": max_steps}
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
     plugins = [AtomicCheckpointIO(), *(settings.pop("plugins", None) or [])]
+    settings["enable_progress_bar"] = any(isinstance(c, LightningBar) for c in callbacks or ())  # else it adds its own
     return build(settings, "trainer", callbacks=callbacks, logger=loggers, plugins=plugins, default_root_dir=str(root))
 
 
@@ -98,7 +100,7 @@ def carried(config: dict[str, Any], last: Path) -> dict[str, Any]:
 
 
 def build_parts(
-    config: dict[str, Any], weights: Weights | None = None
+    config: dict[str, Any], weights: Weights | None, request: StopRequest
 ) -> tuple[TrainingModule, Any, Evaluate, list[Any]]:
     """Module, data module, the evaluation callback and all callbacks; what cannot be reached stops the run here."""
     parts = carried(config, Path(config["paths"]["run"]) / "checkpoints" / "last.ckpt")
@@ -131,9 +133,13 @@ def build_parts(
     callbacks = [build(node, f"callbacks.{key}") for key, node in nodes.items()]
     watching = watch(config["trainer"].get("on_nan", "stop"), config["trainer"]["log_every_n_steps"])
     callbacks.insert(0, watching)
+    stopping = [c for c in callbacks if isinstance(c, StopBetweenSteps)]
+    for callback in stopping:
+        callback.prepare(request)
     evaluation = next((c for c in callbacks if isinstance(c, Evaluate)), Evaluate())
     evaluation.prepare(
         check=watching.check,
+        request=request if stopping else StopRequest(),  # nobody would end the step
         evaluators=evaluators,
         tokenizer=tokenizer,
         run_dir=Path(config["paths"]["run"]),
@@ -156,12 +162,37 @@ def run(job: Job) -> Outcome:
     if named and not last.is_file():  # a resumed run has all it needs
         config, weights = with_weights(job.composed, job.typed, model_source(config))
     check_parts(config)
-    if is_first_rank():
-        save_config(config, run_dir, job.typed)
-        print_config(config)
+    with listening() as request:
+        if is_first_rank():
+            save_config(config, run_dir, job.typed)
+        manifest = manifests.Manifest(run_dir, config, job.typed, write=is_first_rank())
+        manifest.start()
+        try:
+            if is_first_rank():
+                print_config(config)
+            return _train(config, manifest, weights, request)
+        except (KeyboardInterrupt, SystemExit):
+            manifest.finish("interrupted")
+            print(f"interrupted; go on with: {command_line(f'resume={hydra_quoted(run_dir)}')}", file=sys.stderr)
+            raise SystemExit(request.status) from None
+        except BaseException as error:
+            at = {"step": error.step} if isinstance(error, NotFiniteError) else {}
+            with suppress(OSError):  # the disk may be full
+                manifest.finish("failed", error=f"{type(error).__name__}: {error}"[:500], **at)
+            if last.is_file():
+                way = command_line(f"resume={hydra_quoted(run_dir)}")
+                print(f"stopped by an error; when it is mended, go on with: {way}", file=sys.stderr)
+            raise
+
+
+def _train(
+    config: dict[str, Any], manifest: manifests.Manifest, weights: Weights | None, request: StopRequest
+) -> Outcome:
+    """Build everything, train, and finish. Raises KeyboardInterrupt or SystemExit at a signal."""
+    run_dir = Path(config["paths"]["run"])
+    last = run_dir / "checkpoints" / "last.ckpt"
     set_seed(config["seed"])
-    module, datamodule, evaluation, callbacks = build_parts(config, weights)
-    manifest = manifests.Manifest(run_dir, config, job.typed, write=is_first_rank())
+    module, datamodule, evaluation, callbacks = build_parts(config, weights, request)
     manifest.start(
         data={
             "source": config["data"].get("path") or config["name"],
@@ -174,28 +205,12 @@ def run(job: Job) -> Outcome:
     )
     loggers = [build(node, f"logger.{key}") for key, node in config["logger"].items()] if is_first_rank() else []
     trainer = build_trainer(config, callbacks, loggers, run_dir, max_steps=module.total_steps)
-    try:
-        with relaunched_by_config(run_dir):
-            trainer.fit(
-                module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True
-            )
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        trainer.save_checkpoint(last)
-        return _finish(config, run_dir, manifest, trainer, module, evaluation, datamodule)
-    except (KeyboardInterrupt, SystemExit):
-        manifest.finish("interrupted")
-        way = command_line(f"resume={hydra_quoted(run_dir)}")
-        print(f"interrupted; go on with: {way}", file=sys.stderr)
-        stopped = next((c.signal for c in callbacks if isinstance(c, StopBetweenSteps)), 0)
-        raise SystemExit(128 + (stopped or signal.SIGINT)) from None
-    except BaseException as error:
-        with suppress(OSError):  # the disk may be full
-            manifest.finish("failed", error=f"{type(error).__name__}: {error}"[:500], step=trainer.global_step)
-        if last.is_file():
-            way = command_line(f"resume={hydra_quoted(run_dir)}")
-            print(f"stopped by an error; when it is mended, go on with: {way}", file=sys.stderr)
-        raise
+    with relaunched_by_config(run_dir):
+        trainer.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    trainer.save_checkpoint(last)
+    return _finish(config, run_dir, manifest, trainer, module, evaluation, datamodule)
 
 
 def _finish(
@@ -208,8 +223,7 @@ def _finish(
     datamodule: Any,
 ) -> Outcome:
     """Results, manifest and report of the last weights."""
-    if evaluation.evaluated_step != trainer.global_step:
-        evaluation.evaluate(trainer, module, thorough=True)
+    evaluation.finish(trainer, module)
     results = [(e, evaluation.results[file_stem(e.name, e.task)]) for e in evaluation.evaluators]
     counts = datamodule.all_counts()
     final = {key: float(value) for key, value in trainer.callback_metrics.items() if key != "step"}

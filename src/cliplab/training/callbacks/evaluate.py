@@ -1,21 +1,33 @@
 """Evaluation while training: evaluators are called, and what comes back is written down."""
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from cliplab.evaluation.evaluator import Evaluator
 from cliplab.evaluation.model import Tokenizer
 from cliplab.evaluation.result import EvaluationResult, file_stem
-from cliplab.evaluation.running import named_metrics, run_evaluator
+from cliplab.evaluation.running import EvaluationStopped, named_metrics, run_evaluator
 from cliplab.files import whole_file
+from cliplab.signals import StopRequest
 from cliplab.training.loggers import CSVLogger
 from cliplab.training.module import TrainingModule
 from cliplab.training.panel import PredictionPanel, log_reference_lines
+
+
+class Latest(NamedTuple):
+    """The latest evaluation that was due: its step, and its metrics by logged name (None until it is made). And the latest
+    step at which callbacks were told that an epoch ended."""
+
+    step: int = -1
+    metrics: dict[str, float] | None = None
+    epoch_end: int = -1
 
 
 class Evaluate(Callback):
@@ -25,6 +37,9 @@ class Evaluate(Callback):
     appends one line per evaluation to ``zeroshot/history.jsonl``. ``results`` holds the latest, by ``file_stem``. The
     evaluation of the last step is thorough; ``evaluated_step`` is the step of the latest thorough one. ``panel_images``
     of the first classification set are drawn with the answers each time; 0 draws none.
+
+    A signal ends an evaluation before its next batch, and nothing of it is kept. A checkpoint says whether the evaluation
+    of its step was made; a run that goes on from it makes up for what was not.
     """
 
     def __init__(
@@ -39,6 +54,8 @@ class Evaluate(Callback):
         self.evaluators: Sequence[Evaluator] = ()
         self.results: dict[str, EvaluationResult] = {}
         self.evaluated_step = -1
+        self.request = StopRequest()
+        self.latest = Latest()
 
     def prepare(
         self,
@@ -49,10 +66,11 @@ class Evaluate(Callback):
         steps_per_epoch: int,
         total_steps: int,
         check: Callable[[Trainer], None] = lambda trainer: None,
+        request: StopRequest | None = None,
     ) -> None:
-        """Set by the task: what to evaluate, with which tokenizer, where the history goes, when epochs end, and what is to
-        be checked before an evaluation is worth its while."""
-        self.check = check
+        """Set by the task: what to evaluate, with which tokenizer, where the history goes, when epochs end, what is to be
+        checked before an evaluation is worth its while, and who notes signals."""
+        self.check, self.request = check, request or self.request
         self.evaluators, self.tokenizer = evaluators, tokenizer
         self.history = run_dir / "zeroshot" / "history.jsonl"
         self.panel = PredictionPanel(run_dir, self.panel_images)
@@ -71,27 +89,90 @@ class Evaluate(Callback):
                 if isinstance(logger, CSVLogger):
                     logger.rewind(step)
         if self.before_training and step == 0:
-            self.evaluate(trainer, pl_module, thorough=False)
+            self._uninterrupted(trainer, pl_module, thorough=False)
+        elif step > 0:
+            self._make_up(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: TrainingModule, *_: Any) -> None:  # type: ignore[override]
         """An epoch's evaluation belongs to its last step, so that a checkpoint of that step already knows of it."""
-        if self._due(trainer.global_step):
-            thorough = trainer.global_step == self.total_steps
-            metrics = self.evaluate(trainer, pl_module, thorough=thorough)
+        step = trainer.global_step
+        if not self._due(step):
+            return
+        self.latest = self.latest._replace(step=step, metrics=None)
+        metrics = self.evaluate(trainer, pl_module, thorough=step == self.total_steps)
+        if metrics is not None:  # else StopBetweenSteps ends this very step
+            self.latest = self.latest._replace(metrics=metrics)
             pl_module.log_dict(metrics, logger=False, rank_zero_only=True)
 
-    def evaluate(self, trainer: Trainer, module: TrainingModule, *, thorough: bool) -> dict[str, float]:
-        """Run every evaluator, write history and loggers, return the metrics by logged name."""
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
+        self.latest = self.latest._replace(epoch_end=trainer.global_step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.latest._asdict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.latest = Latest(**state_dict)
+
+    def finish(self, trainer: Trainer, module: TrainingModule) -> None:
+        """After the last step: the thorough evaluation, unless it was made. Raises KeyboardInterrupt at a signal."""
+        if self.evaluated_step != trainer.global_step:
+            self.latest = self.latest._replace(step=trainer.global_step, metrics=None)
+            self._make_up(trainer, module)
+
+    def _make_up(self, trainer: Trainer, module: TrainingModule) -> None:
+        """Where training goes on, callbacks that follow a figure know it again. What a checkpoint was written too early
+        for is done now: the evaluation of its step, and what best.ckpt and early stopping make of it at an epoch's end."""
+        step = trainer.global_step
+        if step == self.latest.step and self.latest.metrics is None:
+            metrics = self._uninterrupted(trainer, module, thorough=step == self.total_steps)
+            self.latest = self.latest._replace(metrics=metrics)
+        known = self.latest.metrics or {}
+        trainer.callback_metrics.update({key: torch.tensor(value) for key, value in known.items()})
+        if step % self.steps_per_epoch == 0:
+            kinds = (ModelCheckpoint,) if step == self.latest.epoch_end else (EarlyStopping, ModelCheckpoint)
+            for callback in trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, kinds) and callback.monitor in known:
+                    callback.on_train_epoch_end(trainer, module)
+                if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
+                    trainer.should_stop = True  # which no checkpoint holds
+
+    def _uninterrupted(self, trainer: Trainer, module: TrainingModule, *, thorough: bool) -> dict[str, float]:
+        """Outside steps there is nothing to finish first. Raises KeyboardInterrupt at a signal."""
+        metrics = self.evaluate(trainer, module, thorough=thorough)
+        if metrics is None:
+            raise KeyboardInterrupt
+        return metrics
+
+    def _stopped(self, trainer: Trainer) -> bool:
+        """Whether any rank has had a signal; every rank must ask."""
+        return trainer.strategy.reduce_boolean_decision(bool(self.request.number), all=False)
+
+    def evaluate(self, trainer: Trainer, module: TrainingModule, *, thorough: bool) -> dict[str, float] | None:
+        """Run every evaluator, write history and loggers, return the metrics by logged name; None when a signal came."""
         self.check(trainer)
+        try:
+            with self.request.gently():
+                return self._evaluated(trainer, module, thorough=thorough)
+        except EvaluationStopped:
+            return None
+
+    def _evaluated(self, trainer: Trainer, module: TrainingModule, *, thorough: bool) -> dict[str, float]:
         metrics: dict[str, float] = {}
         lines = []
         step = trainer.global_step
         for evaluator in self.evaluators:
             if not thorough and evaluator.final_only:
                 continue
-            precision = trainer.precision_plugin.forward_context()
             training = module.model.training
-            result = run_evaluator(evaluator, module.model, self.tokenizer, module.device, precision, thorough=thorough)
+            result = run_evaluator(
+                evaluator,
+                module.model,
+                self.tokenizer,
+                module.device,
+                trainer.precision_plugin.forward_context(),
+                thorough=thorough,
+                stopped=functools.partial(self._stopped, trainer),
+            )
             module.train(training)  # frozen parts stay in eval mode
             self.results[file_stem(result.name, result.task)] = result
             metrics |= named_metrics(result)

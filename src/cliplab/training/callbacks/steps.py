@@ -57,9 +57,19 @@ class ReportData(Callback):
     row was unusable, and stops when too many were, however few were read. It belongs to the epoch's last step, so that a
     checkpoint of that step already knows of it."""
 
+    def __init__(self) -> None:
+        self.step = -1  # of the latest report
+
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.global_step % int(trainer.num_training_batches) and trainer.global_step != trainer.max_steps:
-            return
+        if trainer.global_step % int(trainer.num_training_batches) == 0 or trainer.global_step == trainer.max_steps:
+            self._report(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if trainer.global_step != self.step:  # a run may end early within an epoch
+            self._report(trainer)
+
+    def _report(self, trainer: Trainer) -> None:
+        self.step = trainer.global_step
         counts = trainer.datamodule.all_counts()  # type: ignore[attr-defined]
         if trainer.is_global_zero and counts.bad:
             print(f"step {trainer.global_step}: {counts}", file=sys.stderr)

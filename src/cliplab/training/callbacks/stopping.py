@@ -1,11 +1,11 @@
 """Signals: a run stops between two steps, and can go on from there."""
 
-import signal
-import threading
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+
+from cliplab.signals import StopRequest
 
 
 class StopBetweenSteps(Callback):
@@ -15,24 +15,20 @@ class StopBetweenSteps(Callback):
     """
 
     def __init__(self, path: str) -> None:
-        self.path, self.signal = path, 0
-        self.before: dict[int, Any] = {}
+        self.path, self.request = path, StopRequest()
 
-    def _note(self, number: int, frame: Any) -> None:
-        if self.signal:
-            raise KeyboardInterrupt
-        self.signal = number
+    def prepare(self, request: StopRequest) -> None:
+        """Set by the task: who notes signals."""
+        self.request = request
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self.before = {n: signal.signal(n, self._note) for n in (signal.SIGINT, signal.SIGTERM)}
+        self.request.listen()  # Lightning has put its own handler before it
+        self.request.gentle = True
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        if trainer.strategy.reduce_boolean_decision(bool(self.signal), all=False):
+        if trainer.strategy.reduce_boolean_decision(bool(self.request.number), all=False):
             trainer.save_checkpoint(self.path)
             raise KeyboardInterrupt
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
-        self.before = {}
+        self.request.gentle = False

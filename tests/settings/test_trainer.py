@@ -1,0 +1,56 @@
+"""Options of Lightning that would do nothing here, or undo the counting of steps and samples, are refused by name."""
+
+from typing import Any
+
+import pytest
+
+from cliplab.settings.config import ConfigError
+from cliplab.settings.trainer import REFUSED, REFUSED_CALLBACKS, check_trainer, why_refused
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "instead"),
+    [
+        ("accumulate_grad_batches", 3, "data.batch_size"),
+        ("overfit_batches", 2, "debug=overfit"),
+        ("overfit_batches", 0.1, "data.train.limit"),
+        ("fast_dev_run", True, "debug=fast"),
+        ("val_check_interval", 0.5, "callbacks.evaluation.every_n_steps"),
+        ("check_val_every_n_epoch", 2, "callbacks.evaluation.every_n_epochs"),
+        ("num_sanity_val_steps", 4, "callbacks.evaluation.before_training"),
+        ("limit_val_batches", 2, "zeroshot.<set>.subset"),
+        ("use_distributed_sampler", True, "leave it out"),
+        ("enable_checkpointing", False, "~callbacks.checkpoint"),
+        ("enable_progress_bar", False, "~callbacks.progress"),
+        ("logger", False, "logger=csv"),
+        ("barebones", True, "task=benchmark"),
+        ("on_nan", "ignore", "stop or skip"),
+        ("on_nan", None, "stop or skip"),
+    ],
+)
+def test_refused_with_the_key_the_value_and_what_to_use(key: str, value: Any, instead: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_trainer({"trainer": {key: value}})
+    assert str(caught.value).startswith(f"trainer.{key}: {value!r}")
+    assert instead in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_idle_values_and_other_options_pass() -> None:
+    for key, refused in REFUSED.items():
+        for value in refused.idle:
+            check_trainer({"trainer": {key: value}})
+    check_trainer({"trainer": {"gradient_clip_algorithm": "norm", "max_time": "00:01:00:00", "on_nan": "skip"}})
+    check_trainer({"trainer": {}, "callbacks": {"a": None, "b": {"_target_": "lightning.pytorch.callbacks.Timer"}}})
+
+
+@pytest.mark.parametrize("name", REFUSED_CALLBACKS)
+def test_callbacks_that_count_otherwise_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"^callbacks.mine: {name}: "):
+        check_trainer({"callbacks": {"mine": {"_target_": f"lightning.pytorch.callbacks.{name}"}}})
+
+
+def test_the_way_to_large_batches_is_named_where_there_is_one() -> None:
+    assert "contrastive_accumulation" not in why_refused("accumulate_grad_batches", {})
+    assert "trainer.contrastive_accumulation" in why_refused("accumulate_grad_batches", {"contrastive_accumulation": 1})
+    assert why_refused("max_steps", {}) == ""
