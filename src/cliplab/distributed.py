@@ -1,5 +1,7 @@
-"""Collectives that behave on one process as on many."""
+"""Collectives that behave on one process as on many, and how many processes a machine has room for."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,28 @@ def world_size() -> int:
 
 def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+MOST_WORKERS = 4  # that read data for one rank, unless more are asked for
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time, and of the time they are for
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: those it is bound to, and no more than its container's share of time."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such container, or "max"
+        return cores
+
+
+def worker_processes(asked: int | None) -> int:
+    """Processes that read data for this rank: as many as asked for, or else as there are cores for, at most four."""
+    if asked is not None:
+        return asked
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
+    return max(1, min(MOST_WORKERS, usable_cores() // ranks))
 
 
 class _GatherWithGradient(torch.autograd.Function):

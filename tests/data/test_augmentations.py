@@ -10,8 +10,8 @@ import torch
 from torchvision.transforms import v2
 
 from cliplab.data.augmentations import Augmentations, BatchAugmentations
-from cliplab.data.captions import CaptionDataset
 from cliplab.data.datamodule import CaptionDataModule
+from cliplab.data.sources import caption_source
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.data.transforms import EvalTransform, TrainTransform
 
@@ -46,7 +46,7 @@ def test_seed_alone_decides_and_the_global_state_stays(name: str) -> None:
 
 def module(**options: Any) -> CaptionDataModule:
     rows = {"image": [picture(i) for i in range(12)], "text": [captions(i)[0] for i in range(12)]}
-    source = CaptionDataset(dataset=datasets.Dataset.from_dict(rows), cache_images=options.pop("cache_images", False))
+    source = caption_source(dataset=datasets.Dataset.from_dict(rows), cache_images=options.pop("cache_images", False))
     settings = {"batch_size": 4, "seed": 7, "tokenizer": CLIPTokenizer(32), "validation": None}
     transforms = {"train_transform": TrainTransform(16), "eval_transform": EvalTransform(16)}
     return CaptionDataModule(train=source, **{**settings, **transforms, **options})

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cliplab.data import stream as stream_module
-from cliplab.data.captions import CaptionDataset
+from cliplab.data import retry
 from cliplab.data.datamodule import CaptionDataModule
+from cliplab.data.retry import persistent
 from cliplab.data.sources import caption_source
-from cliplab.data.stream import persistent
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.data.transforms import EvalTransform
 
@@ -100,7 +99,7 @@ def prepared(source: Any, **options: Any) -> CaptionDataModule:
 
 
 def test_odd_pictures_are_read_right(assorted: Path) -> None:
-    source = CaptionDataset(path=str(assorted))
+    source = caption_source(path=str(assorted))
     prepared(source)
     for k, (name, (_, colour)) in enumerate(ODD.items()):
         sample = source[(0, k)]
@@ -128,15 +127,17 @@ def test_broken_rows_are_replaced_and_counted_by_reason(streaming: bool, workers
 def test_a_missing_file_is_counted(tmp_path: Path) -> None:
     Image.new("RGB", (20, 20)).save(tmp_path / "0.png")
     (tmp_path / "pairs.csv").write_text("image,caption\n0.png,zero\n1.png,one\n")
-    source = CaptionDataset(path=str(tmp_path))
+    source = caption_source(path=str(tmp_path))
     prepared(source, batch_size=2)
-    assert source[(0, 1)].bad == ("missing_file", "row 1")
+    reason, place = source[(0, 1)].bad or ("", "")
+    assert reason == "missing_file"
+    assert place == "pairs.csv line 3"
 
 
 def test_above_the_limit_the_first_ten_are_named(tmp_path: Path) -> None:
     rows = {"jpg": [b"x" if k % 2 else png(k % 12) for k in range(200)], "txt": ["a"] * 200}
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
-    module = prepared(CaptionDataset(path=str(tmp_path)), max_bad_fraction=0.3)
+    module = prepared(caption_source(path=str(tmp_path)), max_bad_fraction=0.3)
     with pytest.raises(RuntimeError, match=r"rows are unusable, \{'not_an_image': \d+\}: above") as raised:
         list(module.train_dataloader())
     assert str(raised.value).count("row ") == 10
@@ -150,29 +151,29 @@ class Dying:
 
 
 def test_a_dying_worker_is_a_clear_error(assorted: Path) -> None:
-    module = prepared(CaptionDataset(path=str(assorted)), num_workers=1)
+    module = prepared(caption_source(path=str(assorted)), num_workers=1)
     module.train.train_transform = Dying()
     with pytest.raises(RuntimeError, match=r"a worker that reads data died .*lower data.num_workers .*and resume"):
         list(module.train_dataloader())
 
 
 def test_a_source_that_comes_back_loses_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "RETRY_SECONDS", (0, 0, 0))
+    monkeypatch.setattr(retry, "RETRY_SECONDS", (0, 0, 0))
     failures = iter([3, 3, 3, 7, None])
 
-    def rows() -> Any:
+    def rows(start: int) -> Any:
         stop = next(failures)
-        for k in range(10):
+        for k in range(start, 10):
             if k == stop:
                 raise ConnectionError("gone")
-            yield {"k": k}, 0
+            yield k
 
-    assert [row["k"] for row, _ in persistent(rows, "somewhere")] == list(range(10))
+    assert list(persistent(rows, "somewhere")) == list(range(10))
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_source_that_stays_away_stops_the_run(workers: int, assorted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "RETRY_SECONDS", (0, 0))
+    monkeypatch.setattr(retry, "RETRY_SECONDS", (0, 0))
     stream = caption_source(path=str(assorted), streaming=True, samples_per_epoch=40)
     module = prepared(stream, num_workers=workers)
 
@@ -180,7 +181,7 @@ def test_a_source_that_stays_away_stops_the_run(workers: int, assorted: Path, mo
         raise FileNotFoundError("train.parquet is gone")
         yield
 
-    monkeypatch.setattr(stream, "_turn", away)
+    monkeypatch.setattr(stream.layout, "rows", away)
     message = r"cannot be read any more, after 2 more attempts: FileNotFoundError: train.parquet is gone$"
     with pytest.raises(RuntimeError, match=message):
         list(module.train_dataloader())

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from cliplab.data.datamodule import CaptionDataModule
+from cliplab.data.filters import RowFilters
 from cliplab.data.loader import Batch
 from cliplab.data.mixture import CaptionMixture, StreamMixture, caption_mixture, quotas
-from cliplab.data.rows import RowFilters
 from cliplab.data.sources import caption_source, own_mixture
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.data.transforms import EvalTransform, TrainTransform
@@ -84,8 +84,8 @@ def test_streams_come_in_shares(layouts: dict[str, Path]) -> None:
     part = module.train
     assert isinstance(part, StreamMixture)
     part.begin(epoch=0, batches=range(4), batch_size=6)
-    rows = part._rows(0, 2)
-    seen = Counter(next(rows)[0]["source"] for _ in range(1000))
+    rows = part.rows_in_turn(0, 2)
+    seen = Counter(next(rows).source for _ in range(1000))
     assert seen == {0: 625, 1: 208, 2: 167}
 
 

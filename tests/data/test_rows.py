@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from cliplab.data import captions as captions_module
-from cliplab.data.captions import CaptionDataset
+from cliplab.data.caption_cells import caption_reader, captions_of
 from cliplab.data.datamodule import CaptionDataModule
+from cliplab.data.filters import RowFilters
 from cliplab.data.images import BadImage
-from cliplab.data.rows import RowFilters, caption_reader, captions_of
+from cliplab.data.library import LibraryStream
 from cliplab.data.sources import caption_source
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.data.transforms import EvalTransform, TrainTransform
@@ -74,7 +75,7 @@ def test_all_captions_are_samples_of_their_own(streaming: bool, layouts: dict[st
 
 
 def test_first_caption_is_the_first_in_every_epoch(layouts: dict[str, Path]) -> None:
-    source = CaptionDataset(path=str(layouts["arrow"]), caption_choice="first")
+    source = caption_source(path=str(layouts["arrow"]), caption_choice="first")
     prepared(source)
     assert {source[(epoch, 5)].caption for epoch in range(10)} == {captions(5)[0]}
 
@@ -115,7 +116,7 @@ def test_filters(streaming: bool, filters: dict[str, Any], kept: Any, tmp_path: 
     options = {"streaming": True, "samples_per_epoch": len(kept)} if streaming else {}
     source = caption_source(path=path, filters=RowFilters(**filters), **options)
     if streaming:
-        rows = (row for row, _ in source._turn(0, 0, 1))
+        rows = (row.row.values for row in source._turn(0, 0, 1))
         assert sorted(len(row["caption"]) - 1 for row in rows) == list(kept)
         return
     assert [source.picture(k).width - 10 for k in range(len(source))] == list(kept)
@@ -125,7 +126,7 @@ def test_filters(streaming: bool, filters: dict[str, Any], kept: Any, tmp_path: 
 def test_sizes_come_from_columns_when_there_are_any(tmp_path: Path) -> None:
     rows = {"image": [b"", b"x"], "caption": ["a", "b"], "width": [50, 9], "height": [40, 90]}
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
-    source = CaptionDataset(path=str(tmp_path), filters=RowFilters(min_side=10))
+    source = caption_source(path=str(tmp_path), filters=RowFilters(min_side=10))
     assert source.kept.tolist() == [0]
 
 
@@ -138,7 +139,7 @@ def test_paths_in_a_table_begin_at_its_folder(tmp_path: Path) -> None:
         picture(i).save(tmp_path / "images" / f"{i}.png")
     columns = {"image_columns": ["filepath"], "caption_columns": ["title"]}
     for path in (tmp_path, tmp_path / "pairs.tsv"):
-        source = CaptionDataset(path=str(path), **columns)
+        source = caption_source(path=str(path), **columns)
         assert source.picture(2).tobytes() == picture(2).tobytes()
 
 
@@ -165,31 +166,27 @@ def test_fingerprint_follows_content_not_place(tmp_path: Path) -> None:
 def test_errors_name_what_was_found(layouts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = str(layouts["parquet_of_images"])
     with pytest.raises(ValueError, match=r"no filter column among image, captions; looked for score"):
-        CaptionDataset(path=path, filters=RowFilters(column_min={"score": 1}))
+        caption_source(path=path, filters=RowFilters(column_min={"score": 1}))
     with pytest.raises(ValueError, match=r"data.train.filters leave none of 12 rows: {'smaller than 500': 12}"):
-        CaptionDataset(path=path, filters=RowFilters(min_side=500))
+        caption_source(path=path, filters=RowFilters(min_side=500))
     with pytest.raises(ValueError, match=r"caption_choice 'last' must be one of random, first, all"):
-        CaptionDataset(path=path, caption_choice="last")
+        caption_source(path=path, caption_choice="last")
     with pytest.raises(ValueError, match=r"caption_format 'xml' must be lines, text or json:<path>"):
-        CaptionDataset(path=path, caption_format="xml")
+        caption_source(path=path, caption_format="xml")
     with pytest.raises(ValueError, match=r"on_error 'ignore' must be replace or stop"):
-        CaptionDataset(path=path, on_error="ignore")
+        caption_source(path=path, on_error="ignore")
     datasets.Dataset.from_dict({"image": [], "text": []}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(ValueError, match=r"split 'train' is empty; its columns are image, text"):
-        CaptionDataset(path=str(tmp_path))
+        caption_source(path=str(tmp_path))
     # A hub id whose rows are addresses is refused before it is downloaded.
-    asked: list[bool] = []
-
-    def opened(streaming: bool = False, **_: Any) -> Any:
-        asked.append(streaming)
-        return datasets.Dataset.from_dict({"url": ["http://x"], "text": ["y"]}).to_iterable_dataset()
-
-    monkeypatch.setattr(captions_module, "open_dataset", opened)
+    stream = datasets.Dataset.from_dict({"url": ["http://x"], "text": ["y"]}).to_iterable_dataset()
+    monkeypatch.setattr(
+        captions_module, "open_layout", lambda place: LibraryStream(stream, "someone/addresses", lambda: "")
+    )
     with pytest.raises(
         ValueError, match=r"holds addresses, not pictures: fetch them with img2dataset .*data=webdataset"
     ):
-        CaptionDataset(path="someone/addresses")
-    assert asked == [True]
+        caption_source(path="someone/addresses")
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -206,7 +203,7 @@ def test_metadata_in_json_columns(tmp_path: Path) -> None:
     rows = {"image": [picture(i) for i in range(4)], "json": [json.dumps({"c": [f"number {i}"]}) for i in range(4)]}
     features = datasets.Features({"image": datasets.Image(), "json": datasets.Value("string")})
     datasets.Dataset.from_dict(rows, features=features).to_parquet(tmp_path / "train.parquet")
-    source = CaptionDataset(path=str(tmp_path), caption_columns=["json"], caption_format="json:c.*")
+    source = caption_source(path=str(tmp_path), caption_columns=["json"], caption_format="json:c.*")
     prepared(source)
     assert source[(0, 2)].caption == "number 2"
     assert np.array_equal(source.groups, np.arange(4))

@@ -12,14 +12,13 @@ import torch
 from cliplab.data import datamodule as datamodule_module
 from cliplab.data import loader as module
 from cliplab.data import stream as stream_module
-from cliplab.data.captions import CaptionDataset
+from cliplab.data.caption_cells import captions_of
 from cliplab.data.datamodule import CaptionDataModule
-from cliplab.data.hub import UnreachableData, open_dataset
+from cliplab.data.hub import UnreachableData
 from cliplab.data.images import BadImage
 from cliplab.data.loader import Batch
-from cliplab.data.rows import captions_of
+from cliplab.data.opening import open_dataset
 from cliplab.data.sources import caption_source
-from cliplab.data.stream import CaptionStream
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.data.transforms import EvalTransform, TrainTransform
 
@@ -47,19 +46,18 @@ def same(a: list[Batch], b: list[Batch]) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_layout_gives_the_same_batches(layout: str, layouts: dict[str, Path]) -> None:
-    reference = epochs(CaptionDataset(path=str(layouts["parquet_of_images"])), 2)
+    reference = epochs(caption_source(path=str(layouts["parquet_of_images"])), 2)
     assert len(reference) == 2 * ROWS // 4
-    same(epochs(CaptionDataset(path=str(layouts[layout])), 2), reference)
+    same(epochs(caption_source(path=str(layouts[layout])), 2), reference)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_pairs_are_the_pictures_with_all_their_captions(layout: str, layouts: dict[str, Path]) -> None:
-    source = CaptionDataset(path=str(layouts[layout]))
+    source = caption_source(path=str(layouts[layout]))
     data_module(source)
     for i in range(ROWS):
-        image, found = source.pair(i)
-        assert found == captions(i)
-        assert torch.equal(image, EvalTransform(16)(picture(i)))
+        assert source.all_captions(i) == captions(i)
+        assert source.picture(i).tobytes() == picture(i).tobytes()
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -171,15 +169,15 @@ def test_loader_goes_on_at_the_very_next_batch(streaming: bool, workers: int, la
 
 def test_order_does_not_depend_on_workers(layouts: dict[str, Path]) -> None:
     path = str(layouts["webdataset"])
-    reference = epochs(CaptionDataset(path=path), 2)
+    reference = epochs(caption_source(path=path), 2)
     for workers in (1, 4):
-        same(epochs(CaptionDataset(path=path), 2, num_workers=workers), reference)
+        same(epochs(caption_source(path=path), 2, num_workers=workers), reference)
 
 
 def test_each_sample_once_an_epoch_and_the_global_batch_whatever_the_ranks(
     layouts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = CaptionDataset(path=str(layouts["arrow"]))
+    source = caption_source(path=str(layouts["arrow"]))
     whole = epochs(source)
     assert sorted(int(i) for batch in whole for i in batch.indices) == list(range(ROWS))
     parts = []
@@ -193,7 +191,7 @@ def test_each_sample_once_an_epoch_and_the_global_batch_whatever_the_ranks(
 
 
 def test_epochs_differ_in_order_caption_and_crop_but_not_by_run(layouts: dict[str, Path]) -> None:
-    source = CaptionDataset(path=str(layouts["arrow"]))
+    source = caption_source(path=str(layouts["arrow"]))
     data_module(source)
     first, second, again = source[(0, 3)], source[(1, 3)], source[(0, 3)]
     assert torch.equal(first.image, again.image)
@@ -223,11 +221,14 @@ def test_unusable_rows_are_replaced_and_counted(streaming: bool, workers: int, t
     reasons = {"not_an_image": 1, "empty": 1, "missing": 1}  # row 8 is noted in its own turn, not also after row 7
     # Two workers share twelve rows unevenly in a stream: one may go round its own again.
     assert modules.counts.bad == reasons or (streaming and workers and set(modules.counts.bad) <= set(reasons))
+    assert sorted(modules.counts.first_bad) == [
+        f"train.parquet row {row}: {reason}" for row, reason in zip((2, 7, 8), reasons, strict=True)
+    ]
 
 
 def test_too_many_unusable_rows_stop_the_run(tmp_path: Path) -> None:
     path = broken(tmp_path, dict.fromkeys(range(3), b"no picture"))
-    loader = data_module(CaptionDataset(path=path), max_bad_fraction=0.2).train_dataloader()
+    loader = data_module(caption_source(path=path), max_bad_fraction=0.2).train_dataloader()
     message = r"rows are unusable, \{'not_an_image': .*above data.max_bad_fraction 0.2"
     with pytest.raises(RuntimeError, match=message):
         deque(itertools.chain.from_iterable(itertools.repeat(loader, 20)), maxlen=0)
@@ -236,18 +237,18 @@ def test_too_many_unusable_rows_stop_the_run(tmp_path: Path) -> None:
 def test_nothing_but_unusable_rows(tmp_path: Path) -> None:
     path = broken(tmp_path, dict.fromkeys(range(ROWS), b"no picture"))
     with pytest.raises(
-        RuntimeError, match=r"12 rows one after the other are unusable, from row \d+ \(not_an_image\) on"
+        RuntimeError, match=r"train.parquet row \d+ is unusable \(not_an_image\), and so are 100 rows drawn at random"
     ):
-        epochs(CaptionDataset(path=path))
-    stream = CaptionStream(path=path, samples_per_epoch=ROWS)
-    with pytest.raises(RuntimeError, match="1000 rows one after the other"):
+        epochs(caption_source(path=path))
+    stream = caption_source(path=path, streaming=True, samples_per_epoch=ROWS)
+    with pytest.raises(RuntimeError, match=r"is unusable \(not_an_image\), and so are 108 rows drawn at random"):
         epochs(stream)
 
 
 def test_cut_captions_are_counted(tmp_path: Path) -> None:
     rows = {"image": [picture(i) for i in range(4)], "text": ["word " * (20 * i + 5) for i in range(4)]}
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
-    modules = data_module(CaptionDataset(path=str(tmp_path)), num_workers=1)
+    modules = data_module(caption_source(path=str(tmp_path)), num_workers=1)
     list(modules.train_dataloader())
     assert modules.counts.truncated == 2 + (20 * 1 + 5 > 30)
 
@@ -288,9 +289,9 @@ def test_no_caption_in_a_cell(cell: Any, reason: str) -> None:
 def test_errors_say_what_was_found_and_what_to_do(tmp_path: Path, layouts: dict[str, Path]) -> None:
     datasets.Dataset.from_dict({"url": ["http://x"], "text": ["y"]}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(ValueError, match=r"no image column among url, text.*img2dataset"):
-        CaptionDataset(path=str(tmp_path))
+        caption_source(path=str(tmp_path))
     with pytest.raises(ValueError, match=r"no caption column among image, captions; looked for title"):
-        CaptionDataset(path=str(layouts["parquet_of_images"]), caption_columns=["title"])
+        caption_source(path=str(layouts["parquet_of_images"]), caption_columns=["title"])
     with pytest.raises(UnreachableData, match=r"data set '/nowhere' \(split 'train'\) cannot be opened"):
         open_dataset(path="/nowhere", split="train")
     with pytest.raises(ValueError, match=r"data.path is not set"):
@@ -302,13 +303,13 @@ def test_errors_say_what_was_found_and_what_to_do(tmp_path: Path, layouts: dict[
     with pytest.raises(ValueError, match=r"set data.streaming=false"):
         caption_source(path=str(layouts["webdataset"]), streaming=True, samples_per_epoch=4, cache_images=True)
     with pytest.raises(ValueError, match=r"data.batch_size 16 exceeds the 12 training samples"):
-        epochs(CaptionDataset(path=str(layouts["arrow"])), batch_size=16)
+        epochs(caption_source(path=str(layouts["arrow"])), batch_size=16)
     with pytest.raises(UnreachableData, match="split 'test'"):
         open_dataset(path="someone/unknown", split="test")
 
 
 def test_limit_keeps_the_first_rows(layouts: dict[str, Path]) -> None:
-    source = CaptionDataset(path=str(layouts["arrow"]), limit=5)
+    source = caption_source(path=str(layouts["arrow"]), limit=5)
     assert len(source) == 5
     assert source.picture(4).tobytes() == picture(4).tobytes()
 

@@ -13,7 +13,6 @@ from PIL import Image
 
 from cliplab.benchmarks.loader import photograph
 from cliplab.data import shards
-from cliplab.data.captions import CaptionDataset
 from cliplab.data.images import decode_image
 from cliplab.data.sources import caption_source
 from cliplab.data.transforms import EvalTransform
@@ -53,7 +52,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def pairs(folder: Path) -> list[tuple[bytes, list[str]]]:
-    read = CaptionDataset(path=str(folder))
+    read = caption_source(path=str(folder))
     read.prepare(seed=0, train_transform=None, eval_transform=EvalTransform(16))
     return [(image.numpy().tobytes(), texts) for image, texts in map(read.pair, range(len(read)))]
 

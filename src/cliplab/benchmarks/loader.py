@@ -1,6 +1,7 @@
 """benchmark=loader: from encoded files to batches, ours beside torchvision's standard pipeline."""
 
 import io
+import itertools
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +16,11 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cliplab.benchmarks.measured import Measured
-from cliplab.data.captions import CaptionDataset
-from cliplab.data.datamodule import CaptionLoader, Collate
 from cliplab.data.images import decode_image, decode_pixels
+from cliplab.data.loader import CaptionLoader, Collate
 from cliplab.data.order import sample_rng
+from cliplab.data.source import CaptionSource, Source
+from cliplab.data.sources import caption_source
 from cliplab.data.transforms import EvalTransform, TrainTransform
 from cliplab.settings.config import ConfigError, build
 
@@ -49,11 +51,13 @@ def _rows_of_folder(path: str, images: int) -> Rows:
     return [(file.read_bytes(), CAPTION) for file in files]
 
 
-def _rows_of_source(source: Any, images: int) -> Rows:
-    if not isinstance(source, CaptionDataset):
-        raise ConfigError("benchmark.from_data: a stream cannot be read twice; set data.streaming=false")
-    rows = (source.dataset[int(i)] for i in source.kept[:images])
-    return [(source.rows.picture(row), source.rows.captions(row)[0]) for row in rows]
+def _rows_of_source(source: Source, images: int) -> Rows:
+    if not isinstance(source, CaptionSource):
+        raise ConfigError("benchmark.from_data: a mixture has no rows of its own; name one source")
+    wanted = (row.values for row in source.raw_rows() if not source.rows.refused(row.values))
+    return [
+        (source.rows.picture(values), source.rows.captions(values)[0]) for values in itertools.islice(wanted, images)
+    ]
 
 
 class Pipeline(Protocol):
@@ -142,7 +146,7 @@ class _Plain(Dataset):
 def _loaders(rows: Rows, transform: TrainTransform, tokenizer: Any, batch_size: int, workers: int) -> dict[str, Any]:
     values = [row[0]["bytes"] if isinstance(row[0], dict) else row[0] for row in rows]
     data = datasets.Dataset.from_dict({"image": values, "caption": [caption for _, caption in rows]})
-    source = CaptionDataset(dataset=data)
+    source = caption_source(dataset=data)
     source.prepare(seed=0, train_transform=transform, eval_transform=EvalTransform(transform.image_size))
     plain = _Plain(Torchvision(transform), rows, tokenizer)
     options: dict[str, Any] = {"num_workers": workers, "persistent_workers": True, "drop_last": True}

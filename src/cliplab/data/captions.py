@@ -2,121 +2,111 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
-import datasets
 import numpy as np
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset
 
+from cliplab.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, first_present
 from cliplab.data.fingerprint import content_fingerprint
-from cliplab.data.hub import DataFiles, columns_of, first_present, folder_of, open_dataset
 from cliplab.data.images import BadImage, decode_image, decode_pixels
+from cliplab.data.layout import Row, Unusable
+from cliplab.data.library import without_decoding
+from cliplab.data.loader import RowBatches
+from cliplab.data.local import DataFiles, folder_of, local_path
+from cliplab.data.opening import Location, OpenedRows, open_layout, open_rows
 from cliplab.data.order import epoch_permutation, sample_rng
-from cliplab.data.parquet import to_rows
-from cliplab.data.rows import CAPTION_COLUMNS, IMAGE_COLUMNS, CaptionRows
-from cliplab.data.scan import pairs_fingerprint, wanted_samples
+from cliplab.data.rows import CaptionRows
+from cliplab.data.scan import pairs_fingerprint, read_row, wanted_samples
+from cliplab.data.source import (
+    DRAWS,
+    STAND_INS,
+    EvaluationTransform,
+    Sample,
+    TrainingTransform,
+    check_on_error,
+    first_usable,
+)
+from cliplab.data.transforms import TrainTransform
 
 T = TypeVar("T")
-MOST_BAD = 1000  # unusable rows one after the other, after which a source is given up
 
 
-class Sample(NamedTuple):
-    """One training pair: uint8 ``[3, size, size]``, its caption, where it comes from and what it shows.
+class RowSource(Dataset):
+    """Samples by key, in an order that is drawn anew for every epoch: what rows and mixtures of them share."""
 
-    ``bad`` is (reason, place) of the row that should have been here, when it was unusable and this is the next usable one
-    instead. ``source`` names the source in a mixture.
-    """
+    lanes: int | None = None
+    sized = True
+    damaged: Sequence[Unusable] = ()
 
-    image: Tensor
-    caption: str
-    epoch: int
-    index: int  # type: ignore[assignment]
-    group: int
-    bad: tuple[str, str] | None = None
-    source: str = ""
+    @abstractmethod
+    def __len__(self) -> int: ...
 
+    @abstractmethod
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """The keys of an epoch's samples, int64 ``[samples, 2]``."""
 
-def first_usable(read: Callable[[int], Sample], most: int, place: str, on_error: str = "replace") -> Sample:
-    """``read(0)``, else the first of ``read(1)``, … that is usable. Only the first is noted as ``bad``: each of the others
-    is read, and noted, in its own turn. Raises RuntimeError after ``most`` unusable ones, or at once when ``on_error`` is
-    ``stop``."""
-    reason = ""
-    for attempt in range(most):
-        try:
-            sample = read(attempt)
-        except BadImage as error:
-            if on_error == "stop":
-                raise RuntimeError(
-                    f"{place} is unusable: {error}; mend it, or replace it with data.train.on_error=replace"
-                ) from error
-            reason = reason or error.reason
-        else:
-            return sample._replace(bad=(reason, place)) if reason else sample
-    raise RuntimeError(f"{most} rows one after the other are unusable, from {place} ({reason}) on")
+    def set_samples_per_epoch(self, samples: int) -> None:
+        """Rows know how many they are."""
+
+    def batch_reader(self, *, collate: Callable, batch_size: int, num_workers: int, seed: int) -> RowBatches:
+        return RowBatches(self, collate=collate, batch_size=batch_size, num_workers=num_workers, seed=seed)
 
 
-class CaptionDataset(Dataset):
+class CaptionDataset(RowSource):
     """Image-caption pairs by row. ``dataset[(epoch, index)]`` gives a Sample that depends on (seed, epoch, index) alone.
 
-    The data set is opened from ``path`` (hub id, local folder or file) or handed over as ``dataset``; ``columns`` are
-    CaptionRows' options. Filters are applied once, at the start. Of several captions one is chosen, or each makes a sample
-    of its own. A picture or caption that cannot be read is replaced by the next sample's and noted (``on_error``
-    ``replace``), or stops the run (``stop``). ``group_column`` tells which rows show the same thing. ``cache_images``
-    keeps each picture, decoded and fitted by the evaluation transform, in memory (uint8; each worker has its own) and
-    skips the training transform. ``limit`` keeps the first rows only.
+    Filters are applied once, at the start. Of several captions one is chosen, or each makes a sample of its own. A picture
+    or caption that cannot be read is noted and another sample, drawn at random by (seed, epoch, index), stands in for it
+    (``on_error`` ``replace``), or it stops the run (``stop``). ``group_column`` tells which rows show the same thing.
+    ``cache_images`` keeps each picture, decoded and fitted by the evaluation transform, in memory (uint8; each worker has
+    its own) and skips the training transform. Raises ValueError when there is no row, or filters leave none.
     """
 
     def __init__(
         self,
+        opened: OpenedRows,
+        rows: CaptionRows,
         *,
-        path: str | None = None,
-        dataset: Any = None,
-        split: str | Sequence[str] = "train",
-        name: str | None = None,
-        revision: str | None = None,
-        data_files: DataFiles = None,
         group_column: str | None = None,
         cache_images: bool = False,
-        limit: int | None = None,
         on_error: str = "replace",
         credits: Sequence[str] = (),
-        **columns: Any,
     ) -> None:
-        if on_error not in ("replace", "stop"):
-            raise ValueError(f"on_error {on_error!r} must be replace or stop")
-        if dataset is None:
-            if not path:
-                raise ValueError("data.path is not set; give a local folder or a hub id: data.path=…")
-            place: dict[str, Any] = {"path": path, "split": split, "name": name, "revision": revision}
-            place["data_files"] = data_files
-            if not Path(path).expanduser().exists():  # a wrong column is told before gigabytes are fetched
-                CaptionRows(columns_of(open_dataset(**place, streaming=True)), path, **columns)
-            dataset = open_dataset(**place)
-        where = path or "data set"
-        if limit is not None:
-            dataset = dataset.select(range(min(limit, len(dataset))))
-        if len(dataset) == 0:
-            raise ValueError(f"{where}: split {split!r} is empty; its columns are {', '.join(dataset.column_names)}")
-        self.rows = CaptionRows(dataset.column_names, where, root=folder_of(path), **columns)
-        if isinstance(dataset.features[self.rows.image_column], datasets.Image):
-            dataset = dataset.cast_column(self.rows.image_column, datasets.Image(decode=False))
+        check_on_error(on_error)
         if group_column is not None:
-            first_present(dataset.column_names, [group_column], "group", where)
-        self.kept, self.which, self.refused = wanted_samples(dataset, self.rows)
+            group_column = first_present(opened.dataset.column_names, [group_column], "group", rows.where)
+        self.opened, self.dataset, self.rows, self.damaged = opened, opened.dataset, rows, opened.damaged
+        if self.damaged and on_error == "stop":
+            reason, place = self.damaged[0]
+            raise RuntimeError(f"{place} ({reason}); mend or remove it, or skip it with data.train.on_error=replace")
+        self.kept, self.which, self.refused = wanted_samples(self.dataset, rows)
         if len(self.kept) == 0:
-            raise ValueError(f"{where}: data.train.filters leave none of {len(dataset)} rows: {dict(self.refused)}")
-        self.dataset, self.group_column, self.credits = dataset, group_column, tuple(credits)
+            raise ValueError(
+                f"{rows.where}: data.train.filters leave none of {len(self.dataset)} rows: {dict(self.refused)}"
+            )
+        self.group_column, self.credits = group_column, tuple(credits)
         self.cache_images, self.on_error = cache_images, on_error
-        self.groups = np.asarray(dataset[group_column][:])[self.kept] if group_column else self.kept
+        self.groups = np.asarray(self.dataset[group_column][:])[self.kept] if group_column else self.kept
         self._cache: dict[int, Tensor] = {}
-        self.seed, self.train_transform, self.eval_transform = 0, None, None
+        self.seed = 0
+        self.train_transform: TrainingTransform | None = None
+        self.eval_transform: EvaluationTransform | None = None
 
-    def prepare(self, *, seed: int, train_transform: Any, eval_transform: Any) -> None:
-        """Set by the data module: the seed of all draws, and the transforms."""
+    def prepare(
+        self, *, seed: int, train_transform: TrainingTransform, eval_transform: EvaluationTransform | None
+    ) -> None:
+        """Raises ValueError when pictures are kept in memory and workers shall augment them."""
+        if self.cache_images and isinstance(train_transform, TrainTransform) and train_transform.augmentations:
+            raise ValueError(
+                "data.train.cache_images keeps pictures as they are, so workers cannot augment them: set it to false, or "
+                "augment on the device (augmentation=colour_on_device, or data.augment)"
+            )
         self.seed, self.train_transform, self.eval_transform = seed, train_transform, eval_transform
 
     @functools.cached_property
@@ -126,41 +116,62 @@ class CaptionDataset(Dataset):
         facts = f"{pairs_fingerprint(self.dataset, self.rows)} {self.rows.order_facts} {len(self)}"
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
+    @property
+    def row_count(self) -> int:
+        return int((self.which == 0).sum())
+
+    @property
+    def total_rows(self) -> int:
+        return len(self.dataset)
+
     def __len__(self) -> int:
         return len(self.kept)
 
-    def row(self, number: int) -> dict[str, Any]:
-        """Of the data set, before filters; strings that are no UTF-8 are read as far as they go."""
-        try:
-            return self.dataset[number]
-        except UnicodeDecodeError:
-            return to_rows(self.dataset.with_format("arrow")[number : number + 1])[0]
+    def row(self, number: int) -> Row:
+        """Of the data set, before filters."""
+        return Row(read_row(self.dataset, number), self.opened.place(number))
 
-    def _row(self, index: int) -> dict[str, Any]:
-        return self.row(int(self.kept[index]))
+    def raw_rows(self, start: int = 0) -> Iterator[Row]:
+        return map(self.row, range(start, len(self.dataset)))
+
+    def place(self, index: int) -> str:
+        """Where the row of a sample stands."""
+        return self.opened.place(int(self.kept[index]))
+
+    def _values(self, index: int) -> dict:
+        return read_row(self.dataset, int(self.kept[index]))
 
     def picture(self, index: int) -> Image.Image:
-        return decode_image(self.rows.picture(self._row(index)))
+        return decode_image(self.rows.picture(self._values(index)))
 
     def all_captions(self, index: int) -> list[str]:
-        return self.rows.captions(self._row(index))
+        return self.rows.captions(self._values(index))
 
-    def _read(self, epoch: int, index: int) -> Sample:
-        rng = sample_rng(self.seed, epoch, index)
-        row = self._row(index)
-        caption = self.rows.choose(row, int(self.which[index]), rng)
+    def _fitted(self, index: int, values: dict) -> Tensor:
+        if index not in self._cache:
+            assert self.eval_transform is not None
+            self._cache[index] = self.eval_transform(decode_image(self.rows.picture(values)))
+        return self._cache[index]
+
+    def _read(self, epoch: int, index: int, rng: np.random.Generator) -> Sample:
+        values = self._values(index)
+        caption = self.rows.choose(values, int(self.which[index]), rng)
         if self.cache_images:
-            if index not in self._cache:
-                self._cache[index] = self.eval_transform(decode_image(self.rows.picture(row)))  # type: ignore[misc]
-            image = self._cache[index]
+            image = self._fitted(index, values)
         else:
-            image = self.train_transform(decode_pixels(self.rows.picture(row)), rng)  # type: ignore[misc]
+            assert self.train_transform is not None
+            image = self.train_transform(decode_pixels(self.rows.picture(values)), rng)
         return Sample(image, caption, epoch, index, int(self.groups[index]))
+
+    def _attempts(self, epoch: int, index: int) -> Iterator[Callable[[], Sample]]:
+        yield functools.partial(self._read, epoch, index, sample_rng(self.seed, epoch, index))
+        rng = sample_rng(self.seed, epoch, STAND_INS + index)
+        for _ in range(DRAWS):
+            yield functools.partial(self._read, epoch, int(rng.integers(len(self))), rng)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        place, size = f"row {self.kept[index]}", len(self)
-        return first_usable(lambda k: self._read(epoch, (index + k) % size), min(size, MOST_BAD), place, self.on_error)
+        return first_usable(self._attempts(epoch, index), lambda: self.place(index), self.on_error)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """(epoch, index) of each sample of an epoch, int64 ``[samples, 2]``."""
@@ -178,7 +189,7 @@ class CaptionPairs:
     def fingerprint(self) -> str:
         """Changes with the pictures and the captions; see ``content_fingerprint``."""
         rows = self.source.rows
-        captions = [list(self.source.dataset[column]) for column in rows.caption_columns]
+        captions = [self.source.dataset[column][:] for column in rows.caption_columns]
         return content_fingerprint(self.source.dataset, rows.image_column, repr(captions).encode())
 
     def __len__(self) -> int:
@@ -194,7 +205,26 @@ class CaptionPairs:
         try:
             return read(index)
         except BadImage as error:
-            raise ValueError(f"row {index} of the evaluation pairs cannot be read: {error}; remove it") from error
+            raise ValueError(
+                f"{self.source.place(index)}, of the evaluation pairs, cannot be read: {error}; remove it"
+            ) from error
+
+
+def open_captions(
+    place: Location | OpenedRows, where: str, columns: Mapping[str, Any], *, limit: int | None = None, **options: Any
+) -> CaptionDataset:
+    """A CaptionDataset from where it lies, or of rows that are open already. ``columns`` are options of CaptionRows,
+    ``limit`` keeps the first rows only. Raises ValueError when there is no row."""
+    root = folder_of(where) if isinstance(place, Location) else None
+    if isinstance(place, Location):
+        if local_path(place.path) is None:  # a wrong column is told before gigabytes are fetched
+            CaptionRows(open_layout(place).columns, where, **columns)
+        place = open_rows(place)
+    dataset = place.dataset if limit is None else place.dataset.select(range(min(limit, len(place.dataset))))
+    if len(dataset) == 0:
+        raise ValueError(f"{where}: its splits are empty; its columns are {', '.join(dataset.column_names)}")
+    rows = CaptionRows(dataset.column_names, where, root=root, **columns)
+    return CaptionDataset(replace(place, dataset=without_decoding(dataset)), rows, **options)
 
 
 def caption_pairs(
@@ -208,18 +238,10 @@ def caption_pairs(
     limit: int | None = None,
 ) -> CaptionPairs:
     """A caption set for retrieval, by row, with all captions of each picture; see CaptionDataset."""
-    source = CaptionDataset(
-        path=path,
-        split=split,
-        name=name,
-        data_files=data_files,
-        image_columns=image_columns,
-        caption_columns=caption_columns,
-        limit=limit,
-    )
+    if not path:
+        raise ValueError(
+            "the retrieval set has no path; give a hub id or a local folder: zeroshot.<set>.dataset.path=…"
+        )
+    columns = {"image_columns": image_columns, "caption_columns": caption_columns}
+    source = open_captions(Location(path, split, name, data_files=data_files), path, columns, limit=limit)
     return CaptionPairs(source)
-
-
-def stack(samples: Sequence[Sample]) -> Tensor:
-    """Written straight into shared memory when a worker does it."""
-    return default_collate([s.image for s in samples])

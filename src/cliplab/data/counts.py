@@ -1,15 +1,44 @@
-"""What became of the rows that were read."""
+"""What became of the rows that were read, and when too many of them are unusable."""
 
+import hashlib
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 MOST_NAMED = 10  # unusable rows named one by one
-FEWEST_SEEN = 100  # samples before a share of unusable rows says anything
+FEWEST_SEEN = 100  # samples before the limit is looked at; an epoch's end looks at fewer
+CHANCE = 0.001  # of stopping at any time although no more rows are unusable than the limit allows
+
+
+def surely_above(bad: int, seen: int, limit: float) -> bool:
+    """Whether ``bad`` of ``seen`` random rows show that the share of bad rows lies above ``limit``.
+
+    A sequential test: however often it is asked while rows come in, it is wrong with a chance of at most ``CHANCE``. It bets
+    against the limit: the mean likelihood ratio of shares above the limit to the limit itself is a martingale there, and a
+    supermartingale below (Ville 1939). Rows drawn without replacement only make it safer.
+    """
+    if bad <= limit * seen:
+        return False
+    if limit <= 0:
+        return True
+    shares = limit + (1 - limit) * np.geomspace(1e-3, 1 - 1e-6, 50)
+    log_ratios = bad * np.log(shares / limit) + (seen - bad) * np.log((1 - shares) / (1 - limit))
+    return float(np.logaddexp.reduce(log_ratios)) - math.log(len(shares)) > -math.log(CHANCE)
+
+
+def _row_number(place: str) -> int:
+    return int.from_bytes(hashlib.blake2b(place.encode(errors="replace"), digest_size=8).digest(), "big")
 
 
 class Counts:
-    """Samples seen (in a mixture by source too), unusable rows by reason with the first ten places, and texts cut."""
+    """Samples seen (in a mixture by source too), unusable rows by reason with the first ten places, and texts cut.
+
+    ``bad`` counts a row each time it is met, ``bad_rows`` holds a hash of the place of each that was met. ``probes`` and
+    ``bad_probes`` count the samples that tell of the whole source.
+    """
 
     def __init__(
         self,
@@ -18,36 +47,74 @@ class Counts:
         bad: Mapping[str, int] | None = None,
         first_bad: Sequence[str] = (),
         sources: Mapping[str, int] | None = None,
+        probes: int = 0,
+        bad_probes: int = 0,
+        bad_rows: Iterable[int] = (),
     ) -> None:
         self.sources = Counter(sources or {})
         self.seen, self.truncated, self.bad, self.first_bad = seen, truncated, Counter(bad or {}), list(first_bad)
+        self.probes, self.bad_probes, self.bad_rows = probes, bad_probes, set(bad_rows)
 
     def add(self, batch: Any) -> None:
         self.bad.update(reason for reason, _ in batch.bad)
-        self.first_bad = (self.first_bad + [f"{place}: {reason}" for reason, place in batch.bad])[:MOST_NAMED]
+        for reason, place in batch.bad:
+            number = _row_number(place)
+            if number not in self.bad_rows and len(self.first_bad) < MOST_NAMED:
+                self.first_bad.append(f"{place}: {reason}")
+            self.bad_rows.add(number)
         self.truncated += batch.truncated
         self.sources.update(batch.sources)
         self.seen += len(batch.images)
+        self.probes += batch.probes
+        self.bad_probes += batch.bad_probes
 
-    def check(self, max_bad_fraction: float, fewest: int = FEWEST_SEEN) -> None:
-        """Raises RuntimeError when too many rows are unusable, naming the first; ``fewest`` samples must have been seen."""
-        bad = self.bad.total()
-        if self.seen >= fewest and bad > max_bad_fraction * self.seen:
-            raise RuntimeError(
-                f"{bad} of {self.seen} rows are unusable, {dict(self.bad)}: above data.max_bad_fraction "
-                f"{max_bad_fraction}; mend the data or raise it. The first: {'; '.join(self.first_bad)}"
-            )
+    def add_lost(self, damaged: Sequence[tuple[str, str]]) -> None:
+        """Rows, as (reason, place), that are lost with the files they were in: nothing stands in for them."""
+        self.bad.update(reason for reason, _ in damaged)
+        told = [f"{place}: {reason}" for reason, place in damaged]
+        self.first_bad = list(dict.fromkeys([*told, *self.first_bad]))[:MOST_NAMED]
+
+    def check(self, max_bad_fraction: float, rows: int | None = None, lost: int = 0, fewest: int = FEWEST_SEEN) -> None:
+        """Raises RuntimeError when more rows are unusable than the limit allows, naming the first.
+
+        Of ``rows`` rows in all, and ``lost`` ones, it is certain as soon as more than the limit's share were met. Where
+        their number is not known, or few of them were read yet, what was read must show it beyond chance. Nothing is said
+        before ``fewest`` samples.
+        """
+        if self.seen < fewest:
+            return
+        if rows is not None and len(self.bad_rows) + lost > max_bad_fraction * (rows + lost):
+            raise self._above(f"{len(self.bad_rows) + lost} of {rows + lost}", max_bad_fraction)
+        if surely_above(self.bad_probes, self.probes, max_bad_fraction):
+            raise self._above(f"{self.bad.total()} of {self.seen}", max_bad_fraction)
+
+    def _above(self, share: str, max_bad_fraction: float) -> RuntimeError:
+        return RuntimeError(
+            f"{share} rows are unusable, {dict(self.bad)}: above data.max_bad_fraction {max_bad_fraction}; mend the data "
+            f"or raise it. The first: {'; '.join(self.first_bad)}"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint or another rank; ``Counts(**…)`` makes the same again."""
         plain = {"seen": self.seen, "truncated": self.truncated, "first_bad": list(self.first_bad)}
-        return {**plain, "bad": dict(self.bad), "sources": dict(self.sources)}
+        probes = {"probes": self.probes, "bad_probes": self.bad_probes, "bad_rows": sorted(self.bad_rows)}
+        return {**plain, **probes, "bad": dict(self.bad), "sources": dict(self.sources)}
 
     @classmethod
     def total(cls, parts: Sequence[Mapping[str, Any]]) -> "Counts":
-        bad, sources = (sum((Counter(part[key]) for part in parts), Counter[str]()) for key in ("bad", "sources"))
-        first = [place for part in parts for place in part["first_bad"]][:MOST_NAMED]
-        return cls(sum(part["seen"] for part in parts), sum(part["truncated"] for part in parts), bad, first, sources)
+        """Of several ranks, from their ``as_dict()``."""
+        every = [cls(**part) for part in parts]
+        bad, sources = (sum((getattr(one, key) for one in every), Counter[str]()) for key in ("bad", "sources"))
+        return cls(
+            seen=sum(one.seen for one in every),
+            truncated=sum(one.truncated for one in every),
+            bad=bad,
+            first_bad=list(dict.fromkeys(place for one in every for place in one.first_bad))[:MOST_NAMED],
+            sources=sources,
+            probes=sum(one.probes for one in every),
+            bad_probes=sum(one.bad_probes for one in every),
+            bad_rows=set().union(*(one.bad_rows for one in every)),
+        )
 
     def metrics(self) -> dict[str, float]:
         """As they are logged."""

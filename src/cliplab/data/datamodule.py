@@ -9,10 +9,9 @@ import numpy as np
 from cliplab.data.captions import CaptionDataset, CaptionPairs
 from cliplab.data.counts import Counts
 from cliplab.data.loader import Batch, CaptionLoader, Collate
-from cliplab.data.mixture import CaptionMixture
-from cliplab.data.stream import CaptionStream
+from cliplab.data.source import Source
 from cliplab.data.transforms import EvalTransform
-from cliplab.distributed import gather_objects, rank, world_size
+from cliplab.distributed import gather_objects, rank, worker_processes, world_size
 
 
 class CaptionDataModule(lightning.LightningDataModule):
@@ -20,7 +19,8 @@ class CaptionDataModule(lightning.LightningDataModule):
 
     ``batch_size`` is the global batch, shared by the ranks. The steps of ``augment`` work
     on whole batches on their device, in the order given. ``counts``
-    counts what this rank has read; above ``max_bad_fraction`` of unusable rows training stops. ``path``, ``streaming``,
+    counts what this rank has read; above ``max_bad_fraction`` of unusable rows training stops. ``num_workers`` null means
+    as many as there are cores for, at most four; it changes no number. ``path``, ``streaming``,
     ``samples_per_epoch`` are said once here in configs, for the sources to refer to. A stream without it makes one epoch
     of the trainer's ``max_steps``.
 
@@ -31,14 +31,14 @@ class CaptionDataModule(lightning.LightningDataModule):
     def __init__(
         self,
         *,
-        train: CaptionDataset | CaptionMixture | CaptionStream,
+        train: Source,
         validation: CaptionDataset | None,
         train_transform: Callable,
         eval_transform: EvalTransform,
         tokenizer: Any,
         batch_size: int,
         seed: int,
-        num_workers: int = 0,
+        num_workers: int | None = 0,
         augment: dict[str, Callable] | None = None,
         max_bad_fraction: float = 0.05,
         allow_changed_data: bool = False,
@@ -50,23 +50,19 @@ class CaptionDataModule(lightning.LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size {batch_size} must be at least 1")
-        if getattr(train, "cache_images", False) and getattr(train_transform, "augmentations", None):
-            raise ValueError(
-                "data.train.cache_images keeps pictures as they are, so workers cannot augment them: set it to false, or "
-                "augment on the device (augmentation=colour_on_device, or data.augment)"
-            )
         self.train, self.validation, self.augment = train, validation, augment or {}
         self.eval_transform = eval_transform
-        self.tokenizer, self.batch_size, self.seed, self.num_workers = tokenizer, batch_size, seed, num_workers
+        self.tokenizer, self.batch_size, self.seed = tokenizer, batch_size, seed
+        self.num_workers = worker_processes(num_workers)
         self.max_bad_fraction, self.allow_changed_data = max_bad_fraction, allow_changed_data
         self.counts = Counts()
-        self.sized = not isinstance(train, CaptionStream) or bool(train.samples_per_epoch)
-        if isinstance(train, CaptionStream) and not self.sized and max_steps and max_steps > 0:
-            train.samples_per_epoch = max_steps * batch_size
+        if not train.sized and max_steps and max_steps > 0:
+            train.set_samples_per_epoch(max_steps * batch_size)
         len(train)  # a stream of unknown length is told here
-        for source in (train, validation):
-            if source is not None:
-                source.prepare(seed=seed, train_transform=train_transform, eval_transform=eval_transform)
+        lost = Counts()
+        lost.add_lost(train.damaged)
+        lost.check(max_bad_fraction, train.row_count, len(train.damaged), fewest=0)
+        train.prepare(seed=seed, train_transform=train_transform, eval_transform=eval_transform)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -88,23 +84,28 @@ class CaptionDataModule(lightning.LightningDataModule):
 
     def _count(self, batch: Batch) -> None:
         self.counts.add(batch)
-        self.counts.check(self.max_bad_fraction)
+        self.counts.check(self.max_bad_fraction, self.train.row_count, len(self.train.damaged))
+
+    def check_counts(self, counts: Counts) -> None:
+        """Of all ranks, at an epoch's end, however few samples it has. Raises RuntimeError when too many are unusable."""
+        counts.check(self.max_bad_fraction, self.train.row_count, len(self.train.damaged), fewest=1)
 
     def all_counts(self) -> Counts:
         """Counted by all ranks together; every rank must ask."""
-        return Counts.total(gather_objects(self.counts.as_dict()))
+        counts = Counts.total(gather_objects(self.counts.as_dict()))
+        counts.add_lost(self.train.damaged)
+        return counts
 
     def _facts(self) -> dict[str, Any]:
         return {
             "fingerprint of the data": self.fingerprint,
-            "samples an epoch": len(self.train) if self.sized else None,
+            "samples an epoch": len(self.train) if self.train.sized else None,
             "data.batch_size": self.batch_size,
             "data.seed": self.seed,
         }
 
     def state_dict(self) -> dict[str, Any]:
-        lanes = self.train.lanes if isinstance(self.train, CaptionStream) else None
-        return {"facts": self._facts(), "lanes": lanes, "counts": gather_objects(self.counts.as_dict())}
+        return {"facts": self._facts(), "lanes": self.train.lanes, "counts": gather_objects(self.counts.as_dict())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises ValueError when the checkpoint was made over other data or in another order."""
@@ -115,7 +116,7 @@ class CaptionDataModule(lightning.LightningDataModule):
                 f"the data are not those of the checkpoint: {'; '.join(changed)}. Give back what it was, or go on over "
                 "the new order with data.allow_changed_data=true"
             )
-        if isinstance(self.train, CaptionStream) and not changed:
+        if not changed:
             self.train.lanes = state["lanes"]
         counts = state["counts"]
         if len(counts) == world_size():

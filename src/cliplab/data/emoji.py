@@ -19,7 +19,7 @@ import numpy as np
 from filelock import FileLock
 
 from cliplab.data.cache import cache_root
-from cliplab.data.hub import no_progress_bars
+from cliplab.data.library import no_progress_bars
 
 STYLES = ("twemoji", "openmoji")
 SPLITS = ("train", "validation", "compositions", "unseen_words")

@@ -1,23 +1,18 @@
 """What a data set holds, in a hash that is the same on every machine."""
 
 import hashlib
-import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cliplab.data.images import decode_image
+from cliplab.data.images import decode_image, encoded
 
 SAMPLED = 1000
 
 
 def _bytes_of(value: Any) -> bytes:
-    if isinstance(value, dict):
-        value = value["bytes"] if value.get("bytes") is not None else value.get("path")
-    if isinstance(value, str | os.PathLike):
-        return Path(value).read_bytes()
-    return bytes(value) if isinstance(value, bytes | bytearray) else decode_image(value).tobytes()
+    content = encoded(value)
+    return decode_image(value).tobytes() if content is None else content
 
 
 def content_fingerprint(dataset: Any, image_column: str, labels: bytes) -> str:

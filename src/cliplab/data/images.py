@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,33 @@ class BadImage(ValueError):
         self.reason = reason
 
 
+def _content(value: Any) -> Any:
+    """What a cell of the datasets library holds: bytes, a path, or (from our own readers) a stretch of a larger file."""
+    if not isinstance(value, Mapping):
+        return value
+    if value.get("bytes") is not None:
+        return value["bytes"]
+    if value.get("offset") is not None:
+        with open(value["path"], "rb") as file:
+            file.seek(value["offset"])
+            return file.read(value["size"])
+    return value.get("path")
+
+
+def encoded(value: Any) -> bytes | None:
+    """The bytes of the file that a cell holds or names; None when it holds none, or names none that is there."""
+    content = _content(value)
+    if isinstance(content, str | os.PathLike):
+        return Path(content).read_bytes() if os.path.isfile(content) else None
+    return bytes(content) if isinstance(content, bytes | bytearray) else None
+
+
 def _open(value: Any) -> Image.Image:
     if isinstance(value, Image.Image):
         return value
     if isinstance(value, np.ndarray):
         return Image.fromarray(value)
-    if isinstance(value, dict):
-        value = value["bytes"] if value.get("bytes") is not None else value.get("path")
+    value = _content(value)
     if value is None:
         raise BadImage("missing")
     if isinstance(value, bytes | bytearray):
@@ -63,9 +84,12 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Whatever a decoder raises becomes BadImage; Pillow's raise anything on broken bytes."""
+    """Whatever a decoder raises becomes BadImage; Pillow's raise anything on broken bytes. Their warnings stay away from
+    the screen: what matters of them is an error here, or has a limit of ours (``MAX_PIXELS``)."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except (BadImage, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -101,10 +125,9 @@ def decode_image(value: Any) -> Image.Image:
 
 def decode_pixels(value: Any) -> UInt8[np.ndarray, "height width 3"]:
     """The pixels of ``decode_image(value)``, exactly, with less work for ordinary JPEG files. Raises BadImage likewise."""
-    data = value
-    if isinstance(data, dict):
-        data = data["bytes"] if data.get("bytes") is not None else data.get("path")
-    if isinstance(data, str | os.PathLike) and os.path.isfile(data):
-        data = Path(data).read_bytes()
-    pixels = decode_usual_jpeg(data, MAX_PIXELS) if isinstance(data, bytes) else None
-    return np.asarray(decode_image(value)) if pixels is None else pixels
+    with _telling():
+        data = encoded(value)
+    pixels = None if data is None else decode_usual_jpeg(data, MAX_PIXELS)
+    if pixels is None:
+        pixels = np.asarray(decode_image(value if data is None else data))
+    return pixels

@@ -9,10 +9,14 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from cliplab.data.columns import first_present
 from cliplab.data.emoji import CREDITS, STYLES, load_emoji
 from cliplab.data.fingerprint import content_fingerprint
-from cliplab.data.hub import DataFiles, UnreachableData, first_present, no_progress_bars, open_dataset, side_file
+from cliplab.data.hub import UnreachableData, side_file
 from cliplab.data.images import BadImage, decode_image
+from cliplab.data.library import no_progress_bars
+from cliplab.data.local import DataFiles
+from cliplab.data.opening import open_dataset
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("label", "cls", "labels", "fine_label", "npy")

@@ -18,6 +18,17 @@ class Row(NamedTuple):
     place: str
 
 
+class Unusable(NamedTuple):
+    """A row that cannot be used: a short code to count by, and where the row stands."""
+
+    reason: str
+    place: str
+
+    def within(self, source: str) -> "Unusable":
+        """The same, with the source of a mixture told."""
+        return self._replace(place=f"{source} {self.place}")
+
+
 class Part(NamedTuple):
     """What is read from its start to its end: a tar, a row group, a table. ``rows`` is None when only reading tells."""
 
@@ -56,24 +67,26 @@ class Layout(Protocol):
 
 
 class Reader(Layout, Protocol):
-    """A layout of local files. It is also read by row: ``dataset()`` holds all rows, in the order of the parts, as the
-    datasets library does, and ``place(number)`` tells where row ``number`` of it stands. ``damaged`` are (place, reason) of
-    what had to be left out of it.
+    """A layout of local files. It is also read by row: ``dataset(split)`` holds all rows, in the order of the parts, as a
+    data set of the datasets library; ``place(number)`` tells where its row ``number`` stands. ``damaged`` are (place,
+    reason) of what had to be left out of it. ``split`` is only a name, which enters the library's cache.
 
     A picture in a cell is whatever ``images.decode_image`` reads: bytes, a path, ``{"bytes", "path"}``, or
     ``{"path", "offset", "size"}`` for one that lies inside a larger file.
     """
 
     suffixes: ClassVar[Sequence[str]]  # lower case, with the dot; the longest that fits wins, as .tar.gz
-    precedence: ClassVar[int]  # in a folder of several layouts the smallest is read
+    precedence: ClassVar[
+        int
+    ]  # in a folder of several layouts the smallest is read; tars 0, Parquet 20, Arrow 30, tables 40
 
     def __init__(self, files: Sequence[str], root: Path, **options: Any) -> None:
-        """``files`` are sorted; ``root`` is the folder that relative paths begin at; ``options`` are what a config
-        gives as ``data.train.reader``. Raises ValueError naming the file and what is wrong, or a wrong option."""
+        """``files`` are sorted; ``root`` is the path as it was given, a folder or the one file; ``options`` are what a
+        config gives as ``data.train.reader``. Raises ValueError naming the file and what is wrong, or a wrong option."""
 
     @property
     def damaged(self) -> Sequence[tuple[str, str]]: ...
 
-    def dataset(self) -> datasets.Dataset: ...
+    def dataset(self, split: str) -> datasets.Dataset: ...
 
     def place(self, number: int) -> str: ...

@@ -1,23 +1,24 @@
 """Batches of caption data for one rank, in an exact order, from any place on."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from cliplab.data.captions import CaptionDataset, Sample, stack
-from cliplab.data.mixture import CaptionMixture
-from cliplab.data.stream import CaptionStream
+from cliplab.data.source import Sample, Source
 from cliplab.distributed import rank, world_size
 from cliplab.models.tokens import Tokens
 
 
 class Batch(NamedTuple):
     """uint8 images ``[B, 3, S, S]``, tokens, and per sample its epoch, index and group, int64 ``[B]``; (reason, place)
-    of each unusable row that was replaced, how many texts were cut, and the names of
-    the sources in a mixture."""
+    of each unusable row that was replaced, how many texts were cut, the names of the sources in a mixture, and how many
+    samples tell of the whole source (see ``Sample.probe``), usable or not."""
 
     images: Tensor
     tokens: Tokens
@@ -27,6 +28,8 @@ class Batch(NamedTuple):
     bad: list[tuple[str, str]]
     truncated: int
     sources: list[str]
+    probes: int = 0
+    bad_probes: int = 0
 
 
 class Collate:
@@ -39,23 +42,99 @@ class Collate:
         epochs, indices, groups = torch.tensor([(s.epoch, s.index, s.group) for s in samples]).T.contiguous()
         before = self.tokenizer.truncated
         tokens = self.tokenizer([s.caption for s in samples])
-        bad = [s.bad for s in samples if s.bad]
-        truncated, sources = self.tokenizer.truncated - before, [s.source for s in samples if s.source]
-        return Batch(stack(samples), tokens, epochs, indices, groups, bad, truncated, sources)
+        return Batch(
+            images=default_collate([s.image for s in samples]),  # straight into shared memory when a worker does it
+            tokens=tokens,
+            epochs=epochs,
+            indices=indices,
+            groups=groups,
+            bad=[(s.bad.reason, s.bad.place) for s in samples if s.bad],
+            truncated=self.tokenizer.truncated - before,
+            sources=[s.source for s in samples if s.source],
+            probes=sum(s.probe for s in samples),
+            bad_probes=sum(s.probe and s.bad is not None for s in samples),
+        )
 
 
-class _EpochBatches:
-    """Keys of one rank's batches of one epoch, from batch ``start`` on."""
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keep torch's advice on the number of workers from the screen: it was chosen, by a person or by the cores."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        yield
 
-    def __init__(self, source: Any, batch_size: int, seed: int) -> None:
-        self.source, self.batch_size, self.seed = source, batch_size, seed
-        self.epoch, self.start = 0, 0
+
+def _torch_loader(dataset: Dataset, **options: Any) -> DataLoader:
+    with _without_advice():
+        return DataLoader(dataset, pin_memory=torch.cuda.is_available(), **options)
+
+
+def _begin(loader: DataLoader) -> Iterator[Batch]:
+    with _without_advice():
+        return iter(loader)
+
+
+class OrderedRows(Protocol):
+    """Samples by key, and the keys of an epoch in their order."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample: ...
+
+    def order(self, seed: int, epoch: int) -> np.ndarray: ...
+
+
+class _Keys:
+    """The keys of one rank's share of each of ``batches`` of an epoch."""
+
+    def __init__(self, rows: OrderedRows, batch_size: int, seed: int) -> None:
+        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+        self.epoch, self.batches = 0, range(0)
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order, share = self.source.order(self.seed, self.epoch), self.batch_size // world_size()
-        for batch in range(self.start, len(order) // self.batch_size):
+        order, share = self.rows.order(self.seed, self.epoch), self.batch_size // world_size()
+        for batch in self.batches:
             first = batch * self.batch_size + rank() * share
             yield [(epoch, index) for epoch, index in order[first : first + share].tolist()]
+
+
+class RowBatches:
+    """Batches of samples that are read by key. Workers live as long as the run."""
+
+    def __init__(self, rows: OrderedRows, *, collate: Callable, batch_size: int, num_workers: int, seed: int) -> None:
+        self.keys = _Keys(rows, batch_size, seed)
+        self.loader = _torch_loader(
+            rows,  # type: ignore[arg-type]
+            collate_fn=collate,
+            num_workers=num_workers,
+            batch_sampler=self.keys,
+            persistent_workers=num_workers > 0,
+        )
+
+    def read(self, epoch: int, batches: range) -> Iterator[Batch]:
+        self.keys.epoch, self.keys.batches = epoch, batches
+        return _begin(self.loader)
+
+
+class StartableStream(Protocol):
+    """A stream of samples that is told where to begin."""
+
+    def begin(self, *, epoch: int, batches: range, batch_size: int) -> None: ...
+
+
+class StreamBatches:
+    """Batches of a stream. Workers are new every epoch: they are told where to begin when they start."""
+
+    def __init__(self, stream: StartableStream, *, collate: Callable, batch_size: int, num_workers: int) -> None:
+        self.stream, self.batch_size = stream, batch_size
+        assert isinstance(stream, IterableDataset)
+        self.loader = _torch_loader(
+            stream, collate_fn=collate, num_workers=num_workers, batch_size=batch_size // world_size()
+        )
+
+    def read(self, epoch: int, batches: range) -> Iterator[Batch]:
+        self.stream.begin(epoch=epoch, batches=batches, batch_size=self.batch_size)
+        return _begin(self.loader)
 
 
 def _clear(error: Exception) -> RuntimeError:
@@ -75,7 +154,7 @@ class CaptionLoader:
 
     def __init__(
         self,
-        source: CaptionDataset | CaptionMixture | CaptionStream,
+        source: Source,
         collate: Collate,
         batch_size: int,
         num_workers: int,
@@ -94,18 +173,7 @@ class CaptionLoader:
             )
         self.source, self.steps, self.batch_size = source, len(source) // batch_size, batch_size
         self.epoch, self.position, self.count = 0, 0, count
-        options: dict[str, Any] = {
-            "collate_fn": collate,
-            "num_workers": num_workers,
-            "pin_memory": torch.cuda.is_available(),
-        }
-        self.batches = _EpochBatches(source, batch_size, seed)
-        if isinstance(source, CaptionStream):
-            # Fresh workers every epoch: they are told where to begin when they start.
-            self.loader = DataLoader(source, batch_size=batch_size // world_size(), **options)
-        else:
-            options |= {"batch_sampler": self.batches, "persistent_workers": num_workers > 0}
-            self.loader = DataLoader(source, **options)  # type: ignore[arg-type]
+        self.batches = source.batch_reader(collate=collate, batch_size=batch_size, num_workers=num_workers, seed=seed)
 
     def __len__(self) -> int:
         return self.steps
@@ -113,11 +181,7 @@ class CaptionLoader:
     def __iter__(self) -> Iterator[Batch]:
         if self.position >= self.steps:
             self.epoch, self.position = self.epoch + 1, 0
-        self.batches.epoch, self.batches.start = self.epoch, self.position
-        if isinstance(self.source, CaptionStream):
-            rest = range(self.position, self.steps)
-            self.source.begin(epoch=self.epoch, batches=rest, batch_size=self.batch_size)
-        iterator = iter(self.loader)
+        iterator = self.batches.read(self.epoch, range(self.position, self.steps))
         while self.position < self.steps:
             try:
                 batch = next(iterator)

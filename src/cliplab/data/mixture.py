@@ -1,16 +1,16 @@
 """Several caption sources as one, sampled by weight."""
 
+import functools
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-from torch.utils.data import Dataset
 
-from cliplab.data.captions import CaptionDataset, Sample
+from cliplab.data.captions import CaptionDataset, RowSource
 from cliplab.data.order import epoch_permutation, sample_rng
-from cliplab.data.stream import CaptionStream, Row
+from cliplab.data.source import CaptionSource, EvaluationTransform, Sample, Source, TrainingTransform
+from cliplab.data.stream import CaptionStream, RowsInTurn, StreamRow, StreamSource
 
 BLOCK = 1000  # rows of a stream within which the shares of the weights are exact
 
@@ -21,18 +21,18 @@ def quotas(weights: Mapping[str, float], total: int) -> dict[str, int]:
         raise ValueError(f"data.train.weights {dict(weights)} must be 0 or more, and one of them above 0")
     exact = {name: total * weight / sum(weights.values()) for name, weight in weights.items()}
     shares = {name: int(share) for name, share in exact.items()}
-    rest = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
-    for name in rest[: total - sum(shares.values())]:
+    by_remainder = sorted(exact, key=lambda name: (shares[name] - exact[name], name))
+    for name in by_remainder[: total - sum(shares.values())]:
         shares[name] += 1
     return shares
 
 
-def _joint_fingerprint(sources: Mapping[str, Any], weights: Mapping[str, float]) -> str:
+def _joint_fingerprint(sources: Mapping[str, Source], weights: Mapping[str, float]) -> str:
     facts = [(name, source.fingerprint, weights[name]) for name, source in sources.items()]
     return hashlib.sha256(repr(facts).encode()).hexdigest()[:16]
 
 
-class CaptionMixture(Dataset):
+class CaptionMixture(RowSource):
     """Map-style sources as one. An epoch has ``samples_per_epoch`` samples (null: as many as all sources together), of which
     each source gives its share by ``weights`` (null: in proportion to its size).
 
@@ -40,7 +40,7 @@ class CaptionMixture(Dataset):
     comes is a function of (seed, epoch, place) alone, and a sample that comes twice is augmented anew.
     """
 
-    lanes = None
+    row_count = None  # of its own draws, which do not follow the number of rows
 
     def __init__(
         self,
@@ -53,12 +53,14 @@ class CaptionMixture(Dataset):
         self.names = list(self.sources)
         sizes = {name: len(source) for name, source in self.sources.items()}
         self.weights = dict(weights or sizes)
+        self.damaged = [bad.within(name) for name, source in self.sources.items() for bad in source.damaged]
         self.shares = quotas(self.weights, samples_per_epoch or sum(sizes.values()))
         self.offsets = np.cumsum([0, *sizes.values()])
         self.group_offsets = np.cumsum([0, *(int(source.groups.max()) + 1 for source in self.sources.values())])
 
-    def prepare(self, *, seed: int, train_transform: Any, eval_transform: Any) -> None:
-        """Set by the data module: the seed of all draws, and the transforms."""
+    def prepare(
+        self, *, seed: int, train_transform: TrainingTransform, eval_transform: EvaluationTransform | None
+    ) -> None:
         for k, source in enumerate(self.sources.values()):
             source.prepare(seed=seed ^ (k << 32), train_transform=train_transform, eval_transform=eval_transform)
 
@@ -86,13 +88,44 @@ class CaptionMixture(Dataset):
         turn, index = key
         k = int(np.searchsorted(self.offsets, index, side="right")) - 1
         sample = self.sources[self.names[k]][(turn, index - int(self.offsets[k]))]
-        group, bad = sample.group + int(self.group_offsets[k]), sample.bad
-        bad = bad and (bad[0], f"{self.names[k]} {bad[1]}")
-        return sample._replace(index=index, group=group, bad=bad, source=self.names[k])
+        return sample._replace(
+            index=int(self.offsets[k]) + sample.index,
+            group=int(self.group_offsets[k]) + sample.group,
+            bad=sample.bad and sample.bad.within(self.names[k]),
+            source=self.names[k],
+        )
 
 
-class StreamMixture(CaptionStream):
+class MixedRows:
+    """The rows of several sources in turn: in every block each has exactly its share."""
+
+    def __init__(
+        self, sources: Sequence[RowsInTurn], shares: Sequence[int], order: Callable[[int], np.random.Generator]
+    ):
+        self.sources, self.order = sources, order
+        self.pattern = np.repeat(np.arange(len(sources)), list(shares))
+        self.last = 0  # the source of the row that was read last
+        self._rows = self._endless()
+
+    @property
+    def held(self) -> Sequence[StreamRow]:
+        """Of the source of the last row, so that what stands in for it keeps the weights."""
+        return [row._replace(source=self.last) for row in self.sources[self.last].held]
+
+    def __next__(self) -> StreamRow:
+        return next(self._rows)
+
+    def _endless(self) -> Iterator[StreamRow]:
+        for block in itertools.count():
+            for k in self.order(block).permutation(self.pattern).tolist():
+                self.last = k
+                yield next(self.sources[k])._replace(source=k)
+
+
+class StreamMixture(StreamSource):
     """Streams as one: in every thousand rows of a part each source has exactly its share by ``weights`` (null: equal)."""
+
+    row_count = None
 
     def __init__(
         self,
@@ -101,46 +134,58 @@ class StreamMixture(CaptionStream):
         weights: Mapping[str, float] | None = None,
         samples_per_epoch: int | None = None,
     ) -> None:
-        self.sources, self.samples_per_epoch = dict(sources), samples_per_epoch
+        self.sources = dict(sources)
+        self.names, self.streams = list(self.sources), list(self.sources.values())
+        super().__init__(samples_per_epoch, self.streams[0].lanes)
         self.weights = dict(weights or dict.fromkeys(sources, 1.0))
         self.shares = quotas(self.weights, BLOCK)
-        first = next(iter(self.sources.values()))
-        self.lanes, self.on_error, self.path = first.lanes, first.on_error, ", ".join(self.sources)
-        self.seed, self.epoch, self.batches, self.batch_size = 0, 0, range(0), 1
-        self.fingerprint = _joint_fingerprint(self.sources, self.weights)
+        self.on_error, self.path = self.streams[0].on_error, ", ".join(self.names)
 
-    def prepare(self, *, seed: int, train_transform: Any, eval_transform: Any) -> None:
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        return _joint_fingerprint(self.sources, self.weights)
+
+    def prepare(
+        self, *, seed: int, train_transform: TrainingTransform, eval_transform: EvaluationTransform | None
+    ) -> None:
         self.seed = seed
-        for k, source in enumerate(self.sources.values()):
+        for k, source in enumerate(self.streams):
             source.prepare(seed=seed ^ (k << 32), train_transform=train_transform, eval_transform=eval_transform)
 
     def begin(self, *, epoch: int, batches: range, batch_size: int) -> None:
         super().begin(epoch=epoch, batches=batches, batch_size=batch_size)
-        for source in self.sources.values():
+        for source in self.streams:
             source.lanes = self.lanes
             source.begin(epoch=epoch, batches=batches, batch_size=batch_size)
 
     @property
     def parts(self) -> int:
         """As many as every source can fill."""
-        return min(source.parts for source in self.sources.values())
+        return min(source.parts for source in self.streams)
 
-    def _rows(self, number: int, count: int) -> Iterator[Row]:
-        opened = [source._rows(number, count) for source in self.sources.values()]
-        pattern = np.repeat(np.arange(len(opened)), list(self.shares.values()))
-        for block in itertools.count():
-            for k in sample_rng(self.seed, self.epoch, 2**50 + block * 2**20 + number).permutation(pattern).tolist():
-                row, which = next(opened[k])
-                yield {"source": k, "row": row}, which
+    def rows_in_turn(self, number: int, count: int) -> MixedRows:
+        return MixedRows(
+            [source.rows_in_turn(number, count) for source in self.streams],
+            list(self.shares.values()),
+            lambda block: sample_rng(self.seed, self.epoch, 2**50 + block * 2**20 + number),
+        )
 
-    def _sample(self, row: Row, number: int) -> Sample:
-        name = list(self.sources)[row[0]["source"]]
-        return self.sources[name]._sample((row[0]["row"], row[1]), number)._replace(source=name)
+    def rng(self, row: StreamRow, number: int) -> np.random.Generator:
+        return self.streams[row.source].rng(row, number)
+
+    def sample(self, row: StreamRow, number: int, rng: np.random.Generator) -> Sample:
+        return self.streams[row.source].sample(row, number, rng)._replace(source=self.names[row.source])
+
+    def draw(self, source: int, rng: np.random.Generator) -> StreamRow | None:
+        return self.streams[source].draw(source, rng)
+
+    def place(self, row: StreamRow) -> str:
+        return f"{self.names[row.source]} {row.row.place}"
 
 
 def caption_mixture(
     *,
-    sources: Mapping[str, CaptionDataset | CaptionStream],
+    sources: Mapping[str, CaptionSource],
     weights: Mapping[str, float] | None = None,
     samples_per_epoch: int | None = None,
 ) -> CaptionMixture | StreamMixture:
@@ -151,5 +196,8 @@ def caption_mixture(
     if weights and set(weights) != set(sources):
         raise ValueError(f"data.train.weights name {sorted(weights)}, data.train.sources {sorted(sources)}")
     weights = {name: weights[name] for name in sources} if weights else None
-    kind: Any = StreamMixture if all(streams.values()) else CaptionMixture
-    return kind(sources=sources, weights=weights, samples_per_epoch=samples_per_epoch)
+    streamed = {name: source for name, source in sources.items() if isinstance(source, CaptionStream)}
+    if streamed:
+        return StreamMixture(sources=streamed, weights=weights, samples_per_epoch=samples_per_epoch)
+    by_row = {name: source for name, source in sources.items() if isinstance(source, CaptionDataset)}
+    return CaptionMixture(sources=by_row, weights=weights, samples_per_epoch=samples_per_epoch)

@@ -6,17 +6,27 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import datasets
 import numpy as np
 
-from cliplab.data.hub import no_progress_bars
-from cliplab.data.parquet import to_columns, to_rows
+from cliplab.data.cells import to_columns, to_rows
+from cliplab.data.images import encoded
+from cliplab.data.library import no_progress_bars
 from cliplab.data.rows import CaptionRows
 
 HASHED_CAPTIONS, HASHED_PICTURES = 1_000_000, 256  # rows, evenly spread
 SHOW_PROGRESS = 100_000  # rows from which a bar is worth its line
 
 
-def wanted_samples(dataset: Any, rows: CaptionRows) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
+def read_row(dataset: datasets.Dataset, number: int) -> dict[str, Any]:
+    """One row; strings that are no UTF-8 are read as far as they go."""
+    try:
+        return dataset[number]
+    except UnicodeDecodeError:
+        return to_rows(dataset.with_format("arrow")[number : number + 1])[0]
+
+
+def wanted_samples(dataset: datasets.Dataset, rows: CaptionRows) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
     """Row and caption number of each sample, int64 ``[samples]`` each, and how many rows were refused, by reason.
 
     The columns it takes are read once, and the answer is kept in the cache of the datasets library.
@@ -46,7 +56,7 @@ def wanted_samples(dataset: Any, rows: CaptionRows) -> tuple[np.ndarray, np.ndar
     return kept, which, Counter(reason for reason in told["refused"].to_pylist() if reason)
 
 
-def pairs_fingerprint(dataset: Any, rows: CaptionRows) -> str:
+def pairs_fingerprint(dataset: datasets.Dataset, rows: CaptionRows) -> str:
     """A hash of the captions and of an even spread of pictures; where they lie does not matter."""
     digest = hashlib.sha256(f"{len(dataset)} {sorted(dataset.column_names)}".encode())
     step = 1 + len(dataset) // HASHED_CAPTIONS
@@ -58,7 +68,8 @@ def pairs_fingerprint(dataset: Any, rows: CaptionRows) -> str:
     for index in range(0, len(dataset), 1 + len(dataset) // HASHED_PICTURES):
         value = rows.picture(pictures[index])
         if isinstance(value, Mapping):
-            value = value.get("bytes") or value.get("path")
+            inside = value.get("offset") is not None
+            value = encoded(value) if inside else value.get("bytes") or value.get("path")
         if isinstance(value, str) and os.path.isfile(value):
             value = os.path.getsize(value)
         digest.update(value if isinstance(value, bytes) else repr(value).encode())

@@ -14,7 +14,8 @@ import pyarrow
 import pyarrow.parquet
 from PIL import Image
 
-from cliplab.data.images import BadImage, decode_pixels
+from cliplab.data.images import BadImage, decode_pixels, encoded
+from cliplab.data.layout import Row
 from cliplab.data.rows import CaptionRows
 
 SUFFIX = {"jpeg": "jpg", "webp": "webp", "png": "png"}
@@ -49,7 +50,8 @@ class Recipe(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """An encoded picture with its captions, the size it had, the row it comes from, and what duplicates are known by."""
+    """An encoded picture with its captions, the size it had, the row it comes from and where that stands, and what
+    duplicates are known by."""
 
     data: bytes
     suffix: str
@@ -57,24 +59,17 @@ class Ready(NamedTuple):
     width: int
     height: int
     row: int
+    place: str
     digest: bytes | None
 
 
 class LeftOut(NamedTuple):
-    """A row that is not written, and why."""
+    """A row that is not written, where it stands, and why."""
 
     row: int
+    place: str
     reason: str
     detail: str
-
-
-def _raw(value: Any) -> bytes | None:
-    """The file's bytes, where the cell holds a file."""
-    if isinstance(value, dict):
-        value = value["bytes"] if value.get("bytes") is not None else value.get("path")
-    if isinstance(value, str) and Path(value).is_file():
-        value = Path(value).read_bytes()
-    return value if isinstance(value, bytes) else None
 
 
 def _encode(image: Image.Image, recipe: Recipe) -> bytes:
@@ -90,8 +85,8 @@ def _is(kind: str, data: bytes | None) -> bool:
     return data[: 2 if kind == "jpeg" else 4] == (b"\xff\xd8" if kind == "jpeg" else b"\x89PNG")
 
 
-def _ready(value: Any, captions: list[str], row: int, recipe: Recipe) -> Ready:
-    raw, pixels = _raw(value), decode_pixels(value)
+def _ready(value: Any, captions: list[str], number: int, place: str, recipe: Recipe) -> Ready:
+    raw, pixels = encoded(value), decode_pixels(value)
     height, width = pixels.shape[:2]
     digest = None
     if recipe.deduplicate is not None:
@@ -101,12 +96,13 @@ def _ready(value: Any, captions: list[str], row: int, recipe: Recipe) -> Ready:
     side = recipe.shortest_side
     if side is not None and min(width, height) > side:
         scale = side / min(width, height)
-        image = image.resize(
-            (max(side, round(width * scale)), max(side, round(height * scale))), Image.Resampling.BICUBIC
-        )
+        size = (max(side, round(width * scale)), max(side, round(height * scale)))
+        data = _encode(image.resize(size, Image.Resampling.BICUBIC), recipe)
     elif raw is not None and _is(recipe.encoding, raw) and np.array_equal(_plainly(raw), pixels):
-        return Ready(raw, SUFFIX[recipe.encoding], captions, width, height, row, digest)  # as it came, without loss
-    return Ready(_encode(image, recipe), SUFFIX[recipe.encoding], captions, width, height, row, digest)
+        data = raw  # as it came, without loss
+    else:
+        data = _encode(image, recipe)
+    return Ready(data, SUFFIX[recipe.encoding], captions, width, height, number, place, digest)
 
 
 def _plainly(data: bytes) -> np.ndarray:
@@ -114,22 +110,21 @@ def _plainly(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def make_ready(
-    rows: Sequence[tuple[int, dict[str, Any]]], reader: CaptionRows, recipe: Recipe
-) -> list[Ready | LeftOut]:
+def make_ready(rows: Sequence[tuple[int, Row]], reader: CaptionRows, recipe: Recipe) -> list[Ready | LeftOut]:
     """Of numbered rows those that are wanted and can be used, and of the others the reason. Runs in other processes."""
     done: list[Ready | LeftOut] = []
-    for number, row in rows:
+    for number, (values, place) in rows:
         try:
-            unwanted = reader.refused(row)
+            unwanted = reader.refused(values)
             done.append(
-                LeftOut(number, unwanted, "filter")
+                LeftOut(number, place, unwanted, "filter")
                 if unwanted
-                else _ready(reader.picture(row), reader.captions(row), number, recipe)
+                else _ready(reader.picture(values), reader.captions(values), number, place, recipe)
             )
         except BadImage as error:
             detail = str(error).removeprefix(error.reason).removeprefix(": ")
-            done.append(LeftOut(number, error.reason, re.sub(r" ?<[^>]* at 0x[0-9a-f]+>", "", detail)))  # no addresses
+            detail = re.sub(r" ?<[^>]* at 0x[0-9a-f]+>", "", detail)  # no addresses
+            done.append(LeftOut(number, place, error.reason, detail))
     return done
 
 

@@ -1,24 +1,31 @@
-"""One shape for every caption source, by row or streaming."""
+"""From what a config says of a source to the source itself, by row or streaming."""
 
 import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cliplab.data.captions import CaptionDataset
-from cliplab.data.hub import DataFiles
+import datasets
+
+from cliplab.data.captions import open_captions
+from cliplab.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS
+from cliplab.data.filters import RowFilters
+from cliplab.data.local import DataFiles, folder_of
 from cliplab.data.mixture import CaptionMixture, StreamMixture, caption_mixture
-from cliplab.data.rows import CAPTION_COLUMNS, IMAGE_COLUMNS, RowFilters
+from cliplab.data.opening import Location, OpenedRows, open_layout
+from cliplab.data.rows import CaptionRows
+from cliplab.data.source import CaptionSource
 from cliplab.data.stream import CaptionStream
 
 
 def caption_source(
     *,
     path: str | None = None,
-    dataset: Any = None,
+    dataset: datasets.Dataset | None = None,
     split: str | Sequence[str] = "train",
     name: str | None = None,
     revision: str | None = None,
     data_files: DataFiles = None,
+    reader: Mapping[str, Any] | None = None,
     image_columns: Sequence[str] = IMAGE_COLUMNS,
     caption_columns: Sequence[str] = CAPTION_COLUMNS,
     caption_format: str = "lines",
@@ -33,34 +40,45 @@ def caption_source(
     shuffle_buffer: int = 6000,
     parts: int = 12,
     lanes: int | None = None,
-) -> CaptionDataset | CaptionStream:
-    """A CaptionStream when ``streaming``, else a CaptionDataset; see there and CaptionRows for the options.
-
-    Raises ValueError when an option needs rows.
-    """
-    common: dict[str, Any] = {
-        "path": path,
-        "split": split,
-        "name": name,
-        "revision": revision,
-        "data_files": data_files,
-        "on_error": on_error,
+) -> CaptionSource:
+    """The source that a config describes. Its keys are those of Location, CaptionRows, CaptionDataset and CaptionStream,
+    which is made when ``streaming``. Raises ValueError when no path is set, or a stream is asked for what needs rows."""
+    columns: dict[str, Any] = {
         "image_columns": image_columns,
         "caption_columns": caption_columns,
         "caption_format": caption_format,
         "caption_choice": caption_choice,
         "filters": filters,
     }
-    if not streaming:
-        return CaptionDataset(
-            **common, dataset=dataset, group_column=group_column, cache_images=cache_images, limit=limit
-        )
-    if dataset is not None or group_column or cache_images or limit:
+    if streaming and (dataset is not None or group_column or cache_images or limit):
         raise ValueError(
             "data.streaming: this source is read by row (groups, cache or a limit); set data.streaming=false"
         )
+    by_row: dict[str, Any] = {
+        "group_column": group_column,
+        "cache_images": cache_images,
+        "limit": limit,
+        "on_error": on_error,
+    }
+    if dataset is not None:
+        return open_captions(OpenedRows(dataset, lambda number: f"row {number}"), "data set", columns, **by_row)
+    if not path:
+        raise ValueError("data.path is not set; give a local folder or a hub id: data.path=…")
+    location = Location(path, split, name, revision, data_files, reader)
+    if not streaming:
+        return open_captions(location, path, columns, **by_row)
+    layout = open_layout(location)
+    if not layout.columns:
+        raise ValueError(f"{path}: split {split!r} is empty")
     return CaptionStream(
-        **common, samples_per_epoch=samples_per_epoch, shuffle_buffer=shuffle_buffer, parts=parts, lanes=lanes
+        layout,
+        location,
+        CaptionRows(layout.columns, path, root=folder_of(path), **columns),
+        samples_per_epoch=samples_per_epoch,
+        shuffle_buffer=shuffle_buffer,
+        parts=parts,
+        lanes=lanes,
+        on_error=on_error,
     )
 
 

@@ -1,145 +1,146 @@
 """Image-caption pairs from shards, for what does not fit on disk or in memory."""
 
+import functools
 import hashlib
 import itertools
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
 
-import datasets
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from cliplab.data.captions import MOST_BAD, Sample, first_usable
-from cliplab.data.hub import DataFiles, columns_of, files_fingerprint, folder_of, open_dataset
-from cliplab.data.images import decode_pixels
+from cliplab.data.images import BadImage, decode_pixels
+from cliplab.data.layout import DamagedPart, Layout, Row, Unusable
+from cliplab.data.loader import StreamBatches
+from cliplab.data.opening import Location
 from cliplab.data.order import sample_rng
+from cliplab.data.retry import persistent
 from cliplab.data.rows import CaptionRows
+from cliplab.data.source import (
+    DRAWS,
+    STAND_INS,
+    EvaluationTransform,
+    Sample,
+    TrainingTransform,
+    check_on_error,
+    first_usable,
+)
 from cliplab.distributed import rank, world_size
 
-Row = tuple[dict[str, Any], int]  # and which of its captions, where each is a sample of its own
-READ_AT_ONCE = 32  # rows asked of the library together; far faster than one by one
-RETRY_SECONDS = (1, 2, 4, 8, 16, 32)  # waits before a source that fails is asked again
+BUFFER_DRAWS = 8  # of an unusable row's stand-ins, taken from rows in memory before others are read
+FURTHEST = 16  # stand-ins from a part of unknown length are drawn among its first 2 ** 0 to 2 ** 15 rows
+PROBED = 64  # rows at the start of a part among which one is taken to tell of the part
 
 
-def shuffled(rows: Iterable[Row], size: int, rng: np.random.Generator) -> Iterator[Row]:
-    """Each row once, in an order drawn through a buffer of at most ``size`` rows."""
-    buffer: list[Row] = []
-    for row in rows:
-        if len(buffer) < size:
-            buffer.append(row)
-            continue
-        slot = int(rng.integers(size))
-        buffer[slot], row = row, buffer[slot]
-        yield row
-    yield from (buffer[i] for i in rng.permutation(len(buffer)))
+class StreamRow(NamedTuple):
+    """A row on its way to be a sample: which of its captions, where each is a sample of its own; which source of a mixture;
+    whether it tells of its part (see ``Sample.probe``); and why it cannot be used, where that is known."""
+
+    row: Row
+    which: int = 0
+    source: int = 0
+    probe: bool = False
+    unusable: str = ""
 
 
-def persistent(start: Callable[[], Iterator[Row]], where: str) -> Iterator[Row]:
-    """The rows of ``start()``. When reading fails it begins again, after longer and longer waits, behind the last row given.
+class RowsInTurn(Protocol):
+    """Endless rows of one part of a stream; ``held`` are those in memory."""
 
-    Raises RuntimeError when it keeps failing at the same row.
-    """
-    given = failures = 0
-    while True:
-        try:
-            for row in itertools.islice(start(), given, None):
-                yield row
-                given, failures = given + 1, 0
-            return
-        except Exception as error:
-            if failures == len(RETRY_SECONDS):
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-                raise RuntimeError(
-                    f"{where} cannot be read any more, after {failures} more attempts: {reason}"
-                ) from error
-            time.sleep(RETRY_SECONDS[failures])
-            failures += 1
+    @property
+    def held(self) -> Sequence[StreamRow]: ...
+
+    def __next__(self) -> StreamRow: ...
 
 
-class _Part:
-    """The endless rows of one part of a stream: forward only, with a look ahead."""
-
-    def __init__(self, rows: Iterator[Row]) -> None:
-        self.rows, self.position, self.ahead = rows, 0, deque[Row]()
-
-    def seek(self, position: int) -> None:
-        while self.position < position:
-            if self.ahead:
-                self.ahead.popleft()
-            else:
-                next(self.rows)
-            self.position += 1
-
-    def peek(self, further: int) -> Row:
-        while len(self.ahead) <= further:
-            self.ahead.append(next(self.rows))
-        return self.ahead[further]
-
-
-class CaptionStream(IterableDataset):
-    """Image-caption pairs from shards of a hub id or local folder.
-
-    The shards are put in a new order every epoch and dealt to ``lanes`` (null: one per rank), and in each lane to up to
-    ``parts``. Each of the lanes gives an equal share of every global batch, from its parts in turn. So the order depends
-    on (seed, epoch, lanes, parts) alone and never on the number of workers; one that divides the parts reads nothing in
-    vain. Where there are fewer shards than lanes, the rows are dealt instead.
-
-    ``shuffle_buffer`` rows of a lane, over all its parts, wait in memory to be shuffled. ``samples_per_epoch`` counts
-    over all ranks, which make the same number of steps; a part goes round again when it runs out. Unusable rows are
-    replaced, never left out, so a batch can be found again without decoding those before it. Raises RuntimeError when the
-    source stays away.
-    """
+class ShuffleBuffer:
+    """Rows in an order drawn through a buffer of at most ``size`` rows: each row of a turn once, turn after turn."""
 
     def __init__(
-        self,
-        *,
-        path: str | None,
-        samples_per_epoch: int | None = None,
-        split: str | Sequence[str] = "train",
-        name: str | None = None,
-        revision: str | None = None,
-        data_files: DataFiles = None,
-        shuffle_buffer: int = 6000,
-        parts: int = 12,
-        lanes: int | None = None,
-        on_error: str = "replace",
-        **columns: Any,
+        self, turn: Callable[[int], Iterator[StreamRow]], size: int, rng: np.random.Generator, empty: str
     ) -> None:
-        if not path:
-            raise ValueError("data.path is not set; give a local folder or a hub id: data.path=…")
-        for key, value in (("shuffle_buffer", shuffle_buffer), ("parts", parts), ("lanes", lanes or 1)):
-            if value < 1:
-                raise ValueError(f"data.{key} {value} must be at least 1")
-        where: dict[str, Any] = {
-            "path": path,
-            "split": split,
-            "name": name,
-            "revision": revision,
-            "data_files": data_files,
-        }
-        stream = open_dataset(**where, streaming=True)
-        found = columns_of(stream)
-        if not found:
-            raise ValueError(f"{path}: split {split!r} is empty")
-        self.rows = CaptionRows(found, path, root=folder_of(path), **columns)
-        features = stream.features or {}
-        if isinstance(features.get(self.rows.image_column), datasets.Image):
-            stream = stream.cast_column(self.rows.image_column, datasets.Image(decode=False))
-        self.stream, self.samples_per_epoch, self.path = stream, samples_per_epoch, path
-        self.shuffle_buffer, self.most_parts, self.lanes, self.on_error = shuffle_buffer, parts, lanes, on_error
-        facts = f"{name} {split} {files_fingerprint(**where)} {parts} {shuffle_buffer} {self.rows.order_facts}"
-        self.fingerprint = hashlib.sha256(facts.encode()).hexdigest()[:16]
-        self.seed, self.train_transform = 0, None
-        self.epoch, self.batches, self.batch_size = 0, range(0), 1
+        self.turn, self.size, self.rng, self.empty = turn, size, rng, empty
+        self.held: list[StreamRow] = []
+        self._rows = self._endless()
 
-    def prepare(self, *, seed: int, train_transform: Any, eval_transform: Any) -> None:
-        """Set by the data module: the seed of all draws, and the transforms."""
-        self.seed, self.train_transform = seed, train_transform
+    def __next__(self) -> StreamRow:
+        return next(self._rows)
+
+    def _endless(self) -> Iterator[StreamRow]:
+        for turn in itertools.count():
+            self.held = []
+            yield from self._one(self.turn(turn))
+            if not self.held:
+                raise RuntimeError(self.empty)
+
+    def _one(self, rows: Iterator[StreamRow]) -> Iterator[StreamRow]:
+        for row in rows:
+            if len(self.held) < self.size:
+                self.held.append(row)
+                continue
+            slot = int(self.rng.integers(self.size))
+            self.held[slot], row = row, self.held[slot]
+            yield row
+        yield from (self.held[i] for i in self.rng.permutation(len(self.held)))
+
+
+class _Cursor:
+    """Rows in turn, forward only, with the one that was read last."""
+
+    def __init__(self, rows: RowsInTurn) -> None:
+        self.rows, self.read = rows, 0
+        self.last: StreamRow | None = None
+
+    def row(self, position: int) -> StreamRow:
+        while self.read <= position:
+            self.last, self.read = next(self.rows), self.read + 1
+        assert self.last is not None
+        return self.last
+
+
+class StreamSource(IterableDataset):
+    """What a stream and a mixture of streams share: lanes, parts, and samples in their exact order."""
+
+    damaged: Sequence[Unusable] = ()
+    path: str
+    on_error: str
+
+    def __init__(self, samples_per_epoch: int | None, lanes: int | None) -> None:
+        self.samples_per_epoch, self.lanes, self.sized = samples_per_epoch, lanes, bool(samples_per_epoch)
+        self.seed, self.epoch, self.batches, self.batch_size = 0, 0, range(0), 1
+
+    @property
+    def parts(self) -> int:
+        """Parts of a lane."""
+        raise NotImplementedError
+
+    def rows_in_turn(self, number: int, count: int) -> RowsInTurn:
+        """Endless rows of part ``number`` of ``count``; each of its rows comes once per turn."""
+        raise NotImplementedError
+
+    def sample(self, row: StreamRow, number: int, rng: np.random.Generator) -> Sample:
+        """Raises BadImage."""
+        raise NotImplementedError
+
+    def rng(self, row: StreamRow, number: int) -> np.random.Generator:
+        """What is random about sample ``number``, when it is made of ``row``."""
+        return sample_rng(self.seed, self.epoch, number)
+
+    def draw(self, source: int, rng: np.random.Generator) -> StreamRow | None:
+        """A row from anywhere in a source; None where nothing lies at the place that was drawn."""
+        raise NotImplementedError
+
+    def place(self, row: StreamRow) -> str:
+        """Where a row stands."""
+        return row.row.place
+
+    def set_samples_per_epoch(self, samples: int) -> None:
+        self.samples_per_epoch = samples
+
+    def batch_reader(self, *, collate: Callable, batch_size: int, num_workers: int, seed: int) -> StreamBatches:
+        return StreamBatches(self, collate=collate, batch_size=batch_size, num_workers=num_workers)
 
     def begin(self, *, epoch: int, batches: range, batch_size: int) -> None:
-        """Set by the loader: the next iteration gives this rank's share of these global batches of ``epoch``."""
+        """The next iteration gives this rank's share of these global batches of ``epoch``."""
         self.lanes = self.lanes or world_size()
         if batch_size % self.lanes:
             raise ValueError(f"data.batch_size {batch_size} is no multiple of the stream's {self.lanes} lanes")
@@ -154,69 +155,188 @@ class CaptionStream(IterableDataset):
             )
         return self.samples_per_epoch
 
-    @property
-    def parts(self) -> int:
-        """Parts of a lane: a divisor of those asked for, so that all have a shard."""
-        most = self.stream.num_shards // (self.lanes or 1)
-        return max(n for n in range(1, self.most_parts + 1) if self.most_parts % n == 0 and n <= max(1, most))
-
-    def _turn(self, turn: int, number: int, count: int) -> Iterator[Row]:
-        """The rows of part ``number`` of ``count`` in one turn through the stream."""
-        seed = int(np.random.SeedSequence([self.seed, self.epoch, turn]).generate_state(1)[0])
-        # Only the order of the shards is left to the library: its own buffer could not be resumed.
-        order = self.stream.shuffle(seed=seed, buffer_size=1, max_buffer_input_shards=1)
-        dealt = order.num_shards >= count
-        if dealt:
-            order = order.shard(num_shards=count, index=number)
-        # iter(batch_size), unlike iterating the stream itself, does not deal the shards to workers a second time.
-        chunks = order.iter(batch_size=READ_AT_ONCE)
-        rows: Iterator[Any] = (
-            dict(zip(chunk, row, strict=True)) for chunk in chunks for row in zip(*chunk.values(), strict=True)
-        )
-        rows = rows if dealt else itertools.islice(rows, number, None, count)
-        rows = (row for row in rows if not self.rows.refused(row)) if self.rows.needed_to_choose else rows
-        if self.rows.choice == "all":
-            return ((row, which) for row in rows for which in range(self.rows.count(row)))
-        return ((row, 0) for row in rows)
-
-    def _rows(self, number: int, count: int) -> Iterator[Row]:
-        """Endless rows of one part; each of its rows comes once per turn."""
-        rng = sample_rng(self.seed, self.epoch, 2**40 + number)
-        size = max(1, self.shuffle_buffer // self.parts)
-        for turn in itertools.count():
-            row = None
-            rows = persistent(lambda turn=turn: self._turn(turn, number, count), self.path)  # type: ignore[misc]
-            for row in shuffled(rows, size, rng):
-                yield row
-            if row is None:
-                raise RuntimeError(
-                    f"{self.path}: part {number} of {count} has no row: the stream has fewer rows than lanes times "
-                    "parts, or filters leave none; lower data.train.parts"
-                )
-
-    def _sample(self, row: Row, number: int) -> Sample:
-        rng = sample_rng(self.seed, self.epoch, number)
-        caption = self.rows.choose(*row, rng)
-        image = self.train_transform(decode_pixels(self.rows.picture(row[0])), rng)  # type: ignore[misc]
-        return Sample(image, caption, self.epoch, number, number)
-
     def __iter__(self) -> Iterator[Sample]:
         """The samples of every n-th batch, as the loader asks its n workers in turn."""
         info = get_worker_info()
-        own, workers = (info.id, info.num_workers) if info else (0, 1)
+        worker, workers = (info.id, info.num_workers) if info else (0, 1)
         lanes, parts = self.lanes or 1, self.parts
         per_lane, share = self.batch_size // lanes, self.batch_size // world_size()
-        opened: dict[int, _Part] = {}
-        for batch in self.batches[own::workers]:
+        opened: dict[int, _Cursor] = {}
+        for batch in self.batches[worker::workers]:
             for slot in range(rank() * share, (rank() + 1) * share):
                 lane, place = divmod(slot, per_lane)
                 number = lane * parts + batch % parts
                 if number not in opened:
-                    opened[number] = _Part(self._rows(number, lanes * parts))
-                part, sample = opened[number], batch * self.batch_size + slot
-                part.seek(batch // parts * per_lane + place)
+                    opened[number] = _Cursor(self.rows_in_turn(number, lanes * parts))
+                row = opened[number].row(batch // parts * per_lane + place)
+                attempts = self._attempts(row, opened[number].rows, batch * self.batch_size + slot)
+                sample = first_usable(attempts, lambda row=row: self.place(row), self.on_error)  # type: ignore[misc]
+                yield sample._replace(probe=row.probe)
 
-                def read(further: int, part: _Part = part, sample: int = sample) -> Sample:
-                    return self._sample(part.peek(further), sample)
+    def _attempts(self, row: StreamRow, rows: RowsInTurn, number: int) -> Iterator[Callable[[], Sample]]:
+        """The row, then some that lie in memory, then others from anywhere."""
+        yield functools.partial(self.sample, row, number, self.rng(row, number))
+        rng, held = self.rng(row, STAND_INS + number), rows.held
+        for _ in range(BUFFER_DRAWS):
+            yield functools.partial(self.sample, held[int(rng.integers(len(held)))], number, rng)
+        for _ in range(DRAWS):
+            drawn = self.draw(row.source, rng)
+            if drawn is not None:
+                yield functools.partial(self.sample, drawn, number, rng)
 
-                yield first_usable(read, MOST_BAD, f"sample {sample} of epoch {self.epoch}", self.on_error)
+
+class CaptionStream(StreamSource):
+    """Image-caption pairs from the parts of a layout.
+
+    The parts are put in a new order every epoch and dealt to ``lanes`` (null: one per rank), and in each lane to up to
+    ``parts``. Each of the lanes gives an equal share of every global batch, from its parts in turn. So the order depends
+    on (seed, epoch, lanes, parts) alone and never on the number of workers; one that divides the parts reads nothing in
+    vain. Where there are fewer parts of the layout than lanes, the rows are dealt instead.
+
+    ``shuffle_buffer`` rows of a lane, over all its parts, wait in memory to be shuffled. ``samples_per_epoch`` counts
+    over all ranks, which make the same number of steps; a part goes round again when it runs out. Unusable rows are
+    replaced, never left out, so a batch can be found again without decoding those before it. Raises RuntimeError when the
+    source stays away.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        location: Location,
+        rows: CaptionRows,
+        *,
+        samples_per_epoch: int | None = None,
+        shuffle_buffer: int = 6000,
+        parts: int = 12,
+        lanes: int | None = None,
+        on_error: str = "replace",
+    ) -> None:
+        super().__init__(samples_per_epoch, lanes)
+        check_on_error(on_error)
+        for key, value in (("shuffle_buffer", shuffle_buffer), ("parts", parts), ("lanes", lanes or 1)):
+            if value < 1:
+                raise ValueError(f"data.{key} {value} must be at least 1")
+        self.layout, self.location, self.rows, self.path = layout, location, rows, location.path
+        self.shuffle_buffer, self.most_parts, self.on_error = shuffle_buffer, parts, on_error
+        self.train_transform: TrainingTransform | None = None
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        where = f"{self.location.name} {self.location.split} {self.layout.fingerprint}"
+        facts = f"{where} {self.most_parts} {self.shuffle_buffer} {self.rows.order_facts}"
+        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+
+    def prepare(
+        self, *, seed: int, train_transform: TrainingTransform, eval_transform: EvaluationTransform | None
+    ) -> None:
+        self.seed, self.train_transform = seed, train_transform
+
+    @property
+    def parts(self) -> int:
+        """A divisor of those asked for, so that all have a part of the layout."""
+        most = len(self.layout.parts) // (self.lanes or 1)
+        return max(n for n in range(1, self.most_parts + 1) if self.most_parts % n == 0 and n <= max(1, most))
+
+    @functools.cached_property
+    def total_rows(self) -> int | None:
+        counts = [part.rows for part in self.layout.parts]
+        return None if None in counts else sum(counts)  # type: ignore[arg-type]
+
+    @property
+    def row_count(self) -> int | None:
+        return None if self.rows.needed_to_choose else self.total_rows
+
+    def raw_rows(self, start: int = 0) -> Iterator[Row]:
+        """In their own order, before filters, from row ``start`` on."""
+        for number, part in enumerate(self.layout.parts):
+            if part.rows is not None and part.rows <= start:
+                start -= part.rows
+                continue
+            known = part.rows is not None
+            for row in self.layout.rows(number, start if known else 0):
+                if known or start == 0:
+                    yield row
+                else:
+                    start -= 1
+            start = 0 if known else start
+
+    def _dealt(self, turn: int, number: int, count: int) -> tuple[list[int], int, int]:
+        """Which parts of the layout are read in a turn, and of their rows from which on each how-manieth."""
+        order = list(range(len(self.layout.parts)))
+        seed = int(np.random.SeedSequence([self.seed, self.epoch, turn]).generate_state(1)[0])
+        np.random.default_rng(seed).shuffle(order)
+        if len(order) < count:
+            return order, number, count
+        share, more = divmod(len(order), count)
+        first = share * number + min(number, more)
+        return order[first : first + share + (number < more)], 0, 1
+
+    def _part(self, part: int) -> Iterator[StreamRow]:
+        """Rows of a part of the layout; where it is damaged, one last row stands for those that are lost."""
+        try:
+            for row in persistent(lambda start: self.layout.rows(part, start), self.path):
+                yield StreamRow(row)
+        except DamagedPart as error:
+            yield StreamRow(Row({}, error.place), unusable=error.reason)
+
+    def _turn(self, turn: int, number: int, count: int) -> Iterator[StreamRow]:
+        """The rows of part ``number`` of ``count`` in one turn through the layout."""
+        parts, offset, step = self._dealt(turn, number, count)
+        position = -1
+        for part in parts:
+            given, probe = 0, self._probe(turn, part) if offset == 0 else -1
+            for row in self._part(part):
+                position += 1
+                if position % step != offset or (not row.unusable and self._unwanted(row)):
+                    continue
+                each = self.rows.count(row.row.values) if self.rows.choice == "all" and not row.unusable else 1
+                for which in range(each):
+                    yield row._replace(which=which, probe=given == probe)
+                    given += 1
+
+    def _unwanted(self, row: StreamRow) -> bool:
+        return bool(self.rows.needed_to_choose and self.rows.refused(row.row.values))
+
+    def _probe(self, turn: int, part: int) -> int:
+        """Which of a part's rows tells of the whole part: a random one, so that a fault of every first row misleads
+        nobody."""
+        rng = np.random.default_rng([self.seed, self.epoch, turn, part])
+        return int(rng.integers(min(self.layout.parts[part].rows or PROBED, PROBED)))
+
+    def rows_in_turn(self, number: int, count: int) -> RowsInTurn:
+        return ShuffleBuffer(
+            lambda turn: self._turn(turn, number, count),
+            size=max(1, self.shuffle_buffer // self.parts),
+            rng=sample_rng(self.seed, self.epoch, 2**40 + number),
+            empty=f"{self.path}: part {number} of {count} has no row: the stream has fewer rows than lanes times parts, or "
+            "filters leave none; lower data.train.parts",
+        )
+
+    def sample(self, row: StreamRow, number: int, rng: np.random.Generator) -> Sample:
+        if row.unusable:
+            raise BadImage(row.unusable)
+        values = row.row.values
+        caption = self.rows.choose(values, row.which, rng)
+        assert self.train_transform is not None
+        image = self.train_transform(decode_pixels(self.rows.picture(values)), rng)
+        return Sample(image, caption, self.epoch, number, number)
+
+    def draw(self, source: int, rng: np.random.Generator) -> StreamRow | None:
+        part, start = self._anywhere(rng)
+        try:
+            row = next(persistent(lambda given: self.layout.rows(part, start + given), self.path), None)
+        except DamagedPart:
+            return None
+        if row is None or self._unwanted(StreamRow(row)):
+            return None
+        which = int(rng.integers(self.rows.count(row.values))) if self.rows.choice == "all" else 0
+        return StreamRow(row, which, source)
+
+    def _anywhere(self, rng: np.random.Generator) -> tuple[int, int]:
+        """A part of the layout and a row of it; the row may lie behind the end where lengths are not known."""
+        if self.total_rows:
+            ends = np.cumsum([part.rows for part in self.layout.parts])
+            number = int(rng.integers(self.total_rows))
+            part = int(np.searchsorted(ends, number, side="right"))
+            return part, number - int(ends[part] - self.layout.parts[part].rows)
+        return int(rng.integers(len(self.layout.parts))), int(rng.integers(2 ** int(rng.integers(FURTHEST))))

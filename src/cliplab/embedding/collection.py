@@ -11,8 +11,11 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cliplab.data.captions import IMAGE_COLUMNS
-from cliplab.data.hub import BUILDERS, UnreachableData, first_present, folder_of, open_dataset
+from cliplab.data.columns import IMAGE_COLUMNS, first_present
+from cliplab.data.hub import UnreachableData
+from cliplab.data.layouts import reader_of, suffixes
+from cliplab.data.local import folder_of
+from cliplab.data.opening import open_dataset
 from cliplab.embedding.model import SUFFIXES, list_images
 
 SHARDS = (".parquet", ".arrow", ".tar")
@@ -59,7 +62,7 @@ def _is_dataset(folder: Path) -> bool:
     files = [p for p in folder.rglob("*") if p.is_file()]
     if any((folder / name).is_file() for name in SAVED) or any(p.suffix in SHARDS and not is_table(p) for p in files):
         return True
-    return any(p.suffix in BUILDERS for p in files) and not any(p.suffix.lower() in SUFFIXES for p in files)
+    return any(reader_of(p.name) for p in files) and not any(p.suffix.lower() in SUFFIXES for p in files)
 
 
 def _of_rows(images: str, split: str, id_column: str | None) -> Collection:
@@ -104,6 +107,6 @@ def open_collection(images: Any, *, split: str = "train", id_column: str | None 
         return _of_files(list_images(path), path)
     if not path.exists() and (path.is_absolute() or str(images).startswith((".", "~")) or str(images).count("/") > 1):
         raise ValueError(f"images: there is no {path}; name a folder, a file or a data set")
-    if path.is_file() and path.suffix not in BUILDERS:
-        raise ValueError(f"images: {path} is neither a picture nor one of {', '.join(BUILDERS)}")
+    if path.is_file() and reader_of(path.name) is None:
+        raise ValueError(f"images: {path} is neither a picture nor one of {', '.join(suffixes())}")
     return _of_rows(str(images), split, id_column)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from cliplab.distributed import gather, gather_objects, rank, world_size
+from cliplab.distributed import gather, gather_objects, rank, worker_processes, world_size
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.model import Encoders
 
@@ -119,13 +119,14 @@ class EvaluationImages:
         *,
         transform: Transform,
         batch_size: int = 256,
-        num_workers: int = 0,
+        num_workers: int | None = 0,
         cache_gb: float = 0.5,
         cache_dir: str | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} of an evaluation must be at least 1")
-        self.dataset, self.transform, self.batch_size, self.num_workers = dataset, transform, batch_size, num_workers
+        self.dataset, self.transform, self.batch_size = dataset, transform, batch_size
+        self.num_workers = worker_processes(num_workers)
         self.prepared = Prepared(dataset, transform)
         self.cache_bytes, self.cache_dir = cache_gb * 2**30, cache_dir
         self.cache: ImageCache | None = None

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cliplab.data.patterns import is_pattern, matching_files
 from cliplab.settings.config import ConfigError, value_at
 from cliplab.settings.trainer import check_trainer
 
@@ -175,5 +176,10 @@ def _check_path(key: str, path: Any) -> None:
         raise ConfigError(
             f"{key}: {path!r} is no place to read from; give a local folder or file, or a hub id: {key}=…"
         )
-    if str(path).startswith(LOCAL) and not Path(str(path)).expanduser().exists():
+    if is_pattern(str(path)) and not Path(str(path)).expanduser().exists():
+        try:
+            matching_files(str(path))
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from error
+    elif str(path).startswith(LOCAL) and not Path(str(path)).expanduser().exists():
         raise ConfigError(f"{key}: {path} is neither a folder nor a file; give one that is there, or a hub id")

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,8 @@ from typing import Any
 from rich.console import Console
 
 from cliplab.assembly.process import quiet
-from cliplab.data.captions import CaptionDataset
 from cliplab.data.shards import FORMATS, SUFFIX, LeftOut, Ready, Recipe, make_ready
-from cliplab.data.stream import CaptionStream
+from cliplab.data.source import CaptionSource
 from cliplab.files import whole_file
 from cliplab.settings.config import ConfigError, build
 from cliplab.settings.job import Job, Outcome
@@ -114,16 +113,9 @@ def refuse_other(settings: dict[str, Any], earlier: dict[str, Any], out: Path) -
         )
 
 
-def _rows(source: Any, start: int) -> Iterable[dict[str, Any]]:
-    """Raw rows in the source's own order, from number ``start`` on."""
-    if isinstance(source, CaptionDataset):
-        return (source.row(i) for i in range(start, len(source.dataset)))
-    return itertools.islice(source.stream, start, None)
-
-
-def _in_order(source: Any, start: int, recipe: Recipe, workers: int) -> Iterator[Ready | LeftOut]:
+def _in_order(source: CaptionSource, start: int, recipe: Recipe, workers: int) -> Iterator[Ready | LeftOut]:
     """Every row of the source made ready by other processes, in order; only a few chunks are under way at any time."""
-    numbered = enumerate(_rows(source, start), start)
+    numbered = enumerate(source.raw_rows(start), start)
     chunks = iter(lambda: list(itertools.islice(numbered, CHUNK)), [])
     waiting: deque[Future[list[Ready | LeftOut]]] = deque()
     with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
@@ -135,10 +127,10 @@ def _in_order(source: Any, start: int, recipe: Recipe, workers: int) -> Iterator
             yield from waiting.popleft().result()
 
 
-def prepare(source: Any, out: Path, settings: dict[str, Any], recipe: Recipe, workers: int) -> dict[str, Any]:
+def prepare(source: CaptionSource, out: Path, settings: dict[str, Any], recipe: Recipe, workers: int) -> dict[str, Any]:
     """Write what is missing of the shards of ``source`` in ``out``. Returns the statistics of the whole."""
     shards, console = Shards(out, settings), Console()
-    total = len(source.dataset) if isinstance(source, CaptionDataset) else None
+    total = source.total_rows
     first, began, size = shards.next_row, time.monotonic(), settings["rows_per_shard"]
     rows: list[Ready] = []
     left_out: list[LeftOut] = []
@@ -155,7 +147,7 @@ def prepare(source: Any, out: Path, settings: dict[str, Any], recipe: Recipe, wo
     for item in _in_order(source, first, recipe, workers):
         number = item.row
         if isinstance(item, Ready) and item.digest in shards.digests:
-            item = LeftOut(number, "duplicate", "")
+            item = LeftOut(number, item.place, "duplicate", "")
         if isinstance(item, LeftOut):
             left_out.append(item)
         else:
@@ -167,7 +159,7 @@ def prepare(source: Any, out: Path, settings: dict[str, Any], recipe: Recipe, wo
     if rows or left_out:
         close()
     if not any(f["rows"] for f in shards.facts):
-        reasons = dict(Counter(row[1] for f in shards.facts for row in f["left_out"]))
+        reasons = dict(Counter(LeftOut(*row).reason for f in shards.facts for row in f["left_out"]))
         raise RuntimeError(f"none of {shards.next_row} rows could be used: {reasons}")
     return shards.finish(settings)
 
@@ -202,7 +194,7 @@ def run(job: Job) -> Outcome:
     if node.get("streaming"):
         node = {**node, "samples_per_epoch": node["samples_per_epoch"] or 1}
     source = build(node, "data.train")
-    if not isinstance(source, CaptionDataset | CaptionStream):
+    if not isinstance(source, CaptionSource):
         raise ConfigError("data: task=prepare reads one source; prepare the sources of a mixture one by one")
     settings = {key: task[key] for key in ("format", "rows_per_shard", *Recipe._fields)}
     settings |= {"source": config["data"].get("path") or config["name"], "fingerprint": source.fingerprint}

@@ -19,3 +19,8 @@ def reader_of(file_name: str) -> type[Reader] | None:
     name = file_name.lower()
     fitting = [(len(suffix), reader) for reader in readers() for suffix in reader.suffixes if name.endswith(suffix)]
     return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
+
+
+def suffixes() -> list[str]:
+    """How the names of files end that have a reader."""
+    return [suffix for reader in readers() for suffix in reader.suffixes]

@@ -1,0 +1,84 @@
+"""From a cell of a table to the captions in it."""
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from cliplab.data.columns import CAPTION_COLUMNS
+from cliplab.data.images import BadImage
+
+MOST_CHARACTERS = 10_000  # of a caption; no tower reads as many, and cleaning megabytes would take seconds
+
+
+def _plain(value: Any) -> str:
+    """Text of a cell. Raises BadImage when it is none."""
+    if isinstance(value, bytes):
+        value = value[: 4 * MOST_CHARACTERS].decode("utf8", errors="replace")
+    if not isinstance(value, str):
+        raise BadImage("caption_not_text", type(value).__name__)
+    return value[:MOST_CHARACTERS].strip()
+
+
+def _whole(value: Any) -> list[str]:
+    """A string, or a list of strings, each one caption."""
+    if value is None:
+        return []
+    if isinstance(value, str | bytes):
+        return [_plain(value)]
+    if isinstance(value, dict):
+        return _whole(next((value[c] for c in ("raw", *CAPTION_COLUMNS) if value.get(c) is not None), None))
+    if isinstance(value, Sequence | np.ndarray):
+        return [text for v in value for text in _whole(v)]
+    raise BadImage("caption_not_text", type(value).__name__)
+
+
+def _lines(value: Any) -> list[str]:
+    """Each line a caption."""
+    return [line.strip() for text in _whole(value) for line in text.split("\n")]
+
+
+def _walk(value: Any, path: Sequence[str]) -> list[Any]:
+    """What lies at a path into nested lists and dictionaries; ``*`` is every item."""
+    if not path:
+        return [value]
+    if path[0] == "*":
+        return [found for item in (value if isinstance(value, list) else []) for found in _walk(item, path[1:])]
+    if isinstance(value, list) and path[0].isdigit():
+        return _walk(value[int(path[0])], path[1:]) if int(path[0]) < len(value) else []
+    return _walk(value[path[0]], path[1:]) if isinstance(value, dict) and path[0] in value else []
+
+
+def _from_json(path: str) -> Callable[[Any], list[str]]:
+    def read(value: Any) -> list[str]:
+        if isinstance(value, str | bytes):
+            try:
+                value = json.loads(value)
+            except ValueError as error:
+                raise BadImage("caption_not_json", str(error)[:80]) from error
+        return [text for found in _walk(value, path.split(".")) for text in _whole(found)]
+
+    return read
+
+
+def caption_reader(caption_format: str) -> Callable[[Any], list[str]]:
+    """From a cell to its captions: ``lines`` (a string with one a line, or a list of such), ``text`` (a string, or a list of
+    strings, each one caption), or ``json:<path>`` such as ``json:sentences.*.raw``. Raises ValueError for others."""
+    if caption_format.startswith("json:"):
+        return _from_json(caption_format.removeprefix("json:"))
+    readers = {"lines": _lines, "text": _whole}
+    if caption_format not in readers:
+        raise ValueError(
+            f"caption_format {caption_format!r} must be lines, text or json:<path>, as json:sentences.*.raw"
+        )
+    return readers[caption_format]
+
+
+def captions_of(value: Any, read: Callable[[Any], list[str]] = _lines) -> list[str]:
+    """All captions in a cell. Raises BadImage with reason ``no_caption``, ``empty_caption``, ``caption_not_text`` or
+    ``caption_not_json``."""
+    found = read(value)
+    if not any(found):
+        raise BadImage("empty_caption" if found else "no_caption")
+    return [text for text in found if text]

@@ -1,0 +1,25 @@
+"""Finding the columns of a data set by the names people give them."""
+
+from collections.abc import Sequence
+
+IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img")
+CAPTION_COLUMNS = ("caption", "captions", "text", "txt", "alt_text", "caption_0", "TEXT", "sentences", "sentence")
+
+
+def first_present(columns: Sequence[str], wanted: Sequence[str], what: str, where: str) -> str:
+    """The first of ``wanted`` that is a column, else the first that is one but for capital letters. Raises ValueError
+    listing the columns found."""
+    for name in wanted:
+        if name in columns:
+            return name
+    lower = {column.lower(): column for column in reversed(columns)}
+    for name in wanted:
+        if name.lower() in lower:
+            return lower[name.lower()]
+    hint = f"; name yours: data.train.{what}_columns=[…]" if what in ("image", "caption") else ""
+    if what == "image" and any("url" in c.lower() for c in columns if c != "__url__"):
+        hint = (
+            "; it holds addresses, not pictures: fetch them with img2dataset (output_format=webdataset) and use "
+            "data=webdataset data.path=<folder>"
+        )
+    raise ValueError(f"{where}: no {what} column among {', '.join(columns)}; looked for {', '.join(wanted)}{hint}")

@@ -1,0 +1,96 @@
+"""Which rows are wanted at all."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cliplab.data.caption_cells import MOST_CHARACTERS
+
+
+def cell(row: Mapping[str, Any], column: str) -> Any:
+    """``row[column]``; a dotted name reaches into nested values and JSON text, as ``json.similarity``. None when it is not
+    there."""
+    if column in row:
+        return row[column]
+    value: Any = row
+    for key in column.split("."):
+        if isinstance(value, str | bytes):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                return None
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def number(value: Any) -> float:
+    """NaN, which passes no bound, for what is none."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return math.nan
+
+
+class RowFilters:
+    """Which rows are wanted; everything null or empty wants all.
+
+    ``min_side`` is the smallest side in pixels, ``max_aspect`` the longer side over the shorter (both from width and
+    height columns when there are any, else from the picture's header); ``min_characters`` and ``max_characters`` bound
+    a caption, and a row without one left is not wanted; ``column_min`` and ``column_equals`` map columns to bounds and
+    values; ``languages`` are compared with ``language_column``. A value that is not there does not pass.
+    """
+
+    def __init__(
+        self,
+        min_side: int | None = None,
+        max_aspect: float | None = None,
+        min_characters: int | None = None,
+        max_characters: int | None = None,
+        column_min: Mapping[str, float] | None = None,
+        column_equals: Mapping[str, Any] | None = None,
+        languages: Sequence[str] | None = None,
+        language_column: str = "language",
+    ) -> None:
+        self.min_side, self.max_aspect = min_side, max_aspect
+        self.min_characters, self.max_characters = min_characters, max_characters
+        self.column_min, self.column_equals = dict(column_min or {}), dict(column_equals or {})
+        self.languages, self.language_column = list(languages or ()), language_column
+
+    def __repr__(self) -> str:
+        return f"RowFilters({vars(self)})"
+
+    @property
+    def columns(self) -> list[str]:
+        language = [self.language_column] if self.languages else []
+        return [*self.column_min, *self.column_equals, *language]
+
+    @property
+    def by_size(self) -> bool:
+        return self.min_side is not None or self.max_aspect is not None
+
+    @property
+    def by_caption(self) -> bool:
+        return self.min_characters is not None or self.max_characters is not None
+
+    def fits(self, caption: str) -> bool:
+        least, most = self.min_characters or 0, self.max_characters or MOST_CHARACTERS
+        return least <= len(caption) <= most
+
+    def refused_by_columns(self, row: Mapping[str, Any]) -> str:
+        for column, bound in self.column_min.items():
+            if not number(cell(row, column)) >= bound:
+                return f"{column} below {bound}"
+        for column, wanted in self.column_equals.items():
+            if cell(row, column) != wanted:
+                return f"{column} not {wanted}"
+        if self.languages and cell(row, self.language_column) not in self.languages:
+            return "language"
+        return ""
+
+    def refused_by_size(self, width: float, height: float) -> str:
+        if self.min_side is not None and min(width, height) < self.min_side:
+            return f"smaller than {self.min_side}"
+        if self.max_aspect is not None and max(width, height) > self.max_aspect * min(width, height):
+            return f"aspect above {self.max_aspect}"
+        return ""

@@ -1,0 +1,143 @@
+"""Which files of a local folder make a split, and a fingerprint of them."""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cliplab.data.layout import Reader
+from cliplab.data.layouts import reader_of
+from cliplab.data.patterns import common_folder, is_pattern, matching_files
+
+SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval")
+SPLIT_NAMES = [{"train", "training"}, {"val", "valid", "validation"}, {"test", "testing"}]  # as in file names
+ABOUT_PICTURES = ("metadata.csv", "metadata.jsonl")  # tables of an image folder, which the datasets library reads
+PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+END = 4096  # bytes of each end of a file that enter its fingerprint
+ENDS_HASHED = (".tar", ".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".json", ".gz", ".tgz", ".txt")
+
+# Names or patterns of files, for all splits or by split.
+DataFiles = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
+
+
+def local_path(path: str | None) -> Path | None:
+    """The file or folder, or the folder of the files that a pattern names; None when nothing is there, as for a hub id.
+    Raises ValueError when a pattern names no file, or a range some that are not there."""
+    found = Path(path).expanduser() if path else None
+    if found is not None and found.exists():
+        return found
+    return common_folder(matching_files(path)) if path and is_pattern(path) else None
+
+
+def folder_of(path: str | None) -> Path | None:
+    """The folder that a local source's relative paths begin at; None for a hub id."""
+    found = local_path(path)
+    return found.parent if found is not None and found.is_file() else found
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^a-z]+", name.lower()))
+
+
+def _of_split(files: Sequence[Path], root: Path, split: str) -> list[Path]:
+    """The files that name the split, else those that name none. Raises ValueError when all are of other splits."""
+    inner = {file: str(file.relative_to(root)) for file in files}
+    same = next((names for names in SPLIT_NAMES if split in names), None)
+    found = [file for file in files if (same & _words(inner[file]) if same else split in inner[file])]
+    others = set().union(*SPLIT_NAMES) - (same or set())
+    found = found or [file for file in files if not others & _words(inner[file])]
+    if not found:
+        there = sorted(others & set().union(*(_words(name) for name in inner.values())))
+        raise ValueError(f"its files are of other splits: {', '.join(there)}; name one, or the files: data_files=…")
+    return found
+
+
+def _named_files(path: Path, split: str, data_files: DataFiles) -> list[Path]:
+    """The files of a local folder that names and patterns choose for a split. Raises ValueError when one chooses none."""
+    if isinstance(data_files, Mapping):
+        if split not in data_files:
+            raise ValueError(f"data_files are given for {', '.join(data_files)}; name split {split} there, or split=…")
+        data_files = data_files[split]
+    files: set[str] = set()
+    for name in [data_files] if isinstance(data_files, str) else data_files or ():
+        try:
+            files |= set(matching_files(name, path))
+        except ValueError as error:
+            raise ValueError(f"data_files: {error}") from error
+    if not files:
+        raise ValueError("data_files: no file is named; null means all")
+    return sorted(map(Path, files))
+
+
+def _is_about_others(file: Path) -> bool:
+    """Whether a JSON file tells of a picture or tar beside it, or of the whole folder, and holds no rows itself."""
+    name = file.name.lower()
+    if not name.endswith(".json"):
+        return False
+    beside = any(file.with_suffix(suffix).is_file() for suffix in PICTURES)
+    return beside or name.endswith("_stats.json") or name in ("dataset_info.json", "dataset_infos.json", "state.json")
+
+
+def choose_files(path: Path, split: str, data_files: DataFiles) -> tuple[type[Reader] | None, list[str]]:
+    """The reader of a local folder or file, and the files it reads for a split.
+
+    No reader: the files are pictures, or all that a folder of pictures holds. Raises ValueError when no file is of the
+    split, or a name in ``data_files`` chooses none.
+    """
+    if data_files is not None:
+        files = _named_files(path, split, data_files)
+    else:
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    by_reader: dict[type[Reader], list[Path]] = {}
+    for file in files:
+        reader = reader_of(file.name)
+        skipped = data_files is None and (file.name in ABOUT_PICTURES or _is_about_others(file))
+        if reader is not None and not skipped:
+            by_reader.setdefault(reader, []).append(file)
+    if not by_reader:
+        return None, [str(file) for file in files]
+    chosen = min(by_reader, key=lambda reader: reader.precedence)
+    found = by_reader[chosen]
+    if data_files is None and path.is_dir():
+        found = _of_split(found, path, split)
+    return chosen, [str(file) for file in found]
+
+
+def has_split_folders(path: Path) -> bool:
+    return path.is_dir() and any(p.is_dir() and p.name.lower() in SPLIT_FOLDERS for p in path.iterdir())
+
+
+def name_within(file: str, root: Path) -> str:
+    """What a person knows a file by: its path within the folder that was given."""
+    return os.path.relpath(file, root) if root.is_dir() else os.path.basename(file)
+
+
+def refuse_options(options: Mapping[str, object], layout: str) -> None:
+    """Raises ValueError when there are options for a layout that has none."""
+    if options:
+        raise ValueError(f"data.train.reader.{min(options)}: {layout} is read without options")
+
+
+def refuse_empty(files: Sequence[str], root: Path) -> None:
+    """Raises ValueError naming the files that hold nothing."""
+    empty = [name_within(file, root) for file in files if not os.path.getsize(file)]
+    if empty:
+        raise ValueError(f"nothing is in {', '.join(empty[:10])}; fetch again, or remove them")
+
+
+def _file_facts(file: Path, root: Path) -> str:
+    """Name, size and, of what is no picture, both ends: a Parquet file's end holds place and bounds of every column."""
+    size, ends = file.stat().st_size, b""
+    if file.suffix in ENDS_HASHED:
+        with file.open("rb") as opened:
+            ends = opened.read(END)
+            opened.seek(max(0, size - END))
+            ends += opened.read()
+    return f"{os.path.relpath(file, root)} {size} {hashlib.sha256(ends).hexdigest()}"
+
+
+def fingerprint_of_files(files: Sequence[str], root: Path) -> str:
+    """Changes with names, sizes and ends of files; stays when their folder is copied to another place."""
+    facts = [_file_facts(Path(file), root) for file in files]
+    return hashlib.sha256("\n".join(["", *facts]).encode()).hexdigest()

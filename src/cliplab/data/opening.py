@@ -1,0 +1,174 @@
+"""Opening a data set wherever it lies, by row or part by part, with errors that say what to do."""
+
+import bisect
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import datasets
+
+from cliplab.data.hub import UnreachableData, hub_arguments, hub_fingerprint, reach_hub
+from cliplab.data.layout import Layout, Part, Reader, Row, Unusable
+from cliplab.data.library import HeldRows, ImageFolder, LibraryStream, place_in, without_decoding
+from cliplab.data.local import DataFiles, choose_files, fingerprint_of_files, local_path
+from cliplab.data.patterns import matching_files
+
+T = TypeVar("T")
+SCRIPTS = "it needs a loading script, which the datasets library no longer runs; use a Parquet or webdataset copy"
+NO_ROWS = "corresponds to no data"  # what the library says of an empty split
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where a data set lies: a hub id, or a local folder or file. Several splits are read as one, in their order.
+
+    ``name`` is the hub's configuration, ``revision`` its commit or tag; ``data_files`` are some files of the path only;
+    ``reader`` holds options of the layout's reader.
+    """
+
+    path: str
+    split: str | Sequence[str] = "train"
+    name: str | None = None
+    revision: str | None = None
+    data_files: DataFiles = None
+    reader: Mapping[str, Any] | None = None
+
+    @property
+    def splits(self) -> Sequence[str]:
+        return [self.split] if isinstance(self.split, str) else self.split
+
+
+@dataclass(frozen=True)
+class OpenedRows:
+    """Rows by number, pictures encoded; ``place`` tells where one stands, ``damaged`` are rows that are lost with the
+    files they were in."""
+
+    dataset: datasets.Dataset
+    place: Callable[[int], str]
+    damaged: Sequence[Unusable] = ()
+
+
+class JoinedLayout:
+    """Layouts one after the other."""
+
+    def __init__(self, layouts: Sequence[Layout]) -> None:
+        self.layouts = layouts
+        self.columns = list(dict.fromkeys(column for layout in layouts for column in layout.columns))
+        self.parts: list[Part] = [part for layout in layouts for part in layout.parts]
+        self._starts = list(itertools.accumulate((len(layout.parts) for layout in layouts), initial=0))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        return " ".join(layout.fingerprint for layout in self.layouts)
+
+    def rows(self, part: int, start: int = 0) -> Iterator[Row]:
+        number = bisect.bisect_right(self._starts, part) - 1
+        return self.layouts[number].rows(part - self._starts[number], start)
+
+
+def _saved(path: Path, split: str) -> datasets.Dataset | None:
+    """What ``save_to_disk`` wrote there, or None."""
+    if (path / "dataset_info.json").is_file():
+        return datasets.load_from_disk(str(path))
+    if (path / "dataset_dict.json").is_file():
+        return datasets.load_from_disk(str(path))[split]
+    return None
+
+
+def _local(path: Path, split: str, location: Location) -> Reader | HeldRows | ImageFolder:
+    """The reader of one split of a local folder or file."""
+    saved = _saved(path, split)
+    if saved is not None:
+        return HeldRows(saved, path.name, lambda: fingerprint_of_files(_saved_files(path, split), path))
+    wanted = location.data_files
+    if not Path(location.path).expanduser().exists():  # a pattern, whose files lie in the folder
+        if wanted is not None:
+            raise ValueError("data_files: the path names files itself; give one or the other")
+        wanted = matching_files(location.path)
+    kind, files = choose_files(path, split, wanted)
+    if kind is None:
+        return ImageFolder(path, split, files, named=wanted is not None)
+    return kind(files, path, **(location.reader or {}))
+
+
+def _saved_files(path: Path, split: str) -> Sequence[str]:
+    return choose_files(path, split, None)[1]
+
+
+def _split_layout(location: Location, split: str) -> Layout:
+    path = local_path(location.path)
+    if path is not None:
+        return _local(path, split, location)
+    arguments = hub_arguments(location.name, location.revision, location.data_files)
+    reach_hub(location.path)
+    stream = datasets.load_dataset(location.path, split=split, streaming=True, **arguments)
+    return LibraryStream(stream, location.path, lambda: hub_fingerprint(location.path, split, arguments))
+
+
+def _split_rows(location: Location, split: str) -> OpenedRows:
+    path = local_path(location.path)
+    if path is not None:
+        reader = _local(path, split, location)
+        dataset = without_decoding(reader.dataset(split))
+        damaged = [Unusable(reason, place) for place, reason in reader.damaged]
+        return OpenedRows(dataset, reader.place, damaged)
+    reach_hub(location.path)
+    arguments = hub_arguments(location.name, location.revision, location.data_files)
+    dataset = without_decoding(datasets.load_dataset(location.path, split=split, streaming=False, **arguments))
+    return OpenedRows(dataset, lambda number: place_in(dataset[number], f"{location.path} {split} row {number}"))
+
+
+def _reason(error: BaseException) -> str:
+    """In one line, of what lies under an error that says nothing."""
+    while type(error) is datasets.exceptions.DatasetGenerationError and error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}"
+
+
+def _opened(location: Location, split: str, how: Callable[[Location, str], T]) -> T:
+    """Raises UnreachableData with the ways out, or ValueError for a split without rows."""
+    try:
+        return how(location, split)
+    except Exception as error:
+        if NO_ROWS in str(error) and how is not _split_layout:
+            columns = ", ".join(_split_layout(location, split).columns)
+            raise ValueError(f"{location.path}: split {split!r} is empty; its columns are {columns}") from None
+        reason = SCRIPTS if "script" in str(error).lower() else _reason(error)
+        raise UnreachableData(f"data set {location.path!r} (split {split!r}) cannot be opened: {reason}") from error
+
+
+def open_layout(location: Location) -> Layout:
+    """A data set to be read part by part. Raises UnreachableData with the ways out."""
+    layouts = [_opened(location, split, _split_layout) for split in location.splits]
+    return layouts[0] if len(layouts) == 1 else JoinedLayout(layouts)
+
+
+def open_rows(location: Location) -> OpenedRows:
+    """A data set by row. A local folder is read as what it holds: ``save_to_disk`` output, a layout that ``layouts/`` has
+    a reader for, or pictures. Raises UnreachableData with the ways out, or ValueError when it is empty."""
+    opened = [_opened(location, split, _split_rows) for split in location.splits]
+    if len(opened) == 1:
+        return opened[0]
+    starts = list(itertools.accumulate((len(rows.dataset) for rows in opened), initial=0))
+
+    def place(number: int) -> str:
+        k = bisect.bisect_right(starts, number) - 1
+        return opened[k].place(number - starts[k])
+
+    damaged = [left_out for rows in opened for left_out in rows.damaged]
+    return OpenedRows(datasets.concatenate_datasets([rows.dataset for rows in opened]), place, damaged)
+
+
+def open_dataset(
+    *,
+    path: str,
+    split: str | Sequence[str],
+    name: str | None = None,
+    revision: str | None = None,
+    data_files: DataFiles = None,
+) -> datasets.Dataset:
+    """The rows alone; see ``open_rows``."""
+    return open_rows(Location(path, split, name, revision, data_files)).dataset
