@@ -89,7 +89,7 @@ def test_text_that_is_no_utf8(streaming: bool, tmp_path: Path) -> None:
     for i in (1, 2):
         (tmp_path / "table" / f"{i}.png").write_bytes(png(i))
     (tmp_path / "table" / "pairs.csv").write_bytes(b"image,caption\n1.png,caf\xe9\n2.png,plain\n")
-    assert sorted(set(captions_of(source_of(tmp_path / "table", streaming)))) == expected
+    assert sorted(set(captions_of(source_of(tmp_path / "table", streaming)))) == ["café", "plain"], "it is Latin-1"
 
 
 @pytest.mark.parametrize("streaming", [False, True])
