@@ -48,6 +48,10 @@ def columns_of(reader: Any) -> dict[str, list[Any]]:
         ('image,caption\r\n0.jpg,"a dog, asleep"\r\n', {"image": ["0.jpg"], "caption": ["a dog, asleep"]}),
         ("image,caption\r0.jpg,a dog\r1.jpg,a cat\r", {"image": ["0.jpg", "1.jpg"], "caption": ["a dog", "a cat"]}),
         ('image,caption\n0.jpg,"a dog\nasleep"\n', {"image": ["0.jpg"], "caption": ["a dog\nasleep"]}),
+        (
+            'image,caption\n0.jpg,"a dog\nsaid to be, asleep"\n',
+            {"image": ["0.jpg"], "caption": ["a dog\nsaid to be, asleep"]},
+        ),
         ('image,caption\n0.jpg,"a ""good"" dog"\n', {"image": ["0.jpg"], "caption": ['a "good" dog']}),
         ('image, caption\n0.jpg, "a dog, asleep"\n', {"image": ["0.jpg"], "caption": ["a dog, asleep"]}),
         ("image,caption\n0.jpg,a dog, asleep\n", {"image": ["0.jpg"], "caption": ["a dog, asleep"]}),

@@ -47,6 +47,12 @@ def _is_open(text: str, separator: str) -> bool:
     return text.count('"') % 2 == 1 and any(cell.lstrip().startswith('"') for cell in text.split(separator))
 
 
+def _is_record(line: str, separator: str, usual: int) -> bool:
+    """Whether a line is surely a record of its own: as many cells as the first has, and one of them a picture's path."""
+    cells = line.split(separator)
+    return usual == len(cells) > 1 and any(map(is_picture_path, cells))
+
+
 def records(lines: Iterable[str], separator: str) -> Iterator[Record]:
     """Of lines; blank ones are none. A cell in quotes may go over lines. A quote that never ends, or whose end would take
     in lines that are whole records themselves, is a character like any other."""
@@ -66,8 +72,8 @@ def records(lines: Iterable[str], separator: str) -> Iterator[Record]:
         while _is_open(joint, separator) and len(taken) < MOST_LINES and (more := following()) is not None:
             taken.append(more)
             joint += "\n" + more[1]
-        swallowed = [line for _, line in taken if usual > 1 and line.count(separator) + 1 == usual]
-        whole = not _is_open(joint, separator) and (not taken or len(swallowed) < len(taken))
+        swallowed = any(_is_record(line, separator, usual) for _, line in taken)
+        whole = not swallowed and not _is_open(joint, separator)
         cells = _cells(joint, separator) if whole and '"' in joint else []
         if not cells:
             cells = text.split(separator)
