@@ -16,7 +16,7 @@ from cliplab.checkpoints.huggingface import write_clip_folder
 from cliplab.checkpoints.open_clip import native_config, pretrained_tag, read_open_clip, to_model_cfg, write_open_clip
 from cliplab.checkpoints.openai import to_openai
 from cliplab.checkpoints.read import read_pretrained, wanted_files
-from cliplab.checkpoints.weights import Weights, load_exactly
+from cliplab.checkpoints.weights import PLAIN_TRANSFORM, Weights, load_exactly
 from tests.models.weights import built, open_clip_twin, tiny_config
 
 KINDS = ["vit", "resnet"]
@@ -117,7 +117,7 @@ def test_transformers_folder_comes_back(activation: str, tmp_path: Path) -> None
 
 def test_open_clip_folder_without_a_model_is_told(tmp_path: Path) -> None:
     (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {"embed_dim": 3}}')
-    with pytest.raises(ValueError, match=r"open_clip_config.json has no whole model_cfg"):
+    with pytest.raises(ValueError, match=r"open_clip_config.json: it has no whole model_cfg"):
         read_pretrained(str(tmp_path))
 
 
@@ -150,11 +150,12 @@ def test_every_native_name_of_open_clip_has_a_config() -> None:
     native = ("ViT-B-32", "ViT-B-32-quickgelu", "ViT-L-14-336", "ViT-H-14", "ViT-bigG-14", "RN50x4-quickgelu", "RN101")
     for name in native:
         cfg = open_clip.get_model_config(name)
-        config = native_config(cfg, {}, name)
-        again = native_config(to_model_cfg(config), {}, name)
+        config, transform, clean = native_config(cfg, {}, name)
+        again, *_ = native_config(to_model_cfg(config), {}, name)
+        assert (transform, clean) == (PLAIN_TRANSFORM, "lower")
         assert config == again
         assert config["text_encoder"]["activation"] == ("quick_gelu" if cfg.get("quick_gelu") else "gelu")
-    assert native_config(open_clip.get_model_config("ViT-H-14"), {}, "")["image_encoder"]["heads"] == 1280 // 80
+    assert native_config(open_clip.get_model_config("ViT-H-14"), {}, "")[0]["image_encoder"]["heads"] == 1280 // 80
 
 
 def test_rounded_mlp_ratio_of_a_name_fits_the_file() -> None:

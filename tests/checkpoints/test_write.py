@@ -139,7 +139,7 @@ def test_second_export_is_the_first(form: str, tmp_path: Path) -> None:
         ("openai", "vit", {"image_mean": [0.5, 0.5, 0.5]}, "another mean or deviation"),
         ("openai", "vit", {"text_encoder": {"heads": 2}}, "text heads of another width than 64"),
         ("openai", "vit", {"text_encoder": {"activation": "gelu"}}, "activation gelu"),
-        ("open_clip", "vit", {"text_encoder": {"activation": "gelu"}}, "one activation for both towers"),
+        ("open_clip", "vit", {"text_encoder": {"activation": "gelu"}}, "QuickGELU for both towers or none"),
         (
             "open_clip",
             "vit",
@@ -168,10 +168,12 @@ def test_what_a_format_cannot_hold_is_refused(
 
 def test_another_preprocessing_is_refused_but_by_our_own_format(tmp_path: Path) -> None:
     weights, model = weights_of(tiny_config("vit"))
-    other = Weights(weights.model, TOKENIZER, weights.state, "tiny.pt", transform="x.Squash")
+    other = Weights(
+        weights.model, TOKENIZER, weights.state, "tiny.pt", transform={"_target_": "x.Squash", "size": [3, 4]}
+    )
     assert weights.model["text_encoder"]["_target_"] == TEXT
     for form in set(FORMATS) - {"safetensors", "onnx"}:
         with pytest.raises(ValueError, match="its preprocessing is not this model's Squash"):
             write(form, tmp_path / form, other, model)
     write("safetensors", tmp_path / "own", other, model)
-    assert read_pretrained(str(tmp_path / "own")).transform == "x.Squash"
+    assert read_pretrained(str(tmp_path / "own")).transform == other.transform

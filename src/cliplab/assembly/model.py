@@ -30,7 +30,7 @@ def embedding_model(weights: Weights, **settings: Any) -> EmbeddingModel:
     check_classes(weights)
     model = build(weights.model, "model")
     load_weights(model, weights)
-    transform = build({"_target_": weights.transform, "image_size": model.image_size}, "data.eval_transform")
+    transform = build(weights.sized_transform(model.image_size), "data.eval_transform")
     return EmbeddingModel(
         model=model,
         tokenizer=build(weights.tokenizer, "tokenizer"),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cliplab.checkpoints.read import read_pretrained
 from cliplab.checkpoints.siglip import VISION
-from cliplab.checkpoints.weights import RESNET, VIT, Weights, load_exactly
+from cliplab.checkpoints.weights import PLAIN_TRANSFORM, RESNET, VIT, Weights, load_exactly, resized_transform
 from cliplab.models.positions import resize_positions
 from cliplab.settings.config import ConfigError, check, resolved, typed_keys
 from cliplab.settings.model_source import ModelSource
@@ -91,7 +91,7 @@ def check_classes(weights: Weights) -> None:
     """Raises ConfigError when a class that the weights' config names is not there, or takes other arguments now."""
     named = {"model": weights.model, "tokenizer": weights.tokenizer}
     try:
-        check({**named, "transform": {"_target_": weights.transform, "_partial_": True}}, {**named, "transform": None})
+        check({**named, "transform": {**weights.transform, "_partial_": True}}, {**named, "transform": None})
     except ConfigError as error:
         raise ConfigError(
             f"{weights.source}: its config does not fit this cliplab: {error}; load it with the version that wrote it (the "
@@ -111,9 +111,11 @@ def with_weights(cfg: Any, overrides: Sequence[str], source: ModelSource) -> tup
         cfg.model = _chosen_model(weights, tower, cfg, overrides, source)
         if tower != "image_encoder":
             cfg.tokenizer = weights.tokenizer
-        if weights.transform != Weights.transform and tower != "text_encoder":
-            size = "${model.image_encoder.image_size}"
-            cfg.data.eval_transform = {"_target_": weights.transform, "image_size": size}
+        if weights.transform != PLAIN_TRANSFORM and tower != "text_encoder":
+            stated = weights.model["image_encoder"].get("image_size")
+            settled = OmegaConf.select(cfg, "model.image_encoder.image_size")
+            weights = replace(weights, transform=resized_transform(weights.transform, stated, settled))
+            cfg.data.eval_transform = weights.sized_transform("${model.image_encoder.image_size}")
     config = resolved(cfg)
     state = {k: v for k, v in weights.state.items() if tower is None or k.startswith(f"{tower}.")}
     state = resized(state, config["model"]["image_encoder"])

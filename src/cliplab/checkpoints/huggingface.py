@@ -1,27 +1,30 @@
 """The CLIPModel folder of transformers: its names and config, read and written without building the model twice."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPProcessor, SiglipConfig
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPProcessor
 
 from cliplab.checkpoints.io import read_folder_state, write_safetensors
+from cliplab.checkpoints.preprocessing import read_processor
+from cliplab.checkpoints.stated import Stated, read_json
+from cliplab.checkpoints.tokenizer_files import clip_folder_tokenizer
 from cliplab.checkpoints.weights import (
     RESNET,
     TEXT,
     VIT,
     Weights,
+    check_sizes,
     clip_config,
     mlp_ratio,
     renamed,
     statistics,
-    tokenizer_config,
 )
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.models.clip import CLIP_MEAN, CLIP_STD
+from cliplab.models.hf_sources import quiet
 
 BLOCK = {
     "ln_1": "layer_norm1",
@@ -30,8 +33,34 @@ BLOCK = {
     "mlp_in": "mlp.fc1",
     "mlp_out": "mlp.fc2",
 }
-ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu"}
-BICUBIC = 3  # Pillow's number
+# The library's names of activations -> ours; the tanh forms differ in rounding only
+ACTIVATIONS = {
+    "quick_gelu": "quick_gelu",
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_accurate": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python_tanh": "gelu_tanh",
+}
+WRITTEN = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}
+# Fields of config.json that change no embedding: of the library at large, of training, and of generating text, which
+# versions before 5 wrote into every config. What a tower reads is never among them.
+NO_EFFECT = (
+    "_name_or_path", "_commit_hash", "_attn_implementation_autoset", "attn_implementation", "architectures", "model_type",
+    "transformers_version", "dtype", "torch_dtype", "use_bfloat16", "torchscript", "tf_legacy_loss", "return_dict",
+    "output_attentions", "output_hidden_states", "output_scores", "use_cache", "chunk_size_feed_forward", "problem_type",
+    "id2label", "label2id", "num_labels", "finetuning_task", "task_specific_params", "is_encoder_decoder", "is_decoder",
+    "add_cross_attention", "cross_attention_hidden_size", "tie_encoder_decoder", "tie_word_embeddings", "tokenizer_class",
+    "prefix", "sep_token_id", "decoder_start_token_id", "gradient_checkpointing",
+    "attention_dropout", "dropout", "hidden_dropout_prob", "drop_path_rate", "initializer_range", "initializer_factor",
+    "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups", "diversity_penalty",
+    "temperature", "top_k", "top_p", "typical_p", "repetition_penalty", "length_penalty", "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences", "return_dict_in_generate",
+    "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty",
+    "suppress_tokens", "begin_suppress_tokens", "text_config_dict", "vision_config_dict",
+)  # fmt: skip
 
 
 def _tower_names(own: str, other: str, layers: int) -> dict[str, str]:
@@ -113,62 +142,76 @@ def from_transformers(model: Mapping[str, Any], theirs: Mapping[str, Tensor], so
     return ours | {"logit_scale": ours["logit_scale"].reshape(())} | statistics(model)
 
 
-def _tower(config: Any, where: str, source: str) -> dict[str, Any]:
-    if config.hidden_act not in ACTIVATIONS.values():
-        known = ", ".join(ACTIVATIONS.values())
-        raise ValueError(f"{source}: {where}.hidden_act is {config.hidden_act!r}; CLIP's towers have {known}")
-    if config.layer_norm_eps != 1e-5:
-        raise ValueError(f"{source}: {where}.layer_norm_eps is {config.layer_norm_eps}; CLIP's towers have 1e-5")
+def library_config(kind: Any, file: Path) -> tuple[Stated, Stated, Stated]:
+    """The top, ``vision_config`` and ``text_config`` of a config.json with the library's own defaults filled in.
+
+    Raises ValueError naming the file when the library refuses it.
+    """
+    values = read_json(file)
+    try:
+        with quiet():
+            config = kind.from_dict(values)
+    except Exception as error:  # its validators raise errors of several kinds
+        raise ValueError(f"{file}: {' '.join(str(error).split())}") from error
+    top = Stated(config.to_dict(), file)
+    parts = top.part("vision_config"), top.part("text_config")
+    for part in (top, *parts):
+        part.only("pruned_heads", ({},), "pruned heads cannot be followed")
+        part.pass_over(NO_EFFECT)
+    return top, *parts
+
+
+def tower_sizes(part: Stated, activations: Mapping[Any, str], whose: str, norm_eps: float) -> dict[str, Any]:
+    """What both towers of CLIP and of SigLIP state alike. ``norm_eps`` is what our towers take for granted."""
+    width, inner = part.size("hidden_size"), part.size("intermediate_size")
+    eps = part.number("layer_norm_eps", norm_eps)
     return {
-        "width": config.hidden_size,
-        "layers": config.num_hidden_layers,
-        "heads": config.num_attention_heads,
-        "mlp_ratio": mlp_ratio(config.intermediate_size, config.hidden_size),
-        "activation": config.hidden_act,
+        "width": width,
+        "layers": part.size("num_hidden_layers"),
+        "heads": part.size("num_attention_heads"),
+        "mlp_ratio": mlp_ratio(inner, width),
+        "activation": part.choice("hidden_act", activations, None, whose),
+        **({} if eps == norm_eps else {"norm_eps": eps}),
     }
 
 
-def model_config(config: CLIPConfig, processor: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Our model config of a CLIPConfig and a preprocessor_config.json."""
-    vision: Any = config.vision_config
-    text: Any = config.text_config
-    dim = int(config.projection_dim or 0)
-    image = {"_target_": VIT, "image_size": vision.image_size, "patch_size": vision.patch_size, "output_dim": dim}
-    language = {"_target_": TEXT, "vocab_size": text.vocab_size, "context_length": text.max_position_embeddings}
-    return clip_config(
-        image_encoder=image | _tower(vision, "vision_config", source) | {"patch_dropout": 0.0},
-        text_encoder=language | _tower(text, "text_config", source) | {"output_dim": dim},
-        embed_dim=dim,
-        mean=processor.get("image_mean", CLIP_MEAN),
-        std=processor.get("image_std", CLIP_STD),
-    )
+def model_config(file: Path) -> tuple[dict[str, Any], dict[str, Any], Any]:
+    """The towers' configs of a CLIPModel's config.json, and the id at which texts are pooled.
 
-
-def image_processor(folder: Path) -> dict[str, Any]:
-    """The image settings of preprocessor_config.json, or of processor_config.json as newer versions write."""
-    older, newer = folder / "preprocessor_config.json", folder / "processor_config.json"
-    if older.is_file():
-        return json.loads(older.read_text(encoding="utf8"))
-    return json.loads(newer.read_text(encoding="utf8")).get("image_processor", {}) if newer.is_file() else {}
+    Raises ValueError naming file and field.
+    """
+    top, vision, text = library_config(CLIPConfig, file)
+    dim = top.size("projection_dim")
+    image = {"_target_": VIT, "image_size": vision.size("image_size"), "patch_size": vision.size("patch_size")}
+    image |= {"output_dim": dim, **tower_sizes(vision, ACTIVATIONS, "CLIP's towers", 1e-5), "patch_dropout": 0.0}
+    vision.only("num_channels", (3,), "towers take three channels")
+    language = {"_target_": TEXT, "vocab_size": text.size("vocab_size")}
+    language |= {"context_length": text.size("max_position_embeddings")}
+    language |= tower_sizes(text, ACTIVATIONS, "CLIP's towers", 1e-5) | {"output_dim": dim}
+    end = text.take("eos_token_id", 49_407)
+    for part in (top, vision, text):
+        part.pass_over(("projection_dim", "bos_token_id", "pad_token_id", "eos_token_id", "logit_scale_init_value"))
+        part.finish()
+    return image, language, end
 
 
 def read_clip_folder(folder: Path) -> Weights:
-    """A folder that ``CLIPModel.save_pretrained`` wrote. Raises ValueError for parts that CLIP's towers lack."""
-    source = str(folder)
-    config = CLIPConfig.from_dict(json.loads((folder / "config.json").read_text(encoding="utf8")))
-    processor = image_processor(folder)
-    if processor.get("resample", BICUBIC) != BICUBIC:
-        raise ValueError(f"{source}: the images are resampled by Pillow's {processor['resample']}, not bicubic (3)")
-    model = model_config(config, processor, source)
-    text = model["text_encoder"]
-    tokenizer = tokenizer_config(text["vocab_size"], text["context_length"], source)
+    """A folder that ``CLIPModel.save_pretrained`` wrote. Raises ValueError naming file and field for what CLIP's towers
+    lack."""
+    source, file = str(folder), folder / "config.json"
+    image, language, end = model_config(file)
+    pictures = read_processor(folder, "CLIPImageProcessor", image["image_size"])
+    model = clip_config(
+        image_encoder=image,
+        text_encoder=language,
+        embed_dim=image["output_dim"],
+        mean=pictures.mean,
+        std=pictures.std,
+    )
+    check_sizes(model, str(file))
+    tokenizer = clip_folder_tokenizer(folder, language["vocab_size"], language["context_length"], end)
     state = from_transformers(model, read_folder_state(folder, "model"), source)
-    return Weights(model, tokenizer, state, source)
-
-
-def siglip_config(values: dict[str, Any]) -> Any:
-    """SiglipConfig with its defaults filled in."""
-    return SiglipConfig.from_dict(values)
+    return Weights(model, tokenizer, state, source, transform=pictures.transform)
 
 
 def _checked(model: Mapping[str, Any]) -> None:
@@ -193,7 +236,8 @@ def _sizes(tower: Mapping[str, Any], activation: str) -> dict[str, Any]:
         "intermediate_size": int(tower["width"] * tower.get("mlp_ratio", 4.0)),
         "num_hidden_layers": tower["layers"],
         "num_attention_heads": tower["heads"],
-        "hidden_act": ACTIVATIONS[activation],
+        "hidden_act": WRITTEN[activation],
+        "layer_norm_eps": tower.get("norm_eps", 1e-5),
     }
 
 

@@ -4,23 +4,25 @@ import functools
 import importlib.util
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from cliplab.checkpoints.io import read_folder_state, write_safetensors
+from cliplab.checkpoints.open_clip_fields import EPS_OF_TORCH, TRAINING, activation_and_eps, refuse_custom
 from cliplab.checkpoints.openai import HEAD_WIDTH, from_openai, looks_native, shown_config, to_openai
+from cliplab.checkpoints.preprocessing import read_preprocess_cfg
 from cliplab.checkpoints.siglip import looks_siglip, read_trunk
-from cliplab.checkpoints.weights import RESNET, TEXT, VIT, Weights, clip_config, tokenizer_config
+from cliplab.checkpoints.stated import Stated, read_json
+from cliplab.checkpoints.tokenizer_files import has_tokenizer
+from cliplab.checkpoints.weights import RESNET, TEXT, VIT, Weights, check_sizes, clip_config, tokenizer_config
+from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.models.clip import CLIP_MEAN, CLIP_STD
 
 CONFIG = "open_clip_config.json"
 STEM = "open_clip_model"
-OUTER = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_bias", "init_logit_scale"}
-VISION = {"image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size", "patch_dropout"}
-LANGUAGE = {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio"}
-HARMLESS = {"output_tokens": False, "timm_model_pretrained": False}
 
 
 @functools.cache
@@ -43,46 +45,93 @@ def named_config(name: str) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf8"))
 
 
-def _refuse_unknown(part: Mapping[str, Any], known: set[str], where: str, source: str) -> None:
-    unknown = [k for k, v in part.items() if k not in known and v is not None and HARMLESS.get(k, ...) != v]
-    if unknown:
-        raise ValueError(f"{source}: {where}.{unknown[0]} = {part[unknown[0]]!r} is no part of CLIP's own towers")
-
-
-def native_config(cfg: Mapping[str, Any], preprocess: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Our model config of an open_clip model config. Raises ValueError naming the setting that our towers lack."""
-    vision, text = cfg["vision_cfg"], cfg["text_cfg"]
-    _refuse_unknown(cfg, OUTER, "model_cfg", source)
-    _refuse_unknown(vision, VISION, "vision_cfg", source)
-    _refuse_unknown(text, LANGUAGE, "text_cfg", source)
-    activation = "quick_gelu" if cfg.get("quick_gelu") else "gelu"
-    width, head_width = vision.get("width", 768), vision.get("head_width", HEAD_WIDTH)
-    image: dict[str, Any] = {"image_size": vision.get("image_size", 224), "width": width}
-    layers = vision.get("layers", 12)
+def _image_config(vision: Stated, quick_gelu: bool) -> dict[str, Any]:
+    width, head_width = vision.size("width", 768), vision.size("head_width", HEAD_WIDTH)
+    image: dict[str, Any] = {"image_size": vision.size("image_size", 224), "width": width}
+    layers = vision.take("layers", 12)
     if isinstance(layers, list):
         image = {"_target_": RESNET, **image, "layers": layers, "heads": width * 32 // head_width}
+        # open_clip reads none of these for a ResNet
+        vision.pass_over(("patch_size", "mlp_ratio", "act_kwargs", "norm_kwargs", "no_ln_pre", "final_ln_after_pool"))
+        vision.pass_over(("pool_type", "pos_embed_type"))
     else:
-        image = {"_target_": VIT, **image, "layers": layers, "heads": width // head_width}
-        image |= {"patch_size": vision.get("patch_size", 16), "mlp_ratio": vision.get("mlp_ratio", 4.0)}
+        vision.left["layers"] = layers
+        image = {"_target_": VIT, **image, "layers": vision.size("layers"), "heads": width // head_width}
+        image |= {"patch_size": vision.size("patch_size", 16), "mlp_ratio": vision.number("mlp_ratio", 4.0)}
+        activation, eps = activation_and_eps(vision, quick_gelu, EPS_OF_TORCH)
         image |= {"activation": activation, "patch_dropout": 0.0}
+        image |= {} if eps == EPS_OF_TORCH else {"norm_eps": eps}
+        vision.only("no_ln_pre", (False,), "our ViT has the norm before its blocks")
+        vision.only("pool_type", ("tok",), "our ViT is pooled at its class token")
+        vision.only("pos_embed_type", ("learnable", "sin_cos_2d"), "positions are read from the weights")
+    # a norm of each position, pooled before or after: the class token gets the same
+    vision.pass_over(("final_ln_after_pool", "attn_pooler_queries", "attn_pooler_heads", *TRAINING))
+    vision.pass_over(("timm_pool", "timm_proj", "timm_proj_bias"))  # read with a timm_model_name only
+    refuse_custom(vision)
+    vision.finish()
+    return image
+
+
+def _text_config(text: Stated, quick_gelu: bool) -> tuple[dict[str, Any], str]:
+    """The text tower's config, and how its texts are cleaned."""
+    activation, eps = activation_and_eps(text, quick_gelu, EPS_OF_TORCH)
     language = {
         "_target_": TEXT,
-        "vocab_size": text.get("vocab_size", 49_408),
-        "context_length": text.get("context_length", 77),
-        "width": text.get("width", 512),
-        "layers": text.get("layers", 12),
-        "heads": text.get("heads", 8),
-        "mlp_ratio": text.get("mlp_ratio", 4.0),
+        "vocab_size": text.size("vocab_size", 49_408),
+        "context_length": text.size("context_length", 77),
+        "width": text.size("width", 512),
+        "layers": text.size("layers", 12),
+        "heads": text.size("heads", 8),
+        "mlp_ratio": text.number("mlp_ratio", 4.0),
         "activation": activation,
+        **({} if eps == EPS_OF_TORCH else {"norm_eps": eps}),
     }
-    return clip_config(
-        image_encoder={**image, "output_dim": cfg["embed_dim"]},
-        text_encoder={**language, "output_dim": cfg["embed_dim"]},
-        embed_dim=cfg["embed_dim"],
-        mean=preprocess.get("mean", CLIP_MEAN),
-        std=preprocess.get("std", CLIP_STD),
-        init_logit_bias=cfg.get("init_logit_bias"),
+    text.only("no_causal_mask", (False,), "CLIP's text tower is causal")
+    pool, end = text.take("pool_type", "argmax"), text.take("eos_id", 2)
+    if pool not in ("argmax", "eos"):
+        raise text.refusal("pool_type", pool, "CLIP's text tower is pooled at the end of text: argmax or eos")
+    if pool == "eos" and end != CLIPTokenizer.end_token:
+        raise text.refusal("eos_id", end, f"texts end with {CLIPTokenizer.end_token}")
+    text.only("proj_bias", (False,), "CLIP's projection has no bias")
+    text.only("proj_type", ("linear",), "CLIP's text tower has a projection")
+    tokens = text.part("tokenizer_kwargs")
+    cleaners = {name: name for name in ("lower", "canonicalize")}
+    clean = tokens.choice("clean", cleaners, "lower", "lower-case tokenizers")
+    tokens.only("reduction_mask", ("",), "texts are cut at their end")
+    tokens.finish()
+    text.only("tokenizer_mode", ("",), "only the tokenizer's own mode can be followed")
+    text.only("hf_tokenizer_name", ("",), "CLIP's own text tower goes with CLIP's own tokenizer")
+    text.pass_over(("pad_id", "final_ln_after_pool", "hf_proj_type", "hf_pooler_type", "hf_model_pretrained"))
+    refuse_custom(text)
+    text.finish()
+    return language, clean
+
+
+def native_config(
+    cfg: Mapping[str, Any], preprocess: Mapping[str, Any], source: str
+) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Our model config of an open_clip model config, the evaluation transform's, and how texts are cleaned.
+
+    Raises ValueError naming the setting that our towers lack.
+    """
+    top = Stated(cfg, source, "model_cfg")
+    dim, quick = top.size("embed_dim"), top.switch("quick_gelu", False)
+    image = _image_config(top.part("vision_cfg"), quick)
+    language, clean = _text_config(top.part("text_cfg"), quick)
+    bias = top.take("init_logit_bias")
+    top.pass_over(("custom_text", "init_logit_scale", "nonscalar_logit_scale"))
+    top.finish()
+    pictures = read_preprocess_cfg(preprocess, source, image["image_size"])
+    model = clip_config(
+        image_encoder={**image, "output_dim": dim},
+        text_encoder={**language, "output_dim": dim},
+        embed_dim=dim,
+        mean=pictures.mean,
+        std=pictures.std,
+        init_logit_bias=bias,
     )
+    check_sizes(model, source)
+    return model, pictures.transform, clean
 
 
 def _check_sizes(stated: Mapping[str, Any], state: Mapping[str, Tensor], source: str) -> None:
@@ -113,36 +162,42 @@ def read_open_clip(
     state: Mapping[str, Tensor],
     source: str,
     folder: str | None = None,
+    *,
+    named: bool = True,
 ) -> Weights:
-    """Weights under a stated open_clip config. ``folder`` holds the tokenizer's files, where it has any of its own.
+    """Weights under a stated open_clip config. ``folder`` holds the tokenizer's files, where it has any of its own;
+    ``named`` says that the config is that of a name, beside which no preprocessing is stated.
 
-    Raises ValueError listing sizes or keys that do not fit, and for a preprocessing that no evaluation transform does.
+    Raises ValueError listing sizes or keys that do not fit, or naming the field that cannot be followed.
     """
     if looks_siglip(cfg):
-        return read_trunk(cfg, preprocess, native_state(state), source, folder)
-    if (
-        preprocess.get("interpolation", "bicubic") != "bicubic"
-        or preprocess.get("resize_mode", "shortest") != "shortest"
-    ):
-        raise ValueError(f"{source}: preprocessing {dict(preprocess)} is not the bicubic centre crop of CLIP's towers")
-    model = native_config(cfg, preprocess, source)
+        return read_trunk(cfg, preprocess, native_state(state), source, folder, named=named)
+    model, transform, clean = native_config(cfg, preprocess, source)
     native = native_state(state)
     _check_sizes(model, native, source)
     text = model["text_encoder"]
     tokenizer = tokenizer_config(text["vocab_size"], text["context_length"], source)
-    return Weights(model, tokenizer, from_openai(model, native, source), source)
+    if clean != "lower":
+        tokenizer["clean"] = clean
+    return Weights(model, tokenizer, from_openai(model, native, source), source, transform=transform)
 
 
 def read_folder(folder: Path) -> Weights:
     """A folder of open_clip_config.json and weights, as open_clip pushes to the hub."""
-    config = json.loads((folder / CONFIG).read_text(encoding="utf8"))
-    if not {"vision_cfg", "text_cfg", "embed_dim"} <= set(config.get("model_cfg", {})):
-        raise ValueError(f"{folder}: {CONFIG} has no whole model_cfg")
+    file = folder / CONFIG
+    top = Stated(read_json(file), file)
+    cfg, preprocess = top.take("model_cfg", {}), top.take("preprocess_cfg", {})
+    if not isinstance(cfg, dict) or not {"vision_cfg", "text_cfg", "embed_dim"} <= set(cfg):
+        raise ValueError(f"{file}: it has no whole model_cfg: embed_dim, vision_cfg and text_cfg")
+    if not isinstance(preprocess, dict):
+        raise top.refusal("preprocess_cfg", preprocess, "an object is wanted")
+    top.finish()
     stems = ("open_clip_model", "open_clip_pytorch_model", "model")
     stem = next((s for s in stems if any((folder / f"{s}{x}").is_file() for x in (".safetensors", ".bin"))), stems[0])
     state = read_folder_state(folder, stem)
-    own = str(folder) if (folder / "tokenizer.json").is_file() else None
-    return read_open_clip(config["model_cfg"], config.get("preprocess_cfg", {}), state, str(folder), own)
+    tokenizer = str(folder) if has_tokenizer(folder) else None
+    weights = read_open_clip(cfg, preprocess, state, str(file), tokenizer, named=False)
+    return replace(weights, source=str(folder))
 
 
 def pretrained_tag(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
@@ -171,8 +226,8 @@ def to_model_cfg(model: Mapping[str, Any]) -> dict[str, Any]:
         names = [t["_target_"].rpartition(".")[2] for t in (image, text)]
         raise ValueError(f"format=open_clip holds CLIP's own towers, not {' and '.join(names)}; use format=safetensors")
     activations = {tower["activation"] for tower in (image, text) if "activation" in tower}
-    if len(activations) > 1:
-        raise ValueError("format=open_clip has one activation for both towers and this model has two")
+    if len(activations) > 1 and "quick_gelu" in activations:
+        raise ValueError("format=open_clip has QuickGELU for both towers or none, and this model for one")
     vision = {key: image[key] for key in ("image_size", "layers", "width")}
     if image["_target_"] == VIT:
         vision |= {"patch_size": image["patch_size"], "head_width": image["width"] // image["heads"]}
@@ -181,6 +236,11 @@ def to_model_cfg(model: Mapping[str, Any]) -> dict[str, Any]:
         vision["head_width"] = image["width"] * 32 // image["heads"]
     keys = ("context_length", "vocab_size", "width", "heads", "layers")
     language = {key: text[key] for key in keys} | {"mlp_ratio": text.get("mlp_ratio", 4.0)}
+    for tower, cfg in ((image, vision), (text, language)):
+        if tower.get("activation") == "gelu_tanh":
+            cfg["act_kwargs"] = {"approximate": "tanh"}
+        if "norm_eps" in tower:
+            cfg["norm_kwargs"] = {"eps": tower["norm_eps"]}
     cfg = {"embed_dim": model["embed_dim"], "vision_cfg": vision, "text_cfg": language}
     cfg["quick_gelu"] = activations == {"quick_gelu"}
     if model.get("init_logit_bias") is not None:

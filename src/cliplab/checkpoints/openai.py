@@ -212,7 +212,8 @@ def write_openai(folder: Path, model: Mapping[str, Any], state: Mapping[str, Ten
     heads = image["width"] * (32 if image["_target_"] == RESNET else 1) // HEAD_WIDTH
     ratios = [tower.get("mlp_ratio", 4.0) for tower in (image, text)]
     wrong = {
-        "activation gelu": "gelu" in (image.get("activation"), text["activation"]),
+        "activation gelu": {image.get("activation", "quick_gelu"), text["activation"]} != {"quick_gelu"},
+        "another epsilon": any(tower.get("norm_eps", 1e-5) != 1e-5 for tower in (image, text)),
         f"image heads of another width than {HEAD_WIDTH}": image["heads"] != heads,
         f"text heads of another width than {HEAD_WIDTH}": text["heads"] != text["width"] // HEAD_WIDTH,
         "an MLP of another width than four times the tower's": any(ratio != 4 for ratio in ratios),

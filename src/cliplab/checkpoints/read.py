@@ -1,6 +1,5 @@
 """``pretrained=``: from what a user names to the weights, whatever wrote them."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,7 +11,8 @@ from torch import Tensor
 from cliplab.checkpoints import open_clip
 from cliplab.checkpoints.io import read_file
 from cliplab.checkpoints.openai import looks_native, read_openai
-from cliplab.checkpoints.weights import ObjectiveWeights, Weights, listed
+from cliplab.checkpoints.stated import read_json
+from cliplab.checkpoints.weights import PLAIN_TRANSFORM, ObjectiveWeights, Weights, listed
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NAMED = "open_clip:"
@@ -68,7 +68,7 @@ def _folder(folder: Path) -> Weights:
     if (folder / open_clip.CONFIG).is_file():
         return open_clip.read_folder(folder)
     if (folder / "config.json").is_file():
-        kind = json.loads((folder / "config.json").read_text(encoding="utf8")).get("model_type")
+        kind = read_json(folder / "config.json").get("model_type")
         if kind == "clip":
             from cliplab.checkpoints.huggingface import read_clip_folder
 
@@ -78,7 +78,7 @@ def _folder(folder: Path) -> Weights:
 
             return read_siglip_folder(folder)
         if kind != "cliplab":
-            raise ValueError(f"{folder}: config.json is of a {kind!r} model; clip and siglip can be read")
+            raise ValueError(f"{folder / 'config.json'}: model_type is {kind!r}; clip and siglip can be read")
     files = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES)
     if len(files) == 1:
         return _file(files[0])
@@ -108,7 +108,8 @@ def own_weights(
     config: Mapping[str, Any], state: Mapping[str, Tensor], source: str, objective_state: Mapping[str, Tensor]
 ) -> Weights:
     """The weights in a checkpoint of ours, with the configs it carries."""
-    transform = config.get("data", {}).get("eval_transform", {}).get("_target_", Weights.transform)
+    stated = config.get("data", {}).get("eval_transform") or PLAIN_TRANSFORM
+    transform = {key: value for key, value in stated.items() if key != "image_size"}
     objective = ObjectiveWeights(config["objective"], dict(objective_state)) if "objective" in config else None
     return Weights(config["model"], config["tokenizer"], dict(state), source, transform=transform, objective=objective)
 

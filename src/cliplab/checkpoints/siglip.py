@@ -1,6 +1,5 @@
 """SigLIP's weights: open_clip's around a timm tower, and transformers' SiglipModel."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,17 +7,21 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import SiglipConfig
 
-from cliplab.checkpoints.huggingface import image_processor, join_qkv
+from cliplab.checkpoints.huggingface import ACTIVATIONS, join_qkv, library_config, tower_sizes
 from cliplab.checkpoints.io import read_folder_state
+from cliplab.checkpoints.open_clip_fields import EPS_OF_TORCH, TIMM_DECIDES, TRAINING, activation_and_eps, refuse_custom
 from cliplab.checkpoints.openai import block_names
-from cliplab.checkpoints.weights import Weights, clip_config, mlp_ratio, renamed, statistics
+from cliplab.checkpoints.preprocessing import read_preprocess_cfg, read_processor
+from cliplab.checkpoints.stated import Stated
+from cliplab.checkpoints.tokenizer_files import SIGLIP_TOKENIZER, siglip_folder_tokenizer
+from cliplab.checkpoints.weights import Weights, check_sizes, clip_config, mlp_ratio, renamed, statistics
+from cliplab.models.layers import ACTIVATIONS as OUR_ACTIVATIONS
+from cliplab.models.siglip import EPS
 
 VISION = "cliplab.models.siglip.SiglipVisionTransformer"
 LANGUAGE = "cliplab.models.siglip.SiglipTextTransformer"
-TOKENIZER = "cliplab.data.tokenizers.SiglipTokenizer"
-SQUASH = "cliplab.data.transforms.SquashTransform"
-HALF = (0.5, 0.5, 0.5)
 TRUNK_BLOCK = {
     "ln_1": "norm1",
     "attention.qkv": "attn.qkv",
@@ -123,7 +126,31 @@ def looks_siglip(cfg: Mapping[str, Any]) -> bool:
     return "siglip" in str(cfg["vision_cfg"].get("timm_model_name")) and cfg["vision_cfg"].get("timm_pool") == "map"
 
 
-def _shown_image(state: Mapping[str, Tensor], size: int, heads: int) -> dict[str, Any]:
+def _timm_tower(name: str, stated: Stated) -> dict[str, Any]:
+    """Heads, activation and epsilon of a timm SigLIP tower, which its state dict does not show.
+
+    Raises ValueError naming the field for a tower of another make.
+    """
+    import timm
+
+    try:
+        with torch.device("meta"):
+            tower: Any = timm.create_model(name, num_classes=0, global_pool="map")
+        block, probe = tower.blocks[0], tower.attn_pool
+        heads, act, eps = block.attn.num_heads, block.mlp.act, tower.norm.eps
+        pre_norm = isinstance(tower.norm_pre, torch.nn.LayerNorm)
+        plain = not pre_norm and tower.num_prefix_tokens == 0 and probe.num_heads == heads and probe.latent_len == 1
+    except (RuntimeError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        raise stated.refusal("timm_model_name", name, f"timm builds no SigLIP tower of it ({error})") from error
+    x = torch.linspace(-3, 3, 25)  # what an activation is shows in its values, whatever its class is called
+    known = [own for own, kind in OUR_ACTIVATIONS.items() if torch.allclose(act(x), kind()(x), rtol=0, atol=1e-6)]
+    if not plain or not known:
+        raise stated.refusal("timm_model_name", name, "this is not SigLIP's image tower")
+    activation = known[0]
+    return {"heads": heads, "activation": activation, **({} if eps == EPS else {"norm_eps": eps})}
+
+
+def _shown_image(state: Mapping[str, Tensor], size: int) -> dict[str, Any]:
     kernel = state["visual.trunk.patch_embed.proj.weight"]
     width, blocks = kernel.shape[0], r"visual\.trunk\.blocks\.(\d+)\."
     return {
@@ -132,44 +159,92 @@ def _shown_image(state: Mapping[str, Tensor], size: int, heads: int) -> dict[str
         "patch_size": kernel.shape[-1],
         "width": width,
         "layers": len({m[1] for key in state if (m := re.match(blocks, key))}),
-        "heads": heads,
         "output_dim": width,
         "mlp_ratio": mlp_ratio(state["visual.trunk.blocks.0.mlp.fc1.weight"].shape[0], width),
-        "activation": "gelu",  # timm's towers
     }
 
 
 def read_trunk(
-    cfg: Mapping[str, Any], preprocess: Mapping[str, Any], state: Mapping[str, Tensor], source: str, folder: str | None
+    cfg: Mapping[str, Any],
+    preprocess: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    source: str,
+    folder: str | None,
+    *,
+    named: bool = True,
 ) -> Weights:
     """open_clip's SigLIP by its config. The tokenizer is ``folder``'s, or the hub's that the config names.
 
-    Raises ValueError listing keys that do not fit, or naming a preprocessing that is not SigLIP's.
+    With ``named`` a preprocessing that is not stated is SigLIP's, else open_clip's default. Raises ValueError naming the
+    field that cannot be followed, or listing keys that do not fit.
     """
-    mode = preprocess.get("resize_mode", "squash")
-    if mode != "squash" or preprocess.get("interpolation", "bicubic") != "bicubic":
-        raise ValueError(f"{source}: preprocessing {dict(preprocess)} is not SigLIP's, which squashes, bicubic")
-    text = cfg["text_cfg"]
-    if text.get("proj_type") == "none":
-        state = {**_identity(cfg["embed_dim"]), **state}
+    top = Stated(cfg, source, "model_cfg")
+    vision, text = top.part("vision_cfg"), top.part("text_cfg")
+    dim, quick = top.size("embed_dim"), top.switch("quick_gelu", False)
+    bias = top.number("init_logit_bias", 0.0)
+    size, name = vision.size("image_size", 224), vision.take("timm_model_name")
+    vision.only("timm_proj", ("none", ""), "a projection after the image tower cannot be followed")
+    vision.pass_over((*TIMM_DECIDES, *TRAINING, "timm_pool"))  # the name decides these; the pool was looked at
+    vision.finish()
+    language, tokenizer = siglip_text(text, dim, quick, source, folder)
+    top.pass_over(("custom_text", "init_logit_scale", "nonscalar_logit_scale"))
+    top.finish()
+    if "text_projection.weight" not in state and language.pop("bare"):
+        state = {**_identity(dim), **state}
+    language.pop("bare", None)
     try:
-        image = _shown_image(state, cfg["vision_cfg"]["image_size"], _trunk_heads(cfg["vision_cfg"]["timm_model_name"]))
+        image = {**_shown_image(state, size), **_timm_tower(name, vision)}
         kernel = state["transformer.resblocks.0.mlp.c_fc.weight"]
     except KeyError as error:
         raise ValueError(f"{source}: the keys are not those of this architecture; missing: {error.args[0]}") from error
-    tanh = (text.get("act_kwargs") or {}).get("approximate") == "tanh"
-    language = {key: text[key] for key in ("vocab_size", "context_length", "width", "layers", "heads")}
-    language |= {"mlp_ratio": mlp_ratio(*kernel.shape), "activation": "gelu_tanh" if tanh else "gelu"}
+    language["mlp_ratio"] = mlp_ratio(*kernel.shape)
+    pictures = read_preprocess_cfg(preprocess, source, size, squash=named and "resize_mode" not in preprocess)
     model = clip_config(
         image_encoder=image,
-        text_encoder={"_target_": LANGUAGE, **language, "output_dim": cfg["embed_dim"]},
-        embed_dim=cfg["embed_dim"],
-        mean=preprocess.get("mean", HALF),
-        std=preprocess.get("std", HALF),
-        init_logit_bias=float(cfg.get("init_logit_bias", 0.0)),
+        text_encoder={"_target_": LANGUAGE, **language, "output_dim": dim},
+        embed_dim=dim,
+        mean=pictures.mean,
+        std=pictures.std,
+        init_logit_bias=bias,
     )
-    tokenizer = tokenizer_config(folder or text["hf_tokenizer_name"], text["context_length"])
-    return Weights(model, tokenizer, from_trunk(model, state, source), source, transform=SQUASH)
+    check_sizes(model, source)
+    return Weights(model, tokenizer, from_trunk(model, state, source), source, transform=pictures.transform)
+
+
+def siglip_text(
+    text: Stated, dim: int, quick_gelu: bool, source: str, folder: str | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The text tower's config (``bare`` in it: whether it has no projection) and the tokenizer's, of a text_cfg."""
+    language: dict[str, Any] = {
+        key: text.size(key) for key in ("vocab_size", "context_length", "width", "layers", "heads")
+    }
+    text.number("mlp_ratio", 4.0)  # rounded there: the weights show it
+    activation, eps = activation_and_eps(text, quick_gelu, EPS_OF_TORCH)
+    language |= {"activation": activation, **({} if eps == EPS else {"norm_eps": eps})}
+    if not text.switch("no_causal_mask", False):
+        raise text.refusal("no_causal_mask", False, "SigLIP's text tower looks both ways")
+    pool = text.take("pool_type", "argmax")
+    if pool != "last":
+        raise text.refusal("pool_type", pool, "SigLIP's text tower is pooled at the last position")
+    bare = text.take("proj_type", "linear")
+    if bare not in ("linear", "none"):
+        raise text.refusal("proj_type", bare, "linear and none can be followed")
+    if bare == "linear" and not text.switch("proj_bias", False):
+        raise text.refusal("proj_bias", False, "SigLIP's projection has a bias")
+    tokens = text.part("tokenizer_kwargs")
+    cleaners = {name: name for name in ("whitespace", "lower", "canonicalize")}
+    clean = tokens.choice("clean", cleaners, "whitespace", "open_clip's tokenizers")
+    tokens.only("strip_sep_token", (False,), "separators cannot be stripped")
+    tokens.finish()
+    text.only("tokenizer_mode", ("",), "only the tokenizer's own mode can be followed")
+    hub = text.take("hf_tokenizer_name")
+    if folder is None and not hub:
+        raise text.refusal("hf_tokenizer_name", hub, "name the tokenizer, or put its files beside the weights")
+    text.pass_over(("proj_bias", "pad_id", "eos_id", "final_ln_after_pool"))  # read for other pools, or never
+    refuse_custom(text)
+    text.finish()
+    tokenizer = {"_target_": SIGLIP_TOKENIZER, "source": folder or hub, "context_length": language["context_length"]}
+    return {**language, "bare": bare == "none"}, {**tokenizer, "clean": clean}
 
 
 def _identity(width: int) -> dict[str, Tensor]:
@@ -177,53 +252,49 @@ def _identity(width: int) -> dict[str, Tensor]:
     return {"text_projection.weight": torch.eye(width), "text_projection.bias": torch.zeros(width)}
 
 
-def _trunk_heads(name: str) -> int:
-    """Heads of a timm SigLIP tower, which the state dict does not show."""
-    import timm
-
-    with torch.device("meta"):
-        tower: Any = timm.create_model(name, num_classes=0)
-    return int(tower.blocks[0].attn.num_heads)
-
-
-def tokenizer_config(source: str, context_length: int) -> dict[str, Any]:
-    return {"_target_": TOKENIZER, "source": source, "context_length": context_length}
-
-
-def _sizes(part: Any, where: str, source: str) -> dict[str, Any]:
-    activations = {"gelu_pytorch_tanh": "gelu_tanh", "gelu": "gelu"}
-    if part.hidden_act not in activations:
-        raise ValueError(
-            f"{source}: {where}.hidden_act is {part.hidden_act!r}; SigLIP's towers have {list(activations)}"
-        )
-    if part.layer_norm_eps != 1e-6:
-        raise ValueError(f"{source}: {where}.layer_norm_eps is {part.layer_norm_eps}; SigLIP's towers have 1e-6")
-    return {
-        "width": part.hidden_size,
-        "layers": part.num_hidden_layers,
-        "heads": part.num_attention_heads,
-        "mlp_ratio": mlp_ratio(part.intermediate_size, part.hidden_size),
-        "activation": activations[part.hidden_act],
+def siglip_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The towers' configs of a SiglipModel's config.json. Raises ValueError naming file and field."""
+    top, vision, text = library_config(SiglipConfig, file)
+    image: dict[str, Any] = {"_target_": VISION, "image_size": vision.size("image_size")}
+    image |= {"patch_size": vision.size("patch_size")}
+    image |= tower_sizes(vision, ACTIVATIONS, "SigLIP's towers", EPS)
+    vision.only("num_channels", (3,), "towers take three channels")
+    vision.only("vision_use_head", (True,), "without the head there is no vector for a picture")
+    language = {"_target_": LANGUAGE, "vocab_size": text.size("vocab_size")}
+    language |= {
+        "context_length": text.size("max_position_embeddings"),
+        **tower_sizes(text, ACTIVATIONS, "SigLIP's towers", EPS),
     }
+    dim = text.size("projection_size", image["width"])
+    if dim != image["width"]:
+        raise text.refusal("projection_size", dim, f"the image tower gives vectors of hidden_size {image['width']}")
+    for part in (top, vision, text):
+        part.pass_over(("bos_token_id", "pad_token_id", "eos_token_id"))  # the tokenizer's decide
+        part.finish()
+    return {**image, "output_dim": dim}, {**language, "output_dim": dim}
 
 
 def read_siglip_folder(folder: Path) -> Weights:
     """A folder that ``SiglipModel.save_pretrained`` wrote, with its tokenizer's files. Raises ValueError as above."""
-    from cliplab.checkpoints.huggingface import siglip_config
-
-    source = str(folder)
-    config = siglip_config(json.loads((folder / "config.json").read_text(encoding="utf8")))
-    vision, text, processor = config.vision_config, config.text_config, image_processor(folder)
-    image = {"_target_": VISION, "image_size": vision.image_size, "patch_size": vision.patch_size}
-    language = {"_target_": LANGUAGE, "vocab_size": text.vocab_size, "context_length": text.max_position_embeddings}
+    source, file = str(folder), folder / "config.json"
+    image, language = siglip_config(file)
+    pictures = read_processor(folder, "SiglipImageProcessor", image["image_size"])
     model = clip_config(
-        image_encoder=image | _sizes(vision, "vision_config", source) | {"output_dim": vision.hidden_size},
-        text_encoder=language | _sizes(text, "text_config", source) | {"output_dim": text.projection_size},
-        embed_dim=vision.hidden_size,
-        mean=processor.get("image_mean", HALF),
-        std=processor.get("image_std", HALF),
+        image_encoder=image,
+        text_encoder=language,
+        embed_dim=image["output_dim"],
+        mean=pictures.mean,
+        std=pictures.std,
         init_logit_bias=0.0,
     )
+    check_sizes(model, str(file))
     state = from_siglip_model(model, read_folder_state(folder, "model"), source)
-    tokenizer = tokenizer_config(source, text.max_position_embeddings)
-    return Weights(model, tokenizer, state, source, transform=SQUASH)
+    tokenizer = siglip_folder_tokenizer(folder, language["vocab_size"], language["context_length"])
+    length = tokenizer["context_length"]
+    if (
+        length < language["context_length"]
+    ):  # texts are filled up to there and pooled there: later positions are never read
+        model["text_encoder"]["context_length"] = length
+        positions = "text_encoder.positional_embedding"
+        state[positions] = state[positions][:length].clone()
+    return Weights(model, tokenizer, state, source, transform=pictures.transform)

@@ -1,7 +1,7 @@
 """What every reader of foreign weights returns, and the strict load."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ VIT = "cliplab.models.vision_transformer.VisionTransformer"
 RESNET = "cliplab.models.modified_resnet.ModifiedResNet"
 TEXT = "cliplab.models.text_transformer.TextTransformer"
 TOKENIZER = "cliplab.data.tokenizers.CLIPTokenizer"
+PLAIN_TRANSFORM = {"_target_": "cliplab.data.transforms.EvalTransform"}
 MOST_LISTED = 12
 
 
@@ -29,8 +30,8 @@ class Weights:
     """A model out of a file: the configs to build it and its tokenizer from, and the state dict under our names.
 
     ``assumed`` are the dotted keys of ``model`` that neither the file nor a name states; a convention filled them in.
-    ``transform`` is the ``_target_`` of the evaluation transform. ``tower`` names the one tower whose weights these are, of
-    a model that has another beside it. ``objective`` is what a checkpoint of ours was trained for.
+    ``transform`` is the config of the evaluation transform without its ``image_size``. ``tower`` names the one tower whose
+    weights these are, of a model that has another beside it. ``objective`` is what a checkpoint of ours was trained for.
     """
 
     model: dict[str, Any]
@@ -38,9 +39,18 @@ class Weights:
     state: dict[str, Tensor]
     source: str
     assumed: tuple[str, ...] = ()
-    transform: str = "cliplab.data.transforms.EvalTransform"
+    transform: dict[str, Any] = field(default_factory=lambda: dict(PLAIN_TRANSFORM))
     tower: str | None = None
     objective: ObjectiveWeights | None = None
+
+    def sized_transform(self, image_size: Any) -> dict[str, Any]:
+        """The whole config of the evaluation transform; ``image_size`` may be an interpolation."""
+        return {**self.transform, "image_size": image_size}
+
+    @property
+    def plain(self) -> bool:
+        """Whether pictures are prepared as the paper does: short side to the tower's size, bicubic, centre crop."""
+        return {key: value for key, value in self.transform.items() if key != "crop_rounding"} == PLAIN_TRANSFORM
 
 
 def clip_config(
@@ -70,6 +80,31 @@ def mlp_ratio(inner: int, width: int) -> float:
     """The ratio whose product with the width, cut to an integer, is the inner width again."""
     ratio = inner / width
     return ratio if int(width * ratio) == inner else (inner + 0.5) / width
+
+
+def check_sizes(model: Mapping[str, Any], source: str) -> None:
+    """Raises ValueError naming the source for sizes of a tower that do not divide, which the file has as they are."""
+    for name in ("image_encoder", "text_encoder"):
+        tower = model[name]
+        for whole, part in (("width", "heads"), ("image_size", "patch_size")):
+            a, b = tower.get(whole), tower.get(part)
+            cut = (
+                tower["_target_"].endswith("SiglipVisionTransformer") and whole == "image_size"
+            )  # the rest is left out
+            if tower["_target_"] != RESNET and a is not None and b is not None and not cut and (b < 1 or a % b):
+                raise ValueError(f"{source}: {name}: {whole} {a} is not a multiple of {part} {b}")
+
+
+def resized_transform(transform: Mapping[str, Any], old: int | None, new: int | None) -> dict[str, Any]:
+    """The transform's config for a tower at another image size: lengths before the crop grow along."""
+    scaled = dict(transform)
+    if not old or not new:
+        return scaled
+    if "short_side" in scaled:
+        scaled["short_side"] = round(scaled["short_side"] * new / old)
+    if "size" in scaled:
+        scaled["size"] = [round(side * new / old) for side in scaled["size"]]
+    return scaled
 
 
 def statistics(config: Mapping[str, Any]) -> dict[str, Tensor]:

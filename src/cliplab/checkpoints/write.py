@@ -39,7 +39,7 @@ def _onnx(folder: Path, weights: Weights, model: CLIP) -> None:
 def _safetensors(folder: Path, weights: Weights, model: CLIP) -> None:
     """Our own names with our own configs in the header: holds any model, and ``pretrained=`` reads it."""
     size = weights.model["image_encoder"].get("image_size")
-    transform = {"_target_": weights.transform, "image_size": size}
+    transform = weights.sized_transform(size)
     config = {"model": weights.model, "tokenizer": weights.tokenizer, "data": {"eval_transform": transform}}
     folder.mkdir(parents=True, exist_ok=True)
     write_safetensors(folder / "model.safetensors", weights.state, {"format": "pt", "cliplab": json.dumps(config)})
@@ -49,8 +49,8 @@ def _safetensors(folder: Path, weights: Weights, model: CLIP) -> None:
 
 
 def _plain_crop(weights: Weights, name: str) -> None:
-    if weights.transform != Weights.transform:
-        kind = weights.transform.rpartition(".")[2]
+    if not weights.plain:
+        kind = weights.transform["_target_"].rpartition(".")[2]
         raise ValueError(f"format={name}: its preprocessing is not this model's {kind}; use format=safetensors")
 
 

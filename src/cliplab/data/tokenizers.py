@@ -3,21 +3,23 @@
 import copy
 import functools
 import gzip
+import hashlib
 import html
 import importlib.util
+import json
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import ftfy
 import torch
-from tokenizers import Tokenizer
-from transformers import AutoTokenizer
+from tokenizers import Encoding, Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers import CLIPTokenizer as _FastCLIPTokenizer
 
-from cliplab.models.hf_sources import UnreachableWeights, locate, unreachable
+from cliplab.models.hf_sources import UnreachableWeights, locate, quiet, unreachable
 from cliplab.models.tokens import Tokens
 
 _MERGES = 49_152 - 256 - 2  # the vocabulary file holds more lines than the paper's vocabulary uses
@@ -50,21 +52,59 @@ def clean_text(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip()
 
 
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+def canonical_text(text: str) -> str:
+    """Underscores to spaces, no punctuation, lower case, white space collapsed (big_vision's canonical form)."""
+    bare = clean_text(text).replace("_", " ").translate(_NO_PUNCTUATION).lower()
+    return " ".join(bare.split())
+
+
+def siglip_text(text: str) -> str:
+    """Lower case, no punctuation, white space collapsed, as transformers' SiglipTokenizer does; underscores go too."""
+    return bare_text(text.lower())
+
+
+def bare_text(text: str) -> str:
+    """No punctuation, white space collapsed: SiglipTokenizer's way where ``do_lower_case`` is false."""
+    return " ".join(text.translate(_NO_PUNCTUATION).split())
+
+
+# What is done to a text before its tokenizer sees it. open_clip's names; "none" leaves all to the tokenizer's own rules.
+CLEANERS: dict[str, Callable[[str], str]] = {
+    "none": str,
+    "whitespace": clean_text,
+    "lower": lambda text: clean_text(text).lower(),
+    "canonicalize": canonical_text,
+    "siglip": siglip_text,
+    "siglip_cased": bare_text,
+}
+
+
+def _cleaner(name: str) -> Callable[[str], str]:
+    if name not in CLEANERS:
+        raise ValueError(f"tokenizer.clean {name!r} is unknown; choose one of {', '.join(CLEANERS)}")
+    return CLEANERS[name]
+
+
 class CLIPTokenizer:
     """The paper's lower-case byte-pair tokenizer, served by the Rust library.
 
     Calling it with a list of strings gives ``Tokens``, padded with 0 to the longest only. A text longer than
-    ``context_length`` is cut, keeps its end-of-text token and adds one to ``truncated``.
+    ``context_length`` is cut, keeps its end-of-text token and adds one to ``truncated``. ``clean`` is one of
+    ``CLEANERS``; the tokenizer makes lower case of whatever comes out of it.
     """
 
     vocab_size = 49_408
     start_token, end_token = 49_406, 49_407
 
-    def __init__(self, context_length: int = 77) -> None:
+    def __init__(self, context_length: int = 77, clean: str = "lower") -> None:
         if context_length < 3:
             raise ValueError(f"context_length {context_length} leaves no room for text; set it to 3 or more")
-        self.context_length = context_length
+        self.context_length, self.clean = context_length, _cleaner(clean)
         self.truncated = 0
+        self.fingerprint = f"CLIP's vocabulary, {clean}, {context_length} tokens"
 
     def library_tokenizer(self) -> _FastCLIPTokenizer:
         """The same vocabulary as transformers' own object, which cuts at ``context_length``; to be saved beside weights."""
@@ -73,7 +113,7 @@ class CLIPTokenizer:
         return tokenizer
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
-        cleaned = [clean_text(text) for text in texts]
+        cleaned = [self.clean(text) for text in texts]
         encoded = _fast_tokenizer().backend_tokenizer.encode_batch_fast(cleaned, add_special_tokens=False)
         rows = [e.ids for e in encoded]
         room = self.context_length - 2
@@ -85,58 +125,126 @@ class CLIPTokenizer:
         return Tokens(ids, lengths)
 
 
+class Definition(TypedDict, total=False):
+    """A tokenizer of files, as a checkpoint carries it. ``tokenizer`` is the library's own JSON; sides are left or right."""
+
+    tokenizer: str
+    pad_id: int
+    pads: bool  # whether the files state a token to fill up with
+    padding_side: str
+    truncation_side: str
+    most_tokens: int | None  # model_max_length, where it is stated
+
+
+def read_definition(source: str | None) -> Definition:
+    """The tokenizer of a hub id, a folder or ``package:<module>/<folder>``, as transformers reads its files.
+
+    Raises UnreachableWeights when it cannot be read, ValueError when there is no vocabulary or no fast tokenizer.
+    """
+    if source is None:
+        raise ValueError("tokenizer.source: give a hub id or a folder that holds the tokenizer's files")
+    place = locate(source)
+    try:
+        with quiet():
+            try:
+                tokenizer = AutoTokenizer.from_pretrained(place)
+            except (
+                ImportError
+            ):  # a class around sentencepiece, which is not installed: its tokenizer.json says the same
+                tokenizer = PreTrainedTokenizerFast.from_pretrained(place)
+    except Exception as error:  # no files, or none that the library reads; it raises whatever its parsers raise
+        raise unreachable(source, "tokenizer", error) from error
+    if getattr(tokenizer, "backend_tokenizer", None) is None:
+        raise ValueError(f"tokenizer.source: {source} has no tokenizer.json; save it with a fast tokenizer first")
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what the library makes of a config alone
+        raise ValueError(
+            f"tokenizer.source: {source} holds no vocabulary; put the tokenizer's files there, or name a folder of them"
+        )
+    most = tokenizer.model_max_length
+    return Definition(
+        tokenizer=tokenizer.backend_tokenizer.to_str(),
+        pad_id=tokenizer.pad_token_id or 0,
+        pads=tokenizer.pad_token_id is not None,
+        padding_side=tokenizer.padding_side,
+        truncation_side=tokenizer.truncation_side,
+        most_tokens=most if most < NO_LIMIT else None,
+    )
+
+
+NO_LIMIT = 10**9  # transformers writes 1e30 where a tokenizer states no length
+
+
 class HFTokenizer:
     """The tokenizer of a Hugging Face model, from a hub id, a folder or ``package:<module>/<folder>``.
 
     Same interface as ``CLIPTokenizer``: a text longer than ``context_length`` is cut, keeps its end token and adds one to
-    ``truncated``; special tokens written out in a text are plain words. ``definition`` (what a checkpoint carries) takes
-    the place of the source. Raises UnreachableWeights when the source cannot be read.
+    ``truncated``; special tokens written out in a text are plain words. ``clean`` is one of ``CLEANERS``. ``definition``
+    (what a checkpoint carries) takes the place of the source. Raises UnreachableWeights when the source cannot be read.
     """
 
-    def __init__(self, *, source: str | None, context_length: int, definition: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        source: str | None,
+        context_length: int,
+        definition: Definition | None = None,
+        clean: str = "whitespace",
+    ) -> None:
         if context_length < 3:
             raise ValueError(f"context_length {context_length} leaves no room for text; set it to 3 or more")
-        self.context_length, self.truncated = context_length, 0
+        self.context_length, self.truncated, self.clean = context_length, 0, _cleaner(clean)
         self.definition = self._read(source) if definition is None else definition
         self.library = Tokenizer.from_str(self.definition["tokenizer"])
         self.library.no_padding()
-        self.library.enable_truncation(context_length)
+        self.library.enable_truncation(context_length, direction=self.definition.get("truncation_side", "right"))
         self.library.encode_special_tokens = True
         self.vocab_size = self.library.get_vocab_size()
+        facts = [self.definition[key] for key in sorted(self.definition) if key != "most_tokens"]  # type: ignore[literal-required]
+        digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        self.fingerprint = f"{type(self).__name__} {digest}, {clean}, {context_length} tokens"
 
     @staticmethod
-    def _read(source: str | None) -> dict[str, Any]:
-        if source is None:
-            raise ValueError("tokenizer.source: give a hub id or a folder that holds the tokenizer's files")
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(locate(source))
-        except (OSError, ValueError) as error:  # no files, or none that the library reads
-            raise unreachable(source, "tokenizer", error) from error
-        if getattr(tokenizer, "backend_tokenizer", None) is None:
-            raise ValueError(f"tokenizer.source: {source} has no tokenizer.json; save it with a fast tokenizer first")
-        if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what the library makes of a config alone
-            raise ValueError(
-                f"tokenizer.source: {source} holds no vocabulary; put the tokenizer's files there, or name a folder of them"
-            )
-        return {"tokenizer": tokenizer.backend_tokenizer.to_str(), "pad_id": tokenizer.pad_token_id or 0}
+    def _read(source: str | None) -> Definition:
+        return read_definition(source)
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
-        encoded = self.library.encode_batch([clean_text(text) for text in texts])
-        self.truncated += sum(bool(e.overflowing) for e in encoded)
+        encoded = self._encoded(texts)
         lengths = torch.tensor([max(1, len(e.ids)) for e in encoded])
         ids = torch.full((len(encoded), int(lengths.max()) if encoded else 0), int(self.definition["pad_id"]))
         for row, e in zip(ids, encoded, strict=True):
             row[: len(e.ids)] = torch.tensor(e.ids, dtype=torch.int64)
         return Tokens(ids, lengths)
 
+    def _encoded(self, texts: Sequence[str]) -> list[Encoding]:
+        encoded = self.library.encode_batch([self.clean(text) for text in texts])
+        self.truncated += sum(bool(e.overflowing) for e in encoded)
+        return encoded
+
 
 class SiglipTokenizer(HFTokenizer):
-    """As SigLIP was trained: lower case, no punctuation, white space collapsed; then the model's own vocabulary."""
+    """SigLIP's texts: each filled up to ``context_length`` with the tokenizer's own padding, at its own side.
+
+    The models were trained without a mask, so the padding is part of the text: ``lengths`` count it. SigLIP fills up with
+    ``</s>`` (1), SigLIP 2 with ``<pad>`` (0). ``clean`` is lower case without punctuation, unless the weights' source does
+    otherwise. Raises ValueError for a tokenizer that states no padding token.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: str | None,
+        context_length: int,
+        definition: Definition | None = None,
+        clean: str = "canonicalize",
+    ) -> None:
+        super().__init__(source=source, context_length=context_length, definition=definition, clean=clean)
+        if not self.definition.get("pads", True):
+            raise ValueError(f"tokenizer.source: {source} states no pad_token, with which SigLIP's texts are filled up")
 
     @staticmethod
-    def _read(source: str | None) -> dict[str, Any]:
+    def _read(source: str | None) -> Definition:
         try:
-            return HFTokenizer._read(source)
+            return read_definition(source)
         except UnreachableWeights as error:
             reason = str(error).partition(" Ways on:")[0]
             raise UnreachableWeights(
@@ -144,10 +252,10 @@ class SiglipTokenizer(HFTokenizer):
             ) from error
 
     def __call__(self, texts: Sequence[str]) -> Tokens:
-        return super().__call__([canonical_text(text) for text in texts])
-
-
-def canonical_text(text: str) -> str:
-    """Underscores to spaces, no punctuation, lower case, white space collapsed (big_vision's canonical form)."""
-    bare = clean_text(text).replace("_", " ").translate(str.maketrans("", "", string.punctuation)).lower()
-    return " ".join(bare.split())
+        encoded = self._encoded(texts)
+        ids = torch.full((len(encoded), self.context_length), int(self.definition["pad_id"]))
+        left = self.definition.get("padding_side", "right") == "left"
+        for row, e in zip(ids, encoded, strict=True):
+            start = self.context_length - len(e.ids) if left else 0
+            row[start : start + len(e.ids)] = torch.tensor(e.ids, dtype=torch.int64)
+        return Tokens(ids, torch.full((len(encoded),), self.context_length))

@@ -18,40 +18,116 @@ def to_tensor(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
+def _resampling(interpolation: str) -> Image.Resampling:
+    """Pillow's filter by its name in lower case. Raises ValueError naming the choices."""
+    names = {filter_.name.lower(): filter_ for filter_ in Image.Resampling}
+    if interpolation not in names:
+        raise ValueError(f"interpolation {interpolation!r} is unknown; choose one of {', '.join(names)}")
+    return names[interpolation]
+
+
+def _offset(length: int, size: int, crop_rounding: str) -> int:
+    """Where a centred window of ``size`` begins on a side of ``length``; negative where the side is shorter.
+
+    An odd rest is rounded ``down`` (transformers) or to the ``nearest`` even number (torchvision, and so open_clip).
+    """
+    if crop_rounding == "down":
+        return (length - size) // 2
+    return round((length - size) / 2) if length >= size else -((size - length) // 2)
+
+
+def _centred(image: Image.Image, size: int, crop_rounding: str) -> UInt8[Tensor, "3 size size"]:
+    """The middle of a picture; black where it is smaller than the window."""
+    left, top = (_offset(length, size, crop_rounding) for length in image.size)
+    return to_tensor(image.crop((left, top, left + size, top + size)))
+
+
+def _check_rounding(crop_rounding: str) -> str:
+    if crop_rounding not in ("nearest", "down"):
+        raise ValueError(f"crop_rounding {crop_rounding!r} is neither nearest nor down")
+    return ", odd rests rounded down" if crop_rounding == "down" else ""
+
+
 class EvalTransform:
-    """Short side to ``image_size`` (Pillow's bicubic), then the centre crop: the paper's evaluation transform."""
+    """Short side to ``short_side``, then the centre crop of ``image_size``: the paper's evaluation transform.
 
-    def __init__(self, image_size: int) -> None:
-        self.image_size = image_size
+    ``short_side`` is the crop's own size where it is None. ``interpolation`` names Pillow's filter; ``crop_rounding`` is
+    told at ``_offset``. Raises ValueError for an unknown name.
+    """
 
-    @property
-    def fingerprint(self) -> str:
-        return f"shortest side {self.image_size}, bicubic, centre crop"
+    def __init__(
+        self,
+        image_size: int,
+        short_side: int | None = None,
+        interpolation: str = "bicubic",
+        crop_rounding: str = "nearest",
+    ) -> None:
+        self.image_size, self.short_side = image_size, short_side or image_size
+        self.filter, self.crop_rounding = _resampling(interpolation), crop_rounding
+        crop = "centre crop" if self.short_side == image_size else f"centre crop to {image_size}"
+        self.fingerprint = f"shortest side {self.short_side}, {interpolation}, {crop}" + _check_rounding(crop_rounding)
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
-        size, (width, height) = self.image_size, image.size
+        side, (width, height) = self.short_side, image.size
         if width <= height:
-            target = (size, max(size, int(size * height / width)))
+            target = (side, max(side, int(side * height / width)))
         else:
-            target = (max(size, int(size * width / height)), size)
+            target = (max(side, int(side * width / height)), side)
         if target != image.size:
-            image = image.resize(target, Image.Resampling.BICUBIC)
-        left, top = round((target[0] - size) / 2), round((target[1] - size) / 2)
-        return to_tensor(image.crop((left, top, left + size, top + size)))
+            image = image.resize(target, self.filter)
+        return _centred(image, self.image_size, self.crop_rounding)
 
 
 class SquashTransform:
-    """Both sides to ``image_size`` whatever the aspect, Pillow's bicubic: SigLIP's evaluation transform."""
+    """Both sides to given lengths whatever the aspect: SigLIP's evaluation transform.
 
-    def __init__(self, image_size: int) -> None:
-        self.image_size = image_size
+    ``size`` is (height, width), ``image_size`` both where it is None; where it is another, the centre crop of
+    ``image_size`` follows. ``interpolation`` names Pillow's filter. Raises ValueError for an unknown name.
+    """
 
-    @property
-    def fingerprint(self) -> str:
-        return f"squashed to {self.image_size}, bicubic"
+    def __init__(
+        self,
+        image_size: int,
+        size: Sequence[int] | None = None,
+        interpolation: str = "bicubic",
+        crop_rounding: str = "nearest",
+    ) -> None:
+        self.image_size, self.filter, self.crop_rounding = image_size, _resampling(interpolation), crop_rounding
+        self.height, self.width = size or (image_size, image_size)
+        plain = (self.height, self.width) == (image_size, image_size)
+        told = f"{image_size}" if plain else f"{self.height} x {self.width}"
+        rounding = _check_rounding(crop_rounding)
+        self.fingerprint = f"squashed to {told}, {interpolation}"
+        self.fingerprint += "" if plain else f", centre crop to {image_size}{rounding}"
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
-        return to_tensor(image.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC))
+        return _centred(image.resize((self.width, self.height), self.filter), self.image_size, self.crop_rounding)
+
+
+class FitTransform:
+    """Long side to ``image_size``, then ``fill`` (a grey level) around the picture: open_clip's resize mode "longest"."""
+
+    def __init__(self, image_size: int, interpolation: str = "bicubic", fill: int = 0) -> None:
+        self.image_size, self.filter, self.fill = image_size, _resampling(interpolation), fill
+        self.fingerprint = f"longest side {image_size}, {interpolation}, filled with {fill}"
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
+        size, ratio = self.image_size, max(image.size) / self.image_size
+        image = image.resize((round(image.width / ratio), round(image.height / ratio)), self.filter)
+        canvas = Image.new("RGB", (size, size), (self.fill,) * 3)
+        canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+        return to_tensor(canvas)
+
+
+class CropTransform:
+    """The middle of the picture at its own resolution, black around a smaller one: for weights that state no resizing."""
+
+    def __init__(self, image_size: int, crop_rounding: str = "nearest") -> None:
+        self.image_size, self.crop_rounding = image_size, crop_rounding
+        self.fingerprint = f"not resized, centre crop to {image_size}" + _check_rounding(crop_rounding)
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
+        return _centred(image, self.image_size, self.crop_rounding)
 
 
 class TrainTransform:

@@ -2,7 +2,8 @@
 
 import difflib
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,20 @@ _TRAINING = ("drop", "initializer", "checkpointing")  # parts of names of values
 
 class UnreachableWeights(ValueError):
     """A source that cannot be read, told with the ways out."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the library's warnings and progress bars off the screen while it reads what others wrote."""
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def locate(source: str) -> str:

@@ -116,13 +116,15 @@ class SelfAttention(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Pre-norm transformer block: attention, then a two-layer MLP."""
+    """Pre-norm transformer block: attention, then a two-layer MLP. ``norm_eps`` is added to a LayerNorm's variance."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, activation: str, causal: bool) -> None:
+    def __init__(
+        self, width: int, heads: int, mlp_ratio: float, activation: str, causal: bool, norm_eps: float = 1e-5
+    ) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(width)
+        self.ln_1 = nn.LayerNorm(width, norm_eps)
         self.attention = SelfAttention(width, heads, causal)
-        self.ln_2 = nn.LayerNorm(width)
+        self.ln_2 = nn.LayerNorm(width, norm_eps)
         self.mlp_in = nn.Linear(width, int(width * mlp_ratio))
         self.activation = activation_class(activation)()
         self.mlp_out = nn.Linear(int(width * mlp_ratio), width)

@@ -8,19 +8,13 @@ from cliplab.models.encoders import ImageEncoder, ImageStates, TextEncoder, Text
 from cliplab.models.layers import ResidualBlock, activation_class, attend
 from cliplab.models.tokens import Tokens
 
-EPS = 1e-6  # of every LayerNorm
-
-
-def _set_eps(module: nn.Module) -> None:
-    for part in module.modules():
-        if isinstance(part, nn.LayerNorm):
-            part.eps = EPS
+EPS = 1e-6  # of every LayerNorm, unless the weights say otherwise
 
 
 class AttentionProbe(nn.Module):
     """One learned query over all positions, then a residual MLP."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, activation: str) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float, activation: str, norm_eps: float = EPS) -> None:
         super().__init__()
         self.heads = heads
         self.probe = nn.Parameter(torch.randn(width) * width**-0.5)
@@ -29,7 +23,7 @@ class AttentionProbe(nn.Module):
             nn.Linear(width, 2 * width),
             nn.Linear(width, width),
         )
-        self.ln = nn.LayerNorm(width)
+        self.ln = nn.LayerNorm(width, norm_eps)
         self.mlp_in = nn.Linear(width, int(width * mlp_ratio))
         self.activation = activation_class(activation)()
         self.mlp_out = nn.Linear(int(width * mlp_ratio), width)
@@ -59,6 +53,7 @@ class SiglipVisionTransformer(ImageEncoder):
         output_dim: int,
         mlp_ratio: float = 4.0,
         activation: str = "gelu_tanh",
+        norm_eps: float = EPS,
     ) -> None:
         super().__init__()
         if output_dim != width:
@@ -69,11 +64,10 @@ class SiglipVisionTransformer(ImageEncoder):
         self.patch_embedding = nn.Linear(3 * patch_size**2, width)
         self.positional_embedding = nn.Parameter(torch.randn(self.grid**2, width) * width**-0.5)
         self.blocks = nn.ModuleList(
-            ResidualBlock(width, heads, mlp_ratio, activation, causal=False) for _ in range(layers)
+            ResidualBlock(width, heads, mlp_ratio, activation, causal=False, norm_eps=norm_eps) for _ in range(layers)
         )
-        self.ln_post = nn.LayerNorm(width)
-        self.pool = AttentionProbe(width, heads, mlp_ratio, activation)
-        _set_eps(self)
+        self.ln_post = nn.LayerNorm(width, norm_eps)
+        self.pool = AttentionProbe(width, heads, mlp_ratio, activation, norm_eps)
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters from the input to the output: embeddings, each block, the norm and the probe."""
@@ -103,7 +97,8 @@ class SiglipTextTransformer(TextEncoder):
     """Text transformer that looks both ways and is pooled at the last of ``context_length`` positions.
 
     The published models were trained on texts filled up with ``pad_token`` and without a mask, so every text is filled up
-    here too, whatever the length of the batch. Raises ValueError for texts beyond ``context_length``.
+    here too, whatever the length of the batch; a text that its tokenizer has filled up already stays as it is. Raises
+    ValueError for texts beyond ``context_length``.
     """
 
     def __init__(
@@ -118,6 +113,7 @@ class SiglipTextTransformer(TextEncoder):
         mlp_ratio: float = 4.0,
         activation: str = "gelu_tanh",
         pad_token: int = 1,
+        norm_eps: float = EPS,
     ) -> None:
         super().__init__()
         self.vocab_size, self.context_length, self.output_dim = vocab_size, context_length, output_dim
@@ -125,11 +121,10 @@ class SiglipTextTransformer(TextEncoder):
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.randn(context_length, width) * 0.01)
         self.blocks = nn.ModuleList(
-            ResidualBlock(width, heads, mlp_ratio, activation, causal=False) for _ in range(layers)
+            ResidualBlock(width, heads, mlp_ratio, activation, causal=False, norm_eps=norm_eps) for _ in range(layers)
         )
-        self.ln_final = nn.LayerNorm(width)
+        self.ln_final = nn.LayerNorm(width, norm_eps)
         self.projection = nn.Linear(width, output_dim)
-        _set_eps(self)
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters from the input to the output: embeddings, each block, the norm and the projection."""

@@ -30,6 +30,7 @@ class TextTransformer(TextEncoder):
         output_dim: int,
         mlp_ratio: float = 4.0,
         activation: str = "quick_gelu",
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         self.vocab_size, self.context_length, self.output_dim = vocab_size, context_length, output_dim
@@ -37,9 +38,9 @@ class TextTransformer(TextEncoder):
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
         self.blocks = nn.ModuleList(
-            ResidualBlock(width, heads, mlp_ratio, activation, causal=True) for _ in range(layers)
+            ResidualBlock(width, heads, mlp_ratio, activation, causal=True, norm_eps=norm_eps) for _ in range(layers)
         )
-        self.ln_final = nn.LayerNorm(width)
+        self.ln_final = nn.LayerNorm(width, norm_eps)
         self.projection = nn.Parameter(torch.empty(width, output_dim))
         self._initialise(width, layers)
 

@@ -13,7 +13,7 @@ class VisionTransformer(ImageEncoder):
 
     ``forward`` maps normalised images ``[batch, 3, image_size, image_size]`` to ``[batch, output_dim]``.
     ``patch_dropout`` is the share of patches left out at random in training (Li et al. 2023, FLIP); ``forward_states``
-    leaves none out, since a grid of states has no holes.
+    leaves none out, since a grid of states has no holes. ``norm_eps`` is the epsilon of every LayerNorm.
     Raises ValueError when ``image_size`` is no multiple of ``patch_size`` or another size arrives.
     Initialisation as in OpenAI's published model code: class token, positions and projection N(0, 1/width), the rest
     PyTorch's defaults.
@@ -31,6 +31,7 @@ class VisionTransformer(ImageEncoder):
         mlp_ratio: float = 4.0,
         activation: str = "quick_gelu",
         patch_dropout: float = 0.0,
+        norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()
         if image_size % patch_size:
@@ -47,11 +48,11 @@ class VisionTransformer(ImageEncoder):
         self.patch_embedding = nn.Linear(3 * patch_size**2, width, bias=False)
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
         self.positional_embedding = nn.Parameter(scale * torch.randn((image_size // patch_size) ** 2 + 1, width))
-        self.ln_pre = nn.LayerNorm(width)
+        self.ln_pre = nn.LayerNorm(width, norm_eps)
         self.blocks = nn.ModuleList(
-            ResidualBlock(width, heads, mlp_ratio, activation, causal=False) for _ in range(layers)
+            ResidualBlock(width, heads, mlp_ratio, activation, causal=False, norm_eps=norm_eps) for _ in range(layers)
         )
-        self.ln_post = nn.LayerNorm(width)
+        self.ln_post = nn.LayerNorm(width, norm_eps)
         self.projection = nn.Parameter(scale * torch.randn(width, output_dim))
 
     def patches(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patches pixels"]:

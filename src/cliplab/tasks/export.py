@@ -28,7 +28,7 @@ def run(job: Job) -> Outcome:
     model = build(weights.model, "model")
     load_weights(model, weights)
     write(form, out, weights, model)
-    transform = build({"_target_": weights.transform, "image_size": model.image_size}, "data.eval_transform")
+    transform = build(weights.sized_transform(model.image_size), "data.eval_transform")
     card = model_card(
         name=model_name(weights.source),
         form=form,

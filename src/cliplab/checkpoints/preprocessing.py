@@ -1,0 +1,186 @@
+"""How pictures are prepared, as preprocessor_config.json and open_clip's preprocess_cfg state it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from cliplab.checkpoints.stated import Stated, read_json
+from cliplab.models.clip import CLIP_MEAN, CLIP_STD
+
+CROP = "cliplab.data.transforms.EvalTransform"
+SQUASH = "cliplab.data.transforms.SquashTransform"
+FIT = "cliplab.data.transforms.FitTransform"
+UNRESIZED = "cliplab.data.transforms.CropTransform"
+HALF = (0.5, 0.5, 0.5)
+FILTERS = {filter_.value: filter_.name.lower() for filter_ in Image.Resampling}  # Pillow's numbers
+# Fields that say who made the file or how a call returns its tensors. Pictures are RGB before they get here.
+NO_EFFECT = (
+    "image_processor_type", "feature_extractor_type", "processor_class", "_processor_class", "do_convert_rgb",
+    "return_tensors", "device", "disable_grouping", "image_seq_length", "_valid_processor_keys", "model_input_names",
+    "input_data_format", "transformers_version",
+)  # fmt: skip
+
+# Facts of a tag that its weights, not its pictures, depend on
+NO_TRANSFORM = ("url", "hf_hub", "quick_gelu")
+
+
+class Preprocessing(NamedTuple):
+    """``transform`` is the config of an evaluation transform without its ``image_size``."""
+
+    transform: dict[str, Any]
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+class _Defaults(NamedTuple):
+    """What a class of transformers takes for a field that its file leaves out."""
+
+    shortest: bool
+    crop: bool
+    mean: Sequence[float]
+    std: Sequence[float]
+
+
+FAMILIES = {
+    "CLIPImageProcessor": _Defaults(True, True, CLIP_MEAN, CLIP_STD),
+    "SiglipImageProcessor": _Defaults(False, False, HALF, HALF),
+}
+
+
+def _processor_file(folder: Path) -> tuple[Path, dict[str, Any], str]:
+    """The file that states the image processor, its values, and where in the file they stand."""
+    newer, older = folder / "processor_config.json", folder / "preprocessor_config.json"
+    if newer.is_file():
+        values = read_json(newer)
+        if "image_processor" in values:  # transformers prefers it, too
+            return newer, values["image_processor"], "image_processor"
+    return older, read_json(older) if older.is_file() else {}, ""
+
+
+def read_processor(folder: Path, family: str, image_size: int) -> Preprocessing:
+    """The image processor of a transformers folder, else ``family``'s own at the tower's size.
+
+    Raises ValueError naming file and field for anything that cannot be followed.
+    """
+    file, values, place = _processor_file(folder)
+    stated = Stated(values, file, place)
+    kind = str(values.get("image_processor_type") or values.get("feature_extractor_type") or family)
+    name = kind.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
+    if name not in FAMILIES:
+        raise stated.refusal("image_processor_type", kind, f"{' and '.join(FAMILIES)} can be followed")
+    defaults = FAMILIES[name]
+    transform = _transform(stated, defaults, image_size)
+    mean, std = _statistics(stated, defaults)
+    stated.pass_over(NO_EFFECT)
+    stated.finish()
+    return Preprocessing(transform, mean, std)
+
+
+def _sides(stated: Stated, key: str, shortest: bool, default: dict[str, int]) -> dict[str, int]:
+    """``size`` or ``crop_size`` in one of its spellings: a number, (height, width), or a dictionary."""
+    value = stated.take(key, default)
+    if isinstance(value, int):
+        value = {"shortest_edge": value} if shortest else {"height": value, "width": value}
+    if isinstance(value, list | tuple) and len(value) == 2:
+        value = dict(zip(("height", "width"), value, strict=True))
+    known = ({"shortest_edge"}, {"height", "width"})
+    if isinstance(value, Mapping):
+        value = {k: v for k, v in value.items() if v is not None}
+    if (
+        not isinstance(value, Mapping)
+        or set(value) not in known
+        or not all(type(v) is int and v > 0 for v in value.values())
+    ):
+        raise stated.refusal(key, value, "a shortest_edge, or a height and a width, can be followed")
+    return dict(value)
+
+
+def _transform(stated: Stated, defaults: _Defaults, image_size: int) -> dict[str, Any]:
+    resized, cropped = stated.switch("do_resize", True), stated.switch("do_center_crop", defaults.crop)
+    square = {"height": image_size, "width": image_size}
+    size = _sides(
+        stated,
+        "size",
+        not stated.switch("default_to_square", False),
+        {"shortest_edge": image_size} if defaults.shortest else square,
+    )
+    crop = _sides(stated, "crop_size", False, square)
+    interpolation = stated.choice("resample", FILTERS, 3, "Pillow's filters")
+    stated.only("do_pad", (False,), "pictures are not padded here")
+    stated.only("use_square_size", (False,), "say the size as a height and a width")
+    stated.only("data_format", ("channels_first", "ChannelDimension.FIRST"), "towers take channels first")
+    stated.pass_over(("pad_size",))
+    if cropped and crop != square:
+        raise stated.refusal("crop_size", crop, f"the model takes pictures of image_size {image_size}")
+    if not cropped and not resized:
+        raise stated.refusal("do_resize", False, "without do_center_crop pictures would keep their own sizes")
+    if not cropped and size != square:
+        told = "pictures would not be square without do_center_crop" if "shortest_edge" in size else ""
+        raise stated.refusal("size", size, told or f"the model takes pictures of image_size {image_size}")
+    rounding = {"crop_rounding": "down"} if cropped else {}
+    if not resized:
+        return {"_target_": UNRESIZED, **rounding}
+    chosen = {} if interpolation == "bicubic" else {"interpolation": interpolation}
+    if "shortest_edge" in size:
+        side = {} if size["shortest_edge"] == image_size else {"short_side": size["shortest_edge"]}
+        return {"_target_": CROP, **side, **chosen, **rounding}
+    if size == square:
+        return {"_target_": SQUASH, **chosen}
+    return {"_target_": SQUASH, "size": [size["height"], size["width"]], **chosen, **rounding}
+
+
+def three(stated: Stated, key: str, default: Sequence[float]) -> list[float]:
+    """A number for each of the three channels; one number stands for all."""
+    value = stated.take(key, list(default))
+    values = [value] * 3 if isinstance(value, int | float) else list(value) if isinstance(value, list | tuple) else []
+    if len(values) != 3 or not all(isinstance(x, int | float) for x in values) or (key.endswith("std") and 0 in values):
+        raise stated.refusal(key, value, "three numbers are wanted, of a standard deviation other than 0")
+    return [float(x) for x in values]
+
+
+def _statistics(stated: Stated, defaults: _Defaults) -> tuple[list[float], list[float]]:
+    """Mean and deviation for pictures in 0..1 that do the same as rescaling and normalising as stated."""
+    mean, std = three(stated, "image_mean", defaults.mean), three(stated, "image_std", defaults.std)
+    factor = stated.number("rescale_factor", 1 / 255)
+    if not stated.switch("do_normalize", True):
+        mean, std = [0.0] * 3, [1.0] * 3
+    if not stated.switch("do_rescale", True):
+        factor = 1.0
+    elif factor == 0:
+        raise stated.refusal("rescale_factor", factor, "every picture would be black")
+    if abs(255 * factor - 1) < 1e-9:
+        return mean, std
+    return [m / (255 * factor) for m in mean], [s / (255 * factor) for s in std]
+
+
+def read_preprocess_cfg(
+    values: Mapping[str, Any], file: Path | str, image_size: int, *, squash: bool = False
+) -> Preprocessing:
+    """open_clip's ``preprocess_cfg``, or the facts of one of its tags. ``squash``: SigLIP's way where nothing is stated.
+
+    Raises ValueError naming the field that cannot be followed.
+    """
+    stated = Stated(values, file, "preprocess_cfg")
+    mean = three(stated, "mean", HALF if squash else CLIP_MEAN)
+    std = three(stated, "std", HALF if squash else CLIP_STD)
+    # at inference open_clip takes bicubic for "random"
+    names = {"bicubic": "bicubic", "bilinear": "bilinear", "random": "bicubic"}
+    interpolation = stated.choice("interpolation", names, "bicubic", "open_clip's transforms")
+    targets = {"shortest": CROP, "squash": SQUASH, "longest": FIT}
+    target = stated.choice("resize_mode", targets, "squash" if squash else "shortest", "open_clip's transforms")
+    transform: dict[str, Any] = {"_target_": target}
+    if interpolation != "bicubic":
+        transform["interpolation"] = interpolation
+    fill = stated.take("fill_color", 0)
+    if target == FIT:
+        if type(fill) is not int or not 0 <= fill <= 255:
+            raise stated.refusal("fill_color", fill, "a grey level from 0 to 255 can be followed")
+        transform["fill"] = fill
+    stated.only("mode", ("RGB",), "towers take RGB")
+    both = ([image_size, image_size], (image_size, image_size))
+    stated.only("size", (image_size, *both), f"the model takes pictures of image_size {image_size}")
+    stated.pass_over(NO_TRANSFORM)
+    stated.finish()
+    return Preprocessing(transform, mean, std)

@@ -1,0 +1,84 @@
+"""Which tokenizer belongs to a folder of weights, from the files beside them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from cliplab.checkpoints.stated import read_json
+from cliplab.checkpoints.weights import TOKENIZER, tokenizer_config
+from cliplab.data.tokenizers import CLIPTokenizer, Definition, read_definition
+
+HF_TOKENIZER = "cliplab.data.tokenizers.HFTokenizer"
+SIGLIP_TOKENIZER = "cliplab.data.tokenizers.SiglipTokenizer"
+CONFIG = "tokenizer_config.json"
+FILES = ("tokenizer.json", CONFIG, "vocab.json", "spiece.model", "tokenizer.model", "vocab.txt")
+RULES = ("normalizer", "pre_tokenizer", "post_processor", "added_tokens")
+
+
+def has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in FILES)
+
+
+def _is_clips(definition: Definition) -> bool:
+    """Whether a tokenizer is the paper's: the same vocabulary, merges and rules."""
+    theirs = json.loads(definition["tokenizer"])
+    ours = json.loads(CLIPTokenizer().library_tokenizer().backend_tokenizer.to_str())
+    same = all(theirs["model"].get(key) == ours["model"].get(key) for key in ("vocab", "merges", "end_of_word_suffix"))
+    return same and all(theirs.get(rule) == ours.get(rule) for rule in RULES)
+
+
+def _check(definition: Definition, vocab_size: int, file: Path) -> Tokenizer:
+    library = Tokenizer.from_str(definition["tokenizer"])
+    largest = max(library.get_vocab(with_added_tokens=False).values())
+    if largest >= vocab_size:
+        raise ValueError(f"{file}: its tokens go up to number {largest}, and the model's vocab_size is {vocab_size}")
+    return library
+
+
+def clip_folder_tokenizer(folder: Path, vocab_size: int, context_length: int, end: Any) -> dict[str, Any]:
+    """The tokenizer's config for a CLIPModel folder that pools its texts at the token ``end``.
+
+    Texts are handed to the tokenizer as they are, as transformers does. Raises ValueError naming file and field when the
+    tokenizer's files and the model do not go together.
+    """
+    if not has_tokenizer(folder):
+        return tokenizer_config(vocab_size, context_length, str(folder))
+    file = folder / CONFIG
+    definition = read_definition(str(folder))
+    library = _check(definition, vocab_size, file)
+    if definition["padding_side"] == "left":
+        raise ValueError(f"{file}: padding_side is 'left'; the embedding of a text would depend on those beside it")
+    ids = library.encode("").ids
+    last = ids[-1] if ids else None
+    highest = max(library.get_vocab(with_added_tokens=True).values())
+    # 2 stands in configs of before 2023; the library then pools at the highest number of a text
+    if last is None or (last != highest if end == 2 else last != end):
+        raise ValueError(
+            f"{folder / 'config.json'}: text_config.eos_token_id is {end!r} and the tokenizer ends texts with {last}; "
+            "texts would be pooled elsewhere than at their end"
+        )
+    length = min(context_length, definition["most_tokens"] or context_length)
+    if _is_clips(definition) and definition["truncation_side"] == "right":
+        return {"_target_": TOKENIZER, "context_length": length, "clean": "none"}
+    return {"_target_": HF_TOKENIZER, "source": str(folder), "context_length": length, "clean": "none"}
+
+
+def siglip_folder_tokenizer(folder: Path, vocab_size: int, context_length: int) -> dict[str, Any]:
+    """The tokenizer's config for a SiglipModel folder; its ``context_length`` is what texts are filled up to.
+
+    transformers' SiglipTokenizer makes texts bare and lower; any other tokenizer class gets them as they are.
+    """
+    config = {"_target_": SIGLIP_TOKENIZER, "source": str(folder), "context_length": context_length}
+    if not has_tokenizer(folder):
+        return config  # told when a text is embedded: pictures need none
+    file = folder / CONFIG
+    stated = read_json(file) if file.is_file() else {}
+    definition = read_definition(str(folder))
+    _check(definition, vocab_size, file)
+    named = str(stated.get("tokenizer_class") or "SiglipTokenizer").removesuffix("Fast")
+    lower = stated.get("do_lower_case") is not False
+    clean = ("siglip" if lower else "siglip_cased") if named == "SiglipTokenizer" else "none"
+    length = min(context_length, definition["most_tokens"] or context_length)
+    return {**config, "context_length": length, "clean": clean}
