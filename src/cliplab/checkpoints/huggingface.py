@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
-from transformers import CLIPConfig, CLIPImageProcessor, CLIPProcessor
+from transformers import CLIPConfig, CLIPImageProcessor, CLIPProcessor, SiglipConfig
 
 from cliplab.checkpoints.io import read_folder_state, write_safetensors
 from cliplab.checkpoints.preprocessing import read_processor
@@ -45,6 +45,7 @@ ACTIVATIONS = {
     "gelu_python_tanh": "gelu_tanh",
 }
 WRITTEN = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}
+CONFIGS: dict[str, Any] = {"clip": CLIPConfig, "siglip": SiglipConfig}
 # Fields of config.json that change no embedding: of the library at large, of training, and of generating text, which
 # versions before 5 wrote into every config. What a tower reads is never among them.
 NO_EFFECT = (
@@ -142,7 +143,7 @@ def from_transformers(model: Mapping[str, Any], theirs: Mapping[str, Tensor], so
     return ours | {"logit_scale": ours["logit_scale"].reshape(())} | statistics(model)
 
 
-def library_config(kind: Any, file: Path) -> tuple[Stated, Stated, Stated]:
+def library_config(family: str, file: Path) -> tuple[Stated, Stated, Stated]:
     """The top, ``vision_config`` and ``text_config`` of a config.json with the library's own defaults filled in.
 
     Raises ValueError naming the file when the library refuses it.
@@ -150,7 +151,7 @@ def library_config(kind: Any, file: Path) -> tuple[Stated, Stated, Stated]:
     values = read_json(file)
     try:
         with quiet():
-            config = kind.from_dict(values)
+            config = CONFIGS[family].from_dict(values)
     except Exception as error:  # its validators raise errors of several kinds
         raise ValueError(f"{file}: {' '.join(str(error).split())}") from error
     top = Stated(config.to_dict(), file)
@@ -180,7 +181,7 @@ def model_config(file: Path) -> tuple[dict[str, Any], dict[str, Any], Any]:
 
     Raises ValueError naming file and field.
     """
-    top, vision, text = library_config(CLIPConfig, file)
+    top, vision, text = library_config("clip", file)
     dim = top.size("projection_dim")
     image = {"_target_": VIT, "image_size": vision.size("image_size"), "patch_size": vision.size("patch_size")}
     image |= {"output_dim": dim, **tower_sizes(vision, ACTIVATIONS, "CLIP's towers", 1e-5), "patch_dropout": 0.0}

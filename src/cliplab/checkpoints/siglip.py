@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import SiglipConfig
 
 from cliplab.checkpoints.huggingface import ACTIVATIONS, join_qkv, library_config, tower_sizes
 from cliplab.checkpoints.io import read_folder_state
@@ -254,7 +253,7 @@ def _identity(width: int) -> dict[str, Tensor]:
 
 def siglip_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The towers' configs of a SiglipModel's config.json. Raises ValueError naming file and field."""
-    top, vision, text = library_config(SiglipConfig, file)
+    top, vision, text = library_config("siglip", file)
     image: dict[str, Any] = {"_target_": VISION, "image_size": vision.size("image_size")}
     image |= {"patch_size": vision.size("patch_size")}
     image |= tower_sizes(vision, ACTIVATIONS, "SigLIP's towers", EPS)
