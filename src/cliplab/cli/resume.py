@@ -1,63 +1,178 @@
-"""``resume=<run>``: a start from that run's own saved config, in that run's own folder."""
+"""``resume=<run>``: a start from that run's own saved config, in that run's own folder.
 
-import json
+What was typed beside it takes effect or is refused: a run keeps what its numbers hang on.
+"""
+
 import sys
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from cliplab.cli import places
-from cliplab.cli.arguments import Arguments
+from cliplab.cli.arguments import Arguments, UsageError
 from cliplab.cli.job import is_further_rank
-from cliplab.program import hydra_quoted, hydra_unquoted
-from cliplab.settings.following import with_followers
+from cliplab.cli.mistakes import key_of, value_of
+from cliplab.program import command_line, hydra_quoted, hydra_unquoted, shell_quoted
+from cliplab.runs.outcome import read_manifest
 
-
-def _settle_here(run: Path) -> None:
-    """A run that was moved or copied writes into its own folder: the paths in its config are made to name it."""
-    from cliplab.settings.config import save_yaml
-
-    file = run / "config.yaml"
-    config = yaml.safe_load(file.read_text(encoding="utf8"))
-    before = config["paths"]["run"]
-    if before == str(run):
-        return
-
-    def settled(node: Any) -> Any:
-        if isinstance(node, dict):
-            return {key: settled(value) for key, value in node.items()}
-        if isinstance(node, list):
-            return [settled(value) for value in node]
-        if isinstance(node, str) and (node == before or node.startswith(before + "/")):
-            return str(run) + node[len(before) :]
-        return node
-
-    save_yaml(file, settled(config))
-    print(f"this run was made in {before}; it goes on in {run}")
+ABSENT = object()
+# Where a run goes on, how long, and what is written meanwhile; everything else stays as it began
+MAY_CHANGE = (
+    *(f"trainer.{name}" for name in ("max_epochs", "max_steps", "max_time", "log_every_n_steps", "on_nan", "enable_*")),
+    *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy*", "precision", "profiler*")),
+    *("trainer.deterministic", "trainer.benchmark", "compile", "optimized_metric"),
+    *("data.num_workers", "data.path", "data.train.path", "data.validation.path", "data.train.sources.*.path"),
+    *("data.allow_changed_data", "data.max_bad_fraction", "data.train.cache_images", "data.validation.cache_images"),
+    *("zeroshot.*.dataset.path", "zeroshot.*.train.path"),
+    *("callbacks.evaluation.*", "callbacks.checkpoint.every_n_*", "callbacks.log_steps*", "callbacks.progress*"),
+    *("logger.*", "hydra.verbose", "hydra.job.name", "hydra.output_subdir"),
+)
+SHORT = "trainer.max_epochs, trainer.devices, data.num_workers, data.path, callbacks.evaluation.*, logger.*"
+OWN_WEIGHTS = ("ckpt", "run", "pretrained", "pretrained_tower")
 
 
 def resumed(arguments: Arguments) -> Arguments:
-    """The arguments by which Hydra composes the run's own config. Exits when there is no run, or a finished one."""
-    target = hydra_unquoted(next(o for o in arguments.overrides if o.startswith("resume=")).removeprefix("resume="))
-    run = Path(target).expanduser().resolve()
-    if not (run / "config.yaml").is_file():
-        sys.exit(f"error: resume={target}: there is no config.yaml in that folder; name the folder of a run")
-    manifest = run / "manifest.json"
-    if manifest.is_file() and json.loads(manifest.read_text())["status"] == "finished":
-        print(f"{target} is finished; nothing to do\n{run}")
-        sys.exit(0)
-    rest = [o for o in arguments.overrides if not o.startswith("resume=")]
-    for override in rest:
-        key = override.lstrip("+~").split("=")[0]
-        if (places.config_dir() / key).is_dir():
-            sys.exit(
-                f"error: {override}: only values as trainer.devices=2 can change beside resume=, not a whole group"
-            )
-    _settle_here(run)
-    rest = with_followers(yaml.safe_load((run / "config.yaml").read_text(encoding="utf8")), rest)
-    if not (run / "checkpoints" / "last.ckpt").is_file() and not is_further_rank():
-        print(f"there is no checkpoint in {run} yet: the run starts over")
+    """The arguments by which Hydra composes the run's own config. Exits with 0 when the run is finished. Raises UsageError
+    when there is no run, or when something beside ``resume=`` would have no effect."""
+    run, rest = _named(arguments)
     place = hydra_quoted(run)
     own = [f"hydra.run.dir={place}", "hydra.output_subdir=null", "hydra/job_logging=none", f"paths.run={place}"]
-    return arguments.with_([*own, f"resume={place}", *rest], config_path=str(run), config_name="config")
+    there = arguments.with_([*own, f"resume={place}", *rest], config_path=str(run), config_name="composed")
+    if is_further_rank():  # the first one has looked at everything
+        return there
+    config = _read(run / "config.yaml")
+    started = (run / "checkpoints" / "last.ckpt").is_file()
+    finished = read_manifest(run).get("status") == "finished"
+    changed = [o for o in rest if _changes(o, config)]
+    for override in changed:
+        _check(override, run, config, keeps_all=finished, started=started or finished)
+    if finished and not arguments.shows_only:
+        print(f"{run} is finished; nothing to do\n{run}")
+        sys.exit(0)
+    if not (run / "composed.yaml").is_file():
+        _compose_again(run, config)
+    if not arguments.shows_only:
+        before = Path(config["paths"]["run"])
+        if before != run:
+            print(f"this run was made in {before}; it goes on in {run}")
+        if not started:
+            print(f"there is no checkpoint in {run} yet: the run starts over")
+    return there
+
+
+def _named(arguments: Arguments) -> tuple[Path, list[str]]:
+    """The run's folder, and what was typed beside it."""
+    targets = [hydra_unquoted(value_of(o)) for o in arguments.overrides if o.startswith("resume=")]
+    rest = [o for o in arguments.overrides if not o.startswith("resume=")]
+    if len(targets) > 1:
+        raise UsageError(f"resume: {' and '.join(targets)} are given; one run goes on at a time")
+    for flag in ("multirun", "config_path", "config_name", "config_dir"):
+        if arguments.flags.get(flag):
+            raise UsageError(f"resume: a run goes on alone, from its own config; leave out --{flag.replace('_', '-')}")
+    (target,) = targets
+    if not target:
+        raise UsageError("resume: no folder is named; resume=logs/train/<experiment>/<run>")
+    path = Path(target).expanduser().resolve()
+    for folder in (path, path.parent, path.parent.parent):
+        if (folder / "config.yaml").is_file() and (
+            folder == path or path.suffix == ".ckpt" or path.name == "checkpoints"
+        ):
+            return folder, rest
+    where = "in that folder" if path.is_dir() else f"in {path}, which is no folder"
+    fix = "name the folder of a run, as resume=logs/train/<experiment>/<run>"
+    raise UsageError(f"resume={target}: there is no config.yaml {where}; {fix}")
+
+
+def _read(file: Path) -> Any:
+    """Raises UsageError when it is no YAML of a config."""
+    try:
+        config = yaml.safe_load(file.read_text(encoding="utf8"))
+        assert isinstance(config["paths"]["run"], str)
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AssertionError) as error:
+        told = " ".join(str(error).split())
+        raise UsageError(f"resume: {file} is no config of a run; put the right one back: {told}") from error
+    return config
+
+
+def _value(config: Any, key: str) -> Any:
+    for name in key.split("."):
+        config = config.get(name, ABSENT) if isinstance(config, Mapping) else ABSENT
+    return config
+
+
+def _changes(override: str, config: Mapping[str, Any]) -> bool:
+    """Whether a value is typed that the run has otherwise. What Hydra cannot read counts as none: Hydra says so."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException:
+        return False
+    held = _value(config, key_of(override))
+    if parsed.is_delete():
+        return held is not ABSENT
+    return bool(held is ABSENT or parsed.is_sweep_override() or parsed.value() != held)
+
+
+def _check(override: str, run: Path, config: Mapping[str, Any], *, keeps_all: bool, started: bool) -> None:
+    """Raises UsageError with the reason and the way on for what cannot change in this run."""
+    key = key_of(override)
+    held = _value(config, key)
+    way = shell_quoted(f"resume={hydra_quoted(run)}")
+    if (places.config_dir() / key).is_dir():
+        if key == "task":
+            line = command_line(override, f"run={hydra_quoted(run)}")
+            raise UsageError(f"{override}: resume= goes on with the run's own task; for another one: {line}")
+        raise UsageError(f"{override}: only values as trainer.devices=2 can change beside resume=, not a whole group")
+    if key.startswith(("hydra.run", "hydra.sweep", "paths.")) or key == "name":
+        raise UsageError(f"{override}: a run goes on in its own folder under its own name; copy the folder, then {way}")
+    if held is ABSENT and not override.startswith(("+", "~")) and not key.startswith("hydra."):
+        return  # Hydra knows no such key and says so
+    if keeps_all:
+        raise UsageError(f"{override}: {run} is finished, and nothing in it changes; {_new_run(override, run, key)}")
+    if not started or any(fnmatchcase(key, pattern) for pattern in MAY_CHANGE):
+        return
+    if key in OWN_WEIGHTS:
+        raise UsageError(f"{override}: the run goes on from its own last checkpoint; {_new_run(override, run, key)}")
+    kept = (
+        "" if held is ABSENT else f"it is {held!r} from the run's beginning to its end, since its numbers hang on it; "
+    )
+    raise UsageError(f"{override}: {kept}beside resume= can change {SHORT}; {_new_run(override, run, key)}")
+
+
+def _new_run(override: str, run: Path, key: str) -> str:
+    """The command of a new run with the change, from this run's weights where they fit."""
+    typed = _typed(run)
+    weights = f"run={hydra_quoted(run)}"
+    fits = not key.startswith(("model", "tokenizer", *OWN_WEIGHTS)) and (run / "checkpoints" / "last.ckpt").is_file()
+    kept = [o for o in typed if key_of(o) not in (key, *(OWN_WEIGHTS if fits else ()))]
+    line = command_line(*kept, *([weights] if fits else []), override)
+    return f"{'from its weights, a' if fits else 'a'} new run: {line}"
+
+
+def _typed(run: Path) -> list[str]:
+    file = run / "overrides.yaml"
+    typed = yaml.safe_load(file.read_text(encoding="utf8")) if file.is_file() else []
+    return [str(o) for o in typed or () if key_of(str(o)) not in ("resume", "paths.run", "hydra.run.dir")]
+
+
+def _compose_again(run: Path, config: Mapping[str, Any]) -> None:
+    """A run of an earlier version saved its config without references: take them from today's configs where they fit."""
+    from hydra import compose, initialize_config_dir
+
+    from cliplab.settings.config import save_yaml
+    from cliplab.settings.interpolations import with_interpolations
+
+    composed: Any = {}
+    for overrides in (_typed(run), []):
+        try:
+            with initialize_config_dir(str(places.config_dir()), version_base="1.3"):
+                composed = compose("config", overrides=overrides)
+            break
+        except Exception:  # keys may have gone since
+            continue
+    save_yaml(run / "composed.yaml", with_interpolations(config, composed))

@@ -1,6 +1,5 @@
 """A run's folder: the config it was made from, and the experiment's name."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,17 +7,23 @@ import yaml
 
 from cliplab.checkpoints.own import without_definitions
 from cliplab.settings.config import save_yaml
+from cliplab.settings.interpolations import with_interpolations
+from cliplab.settings.job import Job
 
 
-def save_config(config: dict[str, Any], run_dir: Path, overrides: Sequence[str]) -> None:
-    """Write config.yaml and overrides.yaml; values typed beside ``resume=`` are added, since they are the truth from now on.
+def save_config(config: dict[str, Any], job: Job) -> None:
+    """Write into the job's folder config.yaml, the truth about the run; composed.yaml, the same with the references from key
+    to key, from which resume= composes; and overrides.yaml, to which values typed beside resume= are added.
 
     Definitions of tokenizers are left out: they are long and travel in checkpoints only."""
+    run_dir = job.run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
     typed = run_dir / "overrides.yaml"
     earlier = yaml.safe_load(typed.read_text(encoding="utf8")) if typed.is_file() else []
-    save_yaml(run_dir / "config.yaml", without_definitions(config))
-    save_yaml(typed, [*earlier, *(o for o in overrides if o not in earlier)])
+    written = without_definitions(config)
+    save_yaml(run_dir / "composed.yaml", with_interpolations(written, job.composed))
+    save_yaml(run_dir / "config.yaml", written)
+    save_yaml(typed, [*earlier, *(o for o in job.typed if o not in earlier)])
 
 
 def run_of(source: str) -> Path | None:

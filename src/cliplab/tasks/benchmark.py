@@ -36,7 +36,7 @@ def run(job: Job) -> Outcome:
     quiet()
     set_seed(config["seed"])
     measure = build(config["benchmark"], "benchmark")
-    save_config(config, job.run_dir, job.typed)
+    save_config(config, job)
     manifest = Manifest(job.run_dir, config, job.typed)
     manifest.start()
     measured: Measured = measure(config=config)

@@ -107,7 +107,7 @@ def run(job: Job) -> Outcome:
     quiet()
     set_seed(config["seed"])
     samples = first_samples(config, config["task"]["pictures"])
-    save_config(config, run_dir, job.typed)
+    save_config(config, job)
     title = f"{config['name']}: the first {len(samples)} samples, seed {config['seed']}"
     sheet(samples).save(run_dir / "contact_sheet.png")
     (run_dir / "contact_sheet.html").write_text(page(samples, title), encoding="utf8")

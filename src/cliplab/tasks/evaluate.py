@@ -53,7 +53,7 @@ def evaluate(job: Job, source: ModelSource) -> Outcome:
     """Rebuild one model, evaluate it, write results and report. Returns the report's path and the metric of a sweep."""
     config, weights = evaluated_config(job, source)
     quiet()
-    save_config(config, job.run_dir, job.typed)
+    save_config(config, job)
     set_seed(config["seed"])
     evaluators = wanted_evaluators(config, job.typed_keys)
     model = build(config["model"], "model")

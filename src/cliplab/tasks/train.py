@@ -99,6 +99,18 @@ def carried(config: dict[str, Any], last: Path) -> dict[str, Any]:
         raise ValueError(f"{last}: this is no whole checkpoint; put a good one in its place, or remove it") from error
 
 
+def check_steps_left(total_steps: int, last: Path) -> None:
+    """Raises ConfigError when a run is to end before the step that its checkpoint has reached."""
+    if not last.is_file():
+        return
+    done = torch.load(last, map_location="cpu", mmap=True, weights_only=True)["global_step"]
+    if total_steps < done:
+        raise ConfigError(
+            f"trainer.max_epochs: the run would end at step {total_steps}, and its checkpoint is at step {done}; let it end "
+            "later, or use the checkpoint as it is"
+        )
+
+
 def build_parts(
     config: dict[str, Any], weights: Weights | None, request: StopRequest
 ) -> tuple[TrainingModule, Any, Evaluate, list[Any]]:
@@ -164,7 +176,7 @@ def run(job: Job) -> Outcome:
     check_parts(config)
     with listening() as request:
         if is_first_rank():
-            save_config(config, run_dir, job.typed)
+            save_config(config, job)
         manifest = manifests.Manifest(run_dir, config, job.typed, write=is_first_rank())
         manifest.start()
         try:
@@ -193,6 +205,7 @@ def _train(
     last = run_dir / "checkpoints" / "last.ckpt"
     set_seed(config["seed"])
     module, datamodule, evaluation, callbacks = build_parts(config, weights, request)
+    check_steps_left(module.total_steps, last)
     manifest.start(
         data={
             "source": config["data"].get("path") or config["name"],

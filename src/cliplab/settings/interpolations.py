@@ -1,0 +1,45 @@
+"""A config in which what is said once stays said once: ``${data.path}`` instead of a copy of the path."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from cliplab.settings.config import value_at
+
+REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+ABSENT = object()
+
+
+def with_interpolations(config: Mapping[str, Any], composed: Mapping[str, Any] | DictConfig) -> dict[str, Any]:
+    """``config``, which is resolved, with the references of ``composed`` put back wherever they give the same value.
+
+    The result resolves to ``config``, whatever was changed in it since it was composed. Only references to other keys are
+    put back: what came from the environment stays as it was.
+    """
+    plain: Any = OmegaConf.to_container(composed, resolve=False) if isinstance(composed, DictConfig) else composed
+    return {key: _restored(value, plain.get(key), config) for key, value in config.items()}
+
+
+def _restored(value: Any, written: Any, config: Mapping[str, Any]) -> Any:
+    if isinstance(written, str) and "${" in written and _evaluated(written, config) == (type(value), value):
+        return written
+    if isinstance(value, Mapping):
+        inner = written if isinstance(written, Mapping) else {}
+        return {key: _restored(child, inner.get(key), config) for key, child in value.items()}
+    if isinstance(value, list):
+        beside = written if isinstance(written, Sequence) and len(written) == len(value) else [None] * len(value)
+        return [_restored(child, one, config) for child, one in zip(value, beside, strict=True)]
+    return value.replace("${", "\\${") if isinstance(value, str) else value
+
+
+def _evaluated(written: str, config: Mapping[str, Any]) -> tuple[type, Any]:
+    """Type and value of a text with references; ABSENT when one of them is no key of the config."""
+    whole = REFERENCE.fullmatch(written)
+    if whole:
+        value = value_at(config, whole[1], ABSENT)
+        return type(value), value
+    values = {key: value_at(config, key, ABSENT) for key in REFERENCE.findall(written)}
+    text = REFERENCE.sub(lambda m: str(values[m[1]]), written)
+    return str, ABSENT if ABSENT in values.values() or "${" in text else text

@@ -1,0 +1,204 @@
+"""What may be typed beside resume=: it takes effect, or it is refused with the reason and the way on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from cliplab.cli import config_dir
+from cliplab.cli.arguments import UsageError, read_arguments
+from cliplab.cli.resume import resumed
+from cliplab.program import hydra_quoted
+from cliplab.settings.config import resolved, save_yaml
+from cliplab.settings.interpolations import with_interpolations
+
+TYPED = ["data=csv", "data.path=pairs.csv", "trainer.max_epochs=3", "zeroshot=none"]
+
+
+@pytest.fixture(scope="module")
+def composed() -> Any:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return compose("config", overrides=["paths.run=/earlier/run", "paths.root=/earlier", *TYPED])
+
+
+@pytest.fixture
+def a_run(composed: Any, tmp_path: Path) -> Callable[..., Path]:
+    """A run's folder as training leaves it, without the training."""
+
+    def make(name: str = "run", status: str = "interrupted", checkpoint: bool = True, references: bool = True) -> Path:
+        run = tmp_path / name
+        (run / "checkpoints").mkdir(parents=True)
+        if checkpoint:
+            (run / "checkpoints" / "last.ckpt").touch()
+        config = resolved(composed)
+        save_yaml(run / "config.yaml", config)
+        save_yaml(run / "overrides.yaml", TYPED)
+        if references:
+            save_yaml(run / "composed.yaml", with_interpolations(config, composed))
+        (run / "manifest.json").write_text(json.dumps({"status": status}))
+        return run
+
+    return make
+
+
+def config_of(*argv: str) -> dict[str, Any]:
+    """What Hydra makes of a resumed run's arguments."""
+    arguments = resumed(read_arguments(argv))
+    with initialize_config_dir(arguments.flags["config_path"], version_base="1.3"):
+        cfg = compose(arguments.flags["config_name"], overrides=list(arguments.overrides))
+    return resolved(cfg)
+
+
+def test_references_are_put_back_and_give_the_same_config(composed: Any) -> None:
+    config = resolved(composed)
+    restored = with_interpolations(config, composed)
+    assert OmegaConf.to_container(OmegaConf.create(restored), resolve=True) == config
+    assert restored["data"]["train"]["path"] == "${data.path}"
+    assert restored["callbacks"]["checkpoint"]["dirpath"] == "${paths.run}/checkpoints"
+
+
+def test_what_was_changed_after_composing_is_kept(composed: Any) -> None:
+    config = resolved(composed)
+    config["data"]["train"]["path"] = "other ${x}"
+    restored = with_interpolations(config, composed)
+    assert restored["data"]["validation"] == config["data"]["validation"]
+    assert OmegaConf.to_container(OmegaConf.create(restored), resolve=True) == config
+
+
+@pytest.mark.parametrize("references", [True, False], ids=["", "of an earlier version"])
+def test_a_value_reaches_all_that_follow_it(a_run: Callable[..., Path], references: bool) -> None:
+    run = a_run(references=references)
+    config = config_of(f"resume={run}", "data.path=moved.csv", "trainer.log_every_n_steps=7", "trainer.max_steps=99")
+    assert config["data"]["train"]["path"] == "moved.csv"
+    assert config["callbacks"]["log_steps"]["every_n_steps"] == 7
+    assert config["data"]["max_steps"] == 99
+    assert config["paths"]["run"] == str(run)
+    assert config["callbacks"]["checkpoint"]["dirpath"] == f"{run}/checkpoints"
+    assert config["paths"]["root"] == "/earlier"
+
+
+@pytest.mark.parametrize(
+    "name", ["a=b", "a,b", "é", "a b", "it's", "{x}", "a\\b", "[1]", "null", 'q"q', "a:b", "#1", "$x"]
+)
+def test_a_folder_of_any_name_goes_on(a_run: Callable[..., Path], name: str) -> None:
+    run = a_run(name)
+    for word in (str(run), hydra_quoted(run), str(run / "checkpoints" / "last.ckpt"), f"{run}/"):
+        assert config_of(f"resume={word}")["paths"]["run"] == str(run)
+
+
+ALLOWED = [
+    *("trainer.max_epochs=9", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.precision=32-true"),
+    *(
+        "data.num_workers=3",
+        "data.max_bad_fraction=0.5",
+        "data.allow_changed_data=true",
+        "+trainer.max_time=00:01:00:00",
+    ),
+    *("callbacks.evaluation.every_n_epochs=5", "~callbacks.progress", "callbacks.checkpoint.every_n_train_steps=4"),
+    *("logger.csv.save_dir=/x", "compile=true", "optimizer.lr=2e-3", "seed=1", "data.batch_size=256"),
+]
+REFUSED = [
+    *("optimizer.lr=1e-5", "optimizer.betas=[0.5,0.6]", "scheduler.warmup_steps=3", "seed=7", "data.batch_size=8"),
+    *(
+        "model.embed_dim=64",
+        "model.image_encoder.width=64",
+        "objective._target_=x",
+        "+objective.x=1",
+        "~scheduler.min_ratio",
+    ),
+    *(
+        "trainer.limit_train_batches=3",
+        "trainer.gradient_clip_val=1.0",
+        "data.train.limit=10",
+        "pretrained=x.pt",
+        "ckpt=x.ckpt",
+    ),
+    *(
+        "callbacks.best.monitor=val/loss",
+        "name=other",
+        "paths.run=/x",
+        "hydra.run.dir=/x",
+        "task=evaluate",
+        "data=emoji",
+    ),
+    *("experiment=vit_b32", "debug=fast", "optimizer.fused=false", "images=folder", "++seed=3"),
+]
+
+
+@pytest.mark.parametrize("override", ALLOWED)
+def test_what_can_change_is_handed_on(a_run: Callable[..., Path], override: str) -> None:
+    assert override in resumed(read_arguments([f"resume={a_run()}", override])).overrides
+
+
+@pytest.mark.parametrize("override", REFUSED)
+def test_what_would_be_dropped_is_refused_with_the_way_on(a_run: Callable[..., Path], override: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resumed(read_arguments([f"resume={a_run()}", override]))
+    told = str(caught.value)
+    assert told.startswith(f"{override}: ")
+    assert "\n" not in told
+    assert any(
+        way in told for way in ("new run: ", "can change beside resume=", "copy the folder", "for another one: ")
+    )
+
+
+def test_a_new_run_is_offered_with_this_runs_settings_and_weights(a_run: Callable[..., Path]) -> None:
+    run = a_run()
+    with pytest.raises(UsageError, match=rf"from its weights, a new run: .* data=csv .* run={run} optimizer.lr=1e-5$"):
+        resumed(read_arguments([f"resume={run}", "optimizer.lr=1e-5"]))
+    with pytest.raises(UsageError, match=r"; a new run: .* zeroshot=none model.embed_dim=64$"):  # other shapes
+        resumed(read_arguments([f"resume={run}", "model.embed_dim=64"]))
+
+
+def test_before_the_first_checkpoint_values_take_effect(a_run: Callable[..., Path]) -> None:
+    run = a_run(checkpoint=False)
+    assert config_of(f"resume={run}", "optimizer.lr=1e-5", "seed=3")["data"]["seed"] == 3
+    with pytest.raises(UsageError, match="not a whole group"):
+        resumed(read_arguments([f"resume={run}", "data=emoji"]))
+
+
+def test_a_finished_run_stays_as_it_is(a_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    run = a_run(status="finished")
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    for more in ([], ["trainer.max_epochs=3"]):
+        with pytest.raises(SystemExit) as stop:
+            resumed(read_arguments([f"resume={run}", *more]))
+        assert stop.value.code == 0
+        assert "is finished; nothing to do" in capsys.readouterr().out
+    with pytest.raises(
+        UsageError, match=r"trainer.max_epochs=9: .* is finished, and nothing in it changes; .*new run: "
+    ):
+        resumed(read_arguments([f"resume={run}", "trainer.max_epochs=9"]))
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["resume="], "no folder is named"),
+        (["resume=/nowhere"], "there is no config.yaml in /nowhere"),
+        (["resume=/a", "resume=/b"], "one run goes on at a time"),
+        (["-m", "resume=/a"], "leave out --multirun"),
+        (["--config-dir=/x", "resume=/a"], "leave out --config-dir"),
+    ],
+)
+def test_a_run_goes_on_alone(argv: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        resumed(read_arguments(argv))
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "x: 1", "- 1"])
+def test_a_config_that_is_none_is_named(a_run: Callable[..., Path], text: str) -> None:
+    run = a_run()
+    (run / "config.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"config.yaml is no config of a run"):
+        resumed(read_arguments([f"resume={run}"]))
+
+
+def test_the_saved_config_is_plain_yaml(a_run: Callable[..., Path]) -> None:
+    assert yaml.safe_load((a_run() / "composed.yaml").read_text())["data"]["path"] == "pairs.csv"
