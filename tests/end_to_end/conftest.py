@@ -1,5 +1,7 @@
 """A run small enough for a test: eight kinds of picture that their captions tell apart, and a tower of one layer."""
 
+import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -48,6 +50,10 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def arguments(shapes: Path) -> list[str]:
+    return small_run(shapes)
+
+
+def small_run(shapes: Path) -> list[str]:
     """Overrides of a run of 3 epochs of 3 steps that takes a second."""
     return [
         "data=local_parquet",
@@ -76,6 +82,22 @@ def arguments(shapes: Path) -> list[str]:
     ]
 
 
+def _blank_report(run_dir: Path) -> Path:
+    """Stands for the report where a test looks at other things: drawing it takes as long as the small run itself."""
+    page = run_dir / "report.html"
+    page.write_text("")
+    return page
+
+
+@pytest.fixture(autouse=True)
+def _nothing_but_the_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No report unless a test is marked with it, and no waiting for the disk."""
+    if not request.node.get_closest_marker("report"):
+        for task in ("train", "evaluate"):
+            monkeypatch.setattr(f"cliplab.tasks.{task}.write_report", _blank_report)
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     """Run the command in this process with its logs under ``tmp_path``; the exit status comes back."""
@@ -93,6 +115,27 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., in
             return int(stop.code or 0)
         return 0
 
+    return run
+
+
+@pytest.fixture(scope="session")
+def one_epoch(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of one epoch, trained once for all tests; ``stopped_run`` gives a test a copy of its own."""
+    root = tmp_path_factory.mktemp("one_epoch")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLIPLAB_ROOT", str(root))
+        patch.setattr("cliplab.tasks.train.write_report", _blank_report)
+        patch.setattr(sys, "argv", ["run.py", *small_run(shapes), "trainer.max_epochs=1"])
+        cli.main()
+    return only_run(root)
+
+
+@pytest.fixture
+def stopped_run(one_epoch: Path, tmp_path: Path) -> Path:
+    """A run that was stopped after one epoch of three steps, where ``command`` would have put it."""
+    run = tmp_path / "logs" / "train" / "emoji" / one_epoch.name
+    shutil.copytree(one_epoch, run)
+    (run / "manifest.json").unlink()
     return run
 
 

@@ -125,13 +125,11 @@ def test_progress_counts_the_whole_epoch_after_a_stop_in_its_middle(
 
 
 def test_resume_takes_values_but_no_groups(
-    command: Callable[..., int], arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., int], stopped_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command(f"resume={tmp_path}/nowhere") == 1
     assert "no config.yaml" in capsys.readouterr().err
-    assert command(*arguments, "trainer.max_epochs=1") == 0
-    run = only_run(tmp_path)
-    (run / "manifest.json").unlink()
+    run = stopped_run
     assert command(f"resume={run}", "data=emoji") == 1
     assert "not a whole group" in capsys.readouterr().err
     assert command(f"resume={run}", "trainer.max_epochs=2") == 0
@@ -139,17 +137,16 @@ def test_resume_takes_values_but_no_groups(
 
 
 def test_data_under_a_checkpoint_may_move_but_not_change(
-    command: Callable[..., int], arguments: list[str], shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., int], stopped_run: Path, shapes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(*arguments, "trainer.max_epochs=1") == 0
-    run = only_run(tmp_path)
+    run = stopped_run
     moved, other = tmp_path / "moved", tmp_path / "other"
     shutil.copytree(shapes, moved)
     other.mkdir()
     write(other, "train", each=6, first=1)
 
     def resumed(*more: str) -> int:
-        (run / "manifest.json").unlink()
+        (run / "manifest.json").unlink(missing_ok=True)
         return command(f"resume={run}", "trainer.max_epochs=2", *more)
 
     assert resumed(f"data.path={other}") == 1
@@ -161,10 +158,9 @@ def test_data_under_a_checkpoint_may_move_but_not_change(
 
 
 def test_a_copied_run_goes_on_in_its_own_folder(
-    command: Callable[..., int], arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., int], one_epoch: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(*arguments, "trainer.max_epochs=1") == 0
-    run, copy = only_run(tmp_path), tmp_path / "elsewhere" / "copy"
+    run, copy = one_epoch, tmp_path / "elsewhere" / "copy"
     shutil.copytree(run, copy)
     (copy / "manifest.json").unlink()
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
@@ -177,11 +173,9 @@ def test_a_copied_run_goes_on_in_its_own_folder(
 
 
 def test_a_checkpoint_that_is_missing_or_broken_is_told(
-    command: Callable[..., int], arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., int], stopped_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command(*arguments, "trainer.max_epochs=1") == 0
-    run = only_run(tmp_path)
-    (run / "manifest.json").unlink()
+    run = stopped_run
     last = run / "checkpoints" / "last.ckpt"
     last.write_bytes(b"")
     assert command(f"resume={run}") == 1
