@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from cliplab.evaluation.gallery import confused_pairs, gallery_rows
+from cliplab.evaluation.kinds import linear_probe, multi_label, retrieval
 from cliplab.evaluation.result import EvaluationResult
-from cliplab.reporting.gallery import confused_pairs, gallery_rows, retrieval_shelves
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import read_samples, write_json, write_result
 
@@ -158,17 +159,17 @@ def test_imagenet_is_held_against_its_shifts_and_published_figures(run: Path) ->
 
 def test_probe_and_several_labels_stand_apart(run: Path) -> None:
     protocol = {"protocol": {}, "subset": None, "warnings": []}
-    probe = EvaluationResult("toy", "linear_probe", {"acc1": 0.875, "acc5": 1.0, "C": 0.316}, "ab", dict(protocol))
+    probe = EvaluationResult("toy", linear_probe.KIND, {"acc1": 0.875, "acc5": 1.0, "C": 0.316}, "ab", dict(protocol))
     details = {**protocol, "class_names": ["cat", "dog", "owl"], "average_precision": [0.5, None, 0.25]}
     metrics = {"mean_average_precision": 0.375, "images": 9.0, "classes": 3.0, "labels_per_image": 1.5}
-    several = EvaluationResult("voc", "zeroshot_classification", metrics, "cd", details)
+    several = EvaluationResult("voc", multi_label.KIND, metrics, "cd", details)
     for result in (probe, several):
         write_result(run, result, None, "emoji", "last")
     text = Page(write_report(run).read_text()).text
-    assert "toy linear probe 87.5 % top-1 top-5 100.0 %, C 0.316" in text
-    assert "voc several labels 37.5 % mean average precision" in text
-    assert "owl 25.0 % cat 50.0 %" in text
-    assert "| voc | zeroshot classification | mean average precision 37.5 % |" in (run / "report.md").read_text()
+    assert "Linear probe set top-1 top-5 C  toy 87.5 % 100.0 % 0.316" in text
+    assert "voc 37.5 % 1.5 9 3" in text
+    assert "owl 25.0 %  cat 50.0 %" in text
+    assert "| voc | **37.5 %** | 1.5 | 9 | 3 |" in (run / "report.md").read_text()
     for file in ("toy.json", "toy_linear_probe.json", "val_retrieval.json"):
         (run / "results" / file).unlink()
     assert "mean average precision on voc" in Page(write_report(run).read_text()).text
@@ -176,7 +177,7 @@ def test_probe_and_several_labels_stand_apart(run: Path) -> None:
 
 def test_retrieval_shows_hits_and_misses(run: Path) -> None:
     samples = read_samples(run / "samples" / "val_retrieval.parquet")
-    assert retrieval_shelves(samples) == {"Hits": [0, 1], "Misses": [9, 8, 7, 6, 5, 4]}
+    assert retrieval.shelves(samples) == {"Hits": [0, 1], "Misses": [9, 8, 7, 6, 5, 4]}
     text = Page(write_report(run).read_text()).text
     assert "its caption comes at place 9" in text
 
@@ -186,7 +187,7 @@ def test_markdown_is_a_summary_for_a_pull_request(run: Path) -> None:
     text = (run / "report.md").read_text()
     assert "## emoji: 50.0 % zero-shot top-1 on toy" in text
     assert "| toy | **50.0 %** | 18.8 % to 81.2 % |" in text
-    assert "| val | 10.0 % | 50.0 % | 100.0 % |" in text
+    assert "| val | text to image | 10.0 % | 50.0 % | 100.0 % | 3 | 10 |" in text
     assert "git checkout 0123abc  # with local changes\npython run.py seed=2\n```" in text
     tables = [line for line in text.splitlines() if line.startswith("|")]
     heads = [i for i, line in enumerate(tables) if set(line) <= set("|-:")]
@@ -235,8 +236,8 @@ def test_confused_pairs_count_and_point_at_an_example_of_each() -> None:
         "top5_probability": [[0.5, 0.1], [0.6, 0.1], [0.9, 0.1], [0.7, 0.1], [0.9, 0.0]],
     }
     assert confused_pairs(samples) == [
-        {"label": 0, "answer": 1, "count": 2, "row": 0, "other": 2},
-        {"label": 2, "answer": 3, "count": 1, "row": 3, "other": None},
+        (0, 1, 2, 0, 2),
+        (2, 3, 1, 3, None),
     ]
 
 

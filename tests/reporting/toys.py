@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cliplab.evaluation.kinds import retrieval as retrieval_kind
+from cliplab.evaluation.kinds import zero_shot
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.reporting.results import write_json, write_result
 
@@ -64,7 +66,7 @@ def classification(name: str = "toy") -> EvaluationResult:
         "top5": [t if r == 0 else t[1:] + t[:1] for t, r in zip(tops, ranks, strict=True)],
         "top5_probability": [[0.9 - 0.1 * i, 0.05, 0.02, 0.01, 0.0] for i in range(6)],
     }
-    return EvaluationResult(name, "zeroshot_classification", metrics, "abc123", details, samples, {"text": 0.5})
+    return EvaluationResult(name, zero_shot.KIND, metrics, "abc123", details, samples, {"text": 0.5})
 
 
 def retrieval() -> EvaluationResult:
@@ -81,7 +83,7 @@ def retrieval() -> EvaluationResult:
         "top_images": [[[i, (i + 1) % 10]] * 2 for i in range(10)],
         "top_image_scores": [[[0.9, 0.1]] * 2] * 10,
     }
-    return EvaluationResult("val", "zeroshot_retrieval", metrics, "def456", {"warnings": []}, samples, {"search": 0.1})
+    return EvaluationResult("val", retrieval_kind.KIND, metrics, "def456", {"warnings": []}, samples, {"search": 0.1})
 
 
 def fill_run(folder: Path) -> Path:

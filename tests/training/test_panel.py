@@ -7,6 +7,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image, ImageFont
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cliplab.evaluation.kinds import zero_shot
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.training.panel import CELL, PredictionPanel, fitting, log_reference_lines
 
@@ -29,7 +30,7 @@ def result(indices: list[int], rank: int = 0, name: str = "imagenet") -> Evaluat
         "top5_probability": [[0.9, 0.1] for _ in indices],
     }
     details = {"class_names": ["cat", "a dog with a very long name that does not fit"]}
-    return EvaluationResult(name, "zeroshot_classification", {"acc1": 0.5}, "", details, samples)
+    return EvaluationResult(name, zero_shot.KIND, {"acc1": 0.5, "chance": 0.5}, "", details, samples)
 
 
 def test_panel_keeps_its_images_and_shows_changed_answers(tmp_path: Path) -> None:

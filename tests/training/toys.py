@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor
 
+from cliplab.evaluation.kinds.zero_shot import KIND
 from cliplab.evaluation.model import ZeroShotModel
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
@@ -86,7 +87,7 @@ class ToyData(lightning.LightningDataModule):
 class ToyEvaluator:
     """Looks at three batches; ``looking`` is called at each of them."""
 
-    task, final_only, images = "zeroshot_classification", False, SimpleNamespace(dataset=None)
+    kind, final_only, images = KIND, False, SimpleNamespace(dataset=None)
 
     def __init__(self, name: str = "toy", looking: Callable[[], None] = lambda: None) -> None:
         self.name, self.looking = name, looking
@@ -97,7 +98,7 @@ class ToyEvaluator:
             self.looking()
             values.append(float(model.encoders.encode_image(torch.tensor(number))))
         metrics = {"acc1": 1 / (1 + abs(sum(values) - 3)), "acc5": 1.0}
-        return EvaluationResult(self.name, self.task, metrics, "hash", {"subset": None, "warnings": []})
+        return EvaluationResult(self.name, self.kind, metrics, "hash", {"subset": None, "warnings": []})
 
 
 def checkpoints(folder: Path, **settings: Any) -> ModelCheckpoint:

@@ -5,7 +5,7 @@ from typing import Any
 
 from cliplab.evaluation.batches import EvaluationImages, Transform
 from cliplab.evaluation.evaluator import Evaluator
-from cliplab.evaluation.result import EvaluationResult, file_stem
+from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.retrieval import Retrieval
 from cliplab.settings.config import build
 from cliplab.settings.set_parts import IMAGES, set_parts
@@ -43,12 +43,6 @@ def credits_of(evaluators: Sequence[Evaluator]) -> list[str]:
 
 
 def announce(results: Sequence[EvaluationResult]) -> None:
+    """A line on the screen for each result, and what must be known with it."""
     for result in results:
-        name = file_stem(result.name, result.task)
-        if "acc1" in result.metrics:
-            print(f"{name}: top-1 {result.metrics['acc1']:.2%}, top-5 {result.metrics['acc5']:.2%}")
-        elif "mean_average_precision" in result.metrics:
-            print(f"{name}: mean average precision {result.metrics['mean_average_precision']:.2%}")
-        elif "image_retrieval_recall@1" in result.metrics:
-            ways = (result.metrics[f"{way}_retrieval_recall@1"] for way in ("image", "text"))
-            print(f"{name}: recall@1 {{:.2%}} text to image, {{:.2%}} image to text".format(*ways))
+        print(f"{result.stem}: {result.kind.say(result.metrics)}")

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from cliplab.evaluation.batches import EvaluationImages
+from cliplab.evaluation.kind import Kind
 from cliplab.evaluation.model import ZeroShotModel
 from cliplab.evaluation.result import EvaluationResult
 
@@ -16,7 +17,7 @@ class Evaluator(Protocol):
     """
 
     name: str
-    task: str
+    kind: Kind
     final_only: bool
     images: EvaluationImages
 

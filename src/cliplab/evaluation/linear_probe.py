@@ -10,7 +10,10 @@ from torch.nn import functional as F
 
 from cliplab.evaluation.batches import EvaluationImages, LabelledSet, embed_images
 from cliplab.evaluation.clock import Phases
-from cliplab.evaluation.metrics import RankCounts, label_ranks, wilson_interval
+from cliplab.evaluation.intervals import wilson_interval
+from cliplab.evaluation.kind import Kind
+from cliplab.evaluation.kinds.linear_probe import KIND
+from cliplab.evaluation.metrics import RankCounts, label_ranks
 from cliplab.evaluation.model import Encoders, ZeroShotModel
 from cliplab.evaluation.protocol import protocol_of, short_hash
 from cliplab.evaluation.result import EvaluationResult
@@ -71,7 +74,7 @@ class LinearProbe:
     label spaces differ, or when the two parts are not prepared alike.
     """
 
-    task = "linear_probe"
+    kind: Kind = KIND
     final_only = True
 
     def __init__(
@@ -167,4 +170,4 @@ class LinearProbe:
             "subset": None,
             "warnings": [],
         }
-        return EvaluationResult(self.name, self.task, metrics, str(self.protocol["all"]), details, {}, seconds)
+        return EvaluationResult(self.name, self.kind, metrics, str(self.protocol["all"]), details, {}, seconds)

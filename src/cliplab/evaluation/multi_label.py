@@ -10,6 +10,8 @@ from torch import Tensor
 
 from cliplab.evaluation.batches import EvaluationImages, LabelledSet, embed_images
 from cliplab.evaluation.clock import Phases
+from cliplab.evaluation.kind import Kind
+from cliplab.evaluation.kinds.multi_label import KIND
 from cliplab.evaluation.model import ZeroShotModel
 from cliplab.evaluation.prompts import Prompts, chosen_prompts
 from cliplab.evaluation.protocol import part_of, protocol_of
@@ -35,7 +37,7 @@ class MultiLabelClassification:
     """Scores every image against every class of a set in which an image has any number of labels: mean average precision
     over the classes that have images. Options as of ZeroShotClassification."""
 
-    task = "zeroshot_classification"
+    kind: Kind = KIND
     final_only = False
 
     def __init__(
@@ -99,4 +101,4 @@ class MultiLabelClassification:
                 "top5_cosine": (top.values / 100).tolist(),
             }
         hashed = str(protocol["all"])
-        return EvaluationResult(self.name, self.task, metrics, hashed, details, samples, phases.seconds())
+        return EvaluationResult(self.name, self.kind, metrics, hashed, details, samples, phases.seconds())

@@ -10,6 +10,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from cliplab.evaluation.batches import EvaluationImages, embed_images
 from cliplab.evaluation.clock import Phases
+from cliplab.evaluation.kind import Kind
+from cliplab.evaluation.kinds.retrieval import KIND
 from cliplab.evaluation.model import Tokenizer, ZeroShotModel
 from cliplab.evaluation.prompts import embed_texts
 from cliplab.evaluation.protocol import part_of, protocol_of
@@ -61,7 +63,7 @@ class Retrieval:
     A caption that several images share matches all of them, since nobody could tell them apart.
     """
 
-    task = "zeroshot_retrieval"
+    kind: Kind = KIND
     final_only = False
 
     def __init__(self, *, name: str, images: EvaluationImages) -> None:
@@ -106,7 +108,7 @@ class Retrieval:
         protocol = self.protocol if part is None else part_of(self.protocol, part)
         details: dict[str, Any] = {"protocol": protocol, "subset": part, "warnings": []}
         hashed = str(protocol["all"])
-        return EvaluationResult(self.name, self.task, metrics, hashed, details, samples, phases.seconds())
+        return EvaluationResult(self.name, self.kind, metrics, hashed, details, samples, phases.seconds())
 
 
 def caption_ids(captions: list[list[str]], place: dict[str, int]) -> Tensor:

@@ -62,8 +62,7 @@ def run_evaluator(
 
 
 def named_metrics(result: EvaluationResult) -> dict[str, float]:
-    """The metrics as they are logged: ``zeroshot/<set>/<metric>``, ``linear_probe/<set>/<metric>``, or ``val/<metric>``
+    """The metrics as they are logged: ``zeroshot/<set>/<metric>`` (or another group of the kind), or ``val/<metric>``
     for the validation pairs."""
-    group = "linear_probe" if result.task == "linear_probe" else "zeroshot"
-    prefix = "val" if result.name == "val" else f"{group}/{result.name}"
+    prefix = "val" if result.name == "val" else f"{result.kind.group}/{result.name}"
     return {f"{prefix}/{key}": value for key, value in result.metrics.items()}

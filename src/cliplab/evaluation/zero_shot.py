@@ -12,7 +12,10 @@ from cliplab.evaluation.batches import EvaluationImages, LabelledSet
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.imagenet import imagenet_class_names, imagenet_places
 from cliplab.evaluation.imagenet import label_space as places_of
-from cliplab.evaluation.metrics import calibration_error, top_confusions, wilson_interval
+from cliplab.evaluation.intervals import wilson_interval
+from cliplab.evaluation.kind import Kind
+from cliplab.evaluation.kinds.zero_shot import KIND
+from cliplab.evaluation.metrics import calibration_error, top_confusions
 from cliplab.evaluation.model import ZeroShotModel
 from cliplab.evaluation.prompts import Prompts, chosen_prompts, ensemble
 from cliplab.evaluation.protocol import part_of, protocol_of
@@ -28,7 +31,7 @@ class ZeroShotClassification:
     ValueError when names and labels do not fit.
     """
 
-    task = "zeroshot_classification"
+    kind: Kind = KIND
     final_only = False
 
     def __init__(
@@ -105,7 +108,7 @@ class ZeroShotClassification:
             "warnings": [*self.notes, *likely_mistakes(pairs, metrics)],
         }
         samples = {key: values.tolist() for key, values in table.items()}
-        return EvaluationResult(self.name, self.task, metrics, str(protocol["all"]), details, samples, seconds)
+        return EvaluationResult(self.name, self.kind, metrics, str(protocol["all"]), details, samples, seconds)
 
     def _per_template(self, tally: Tally) -> list[dict[str, Any]]:
         if not tally.templates.update_called:

@@ -7,10 +7,9 @@ from typing import Any
 import jinja2
 import yaml
 
-from cliplab.reporting.results import read_json
+from cliplab.reporting.results import read_json, read_records
 
 TEMPLATES = Path(__file__).parent / "templates"
-METRICS = ("acc1", "acc5", "mean_per_class_recall", "image_retrieval_recall@1", "text_retrieval_recall@1", "recall@1")
 LIBRARIES = {"huggingface": "transformers", "open_clip": "open_clip", "openai": "open_clip", "onnx": "onnx"}
 USAGE = {
     "huggingface": "from transformers import CLIPModel, CLIPProcessor\n\n"
@@ -27,13 +26,12 @@ USAGE = {
 
 
 def _results(run_dir: Path | None) -> list[dict[str, Any]]:
-    found = sorted((run_dir / "results").glob("*.json")) if run_dir else []
+    """The figures of every evaluation of the run."""
     rows = []
-    for result in map(read_json, found):
-        for metric in METRICS:
-            if metric in result["metrics"]:
-                facts = {"dataset": result["dataset"], "task": result["task"].removeprefix("zeroshot_")}
-                rows.append({**facts, "metric": metric, "value": result["metrics"][metric]})
+    for record in read_records(run_dir) if run_dir else ():
+        facts = {"dataset": record.dataset, "task": record.kind.task.removeprefix("zeroshot_")}
+        known = [metric for metric in record.kind.figures if metric in record.metrics]
+        rows += [{**facts, "metric": metric, "value": record.metrics[metric]} for metric in known]
     return rows
 
 

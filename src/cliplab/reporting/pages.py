@@ -7,21 +7,10 @@ from typing import Any
 
 import jinja2
 
+from cliplab.evaluation.words import count, percent
+from cliplab.reporting.plots import calibration, curve
+
 TEMPLATES = Path(__file__).parent / "templates"
-
-
-def percent(share: Any, digits: int = 1) -> str:
-    """``81.8 %``; a dash for what is not known."""
-    return f"{100 * share:.{digits}f} %" if isinstance(share, int | float) else "–"
-
-
-def points(difference: float) -> str:
-    """``+1.2`` percentage points, with a true minus sign."""
-    return f"{100 * difference:+.1f}".replace("-", "−")
-
-
-def p_value(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def seconds(value: float) -> str:
@@ -59,7 +48,6 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         undefined=jinja2.ChainableUndefined,
     )
-    filters = (percent, points, p_value, seconds, picture, hue, cell)
+    filters = (percent, count, seconds, picture, hue, cell, curve, calibration)
     environment.filters |= {function.__name__: function for function in filters}
-    environment.filters["count"] = lambda number: f"{int(number):,}"
     return environment.get_template(template).render(**values)

@@ -10,6 +10,8 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+from cliplab.evaluation.blocks import Calibration, Curve
+
 INK = "#123456"  # stands for the page's text colour until the SVG is done
 COLOURS = [f"#a1b2c{i}" for i in range(6)]  # stand for the page's series colours --c0 to --c5
 
@@ -40,32 +42,28 @@ def colour(i: int) -> str:
     return COLOURS[i % len(COLOURS)]
 
 
-def accuracy_curves(
-    history: Sequence[dict[str, Any]],
-    *,
-    against: str = "epoch",
-    top5: bool = True,
-    references: Sequence[tuple[str, float]] = (),
-) -> str:
-    """Top-1 (and dashed, top-5) of each set against ``epoch`` or ``samples_seen``, with lines at published figures."""
+def curve(block: Curve) -> str:
+    """A block's lines, one colour a name, with its level lines."""
 
     def draw(axes: Any) -> None:
-        for i, name in enumerate(dict.fromkeys(line["set"] for line in history)):
-            lines = [line for line in history if line["set"] == name]
-            x = [line[against] for line in lines]
-            axes.plot(x, [100 * line["metrics"]["acc1"] for line in lines], color=colour(i), label=name, linewidth=1.8)
-            if top5:
-                y = [100 * line["metrics"]["acc5"] for line in lines]
-                axes.plot(x, y, "--", color=colour(i), linewidth=1, alpha=0.7)
-        for text, value in references:
-            axes.axhline(100 * value, color=INK, linewidth=0.8, linestyle=":")
-            axes.annotate(
-                text, (1, 100 * value), (0, 2), ("axes fraction", "data"), "offset points", ha="right", size=8
+        names = list(dict.fromkeys(line.name for line in block.lines))
+        for line in block.lines:
+            look: dict[str, Any] = (
+                {"linestyle": "--", "linewidth": 1, "alpha": 0.7} if line.dashed else {"linewidth": 1.8}
             )
-        axes.set(xlabel=against.replace("_", " "), ylabel="accuracy, %", ylim=(0, 100))
-        if against == "samples_seen":
+            label = None if line.dashed else line.name
+            axes.plot(line.xs, line.ys, color=colour(names.index(line.name)), label=label, **look)
+        for text, value in block.references:
+            axes.axhline(value, color=INK, linewidth=0.8, linestyle=":")
+            place: dict[str, Any] = {"ha": "right", "size": 8, "parse_math": False}
+            axes.annotate(text, (1, value), (0, 2), ("axes fraction", "data"), "offset points", **place)
+        axes.set(xlabel=block.x, ylabel=block.y)
+        if block.limits:
+            axes.set(ylim=block.limits)
+        if "samples" in block.x:
             axes.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
-        axes.legend(frameon=False, fontsize=9)
+        for text in axes.legend(frameon=False, fontsize=9).get_texts():
+            text.set_parse_math(False)
 
     return _svg(draw, 4.8, 3.0)
 
@@ -83,10 +81,11 @@ def line_plot(title: str, steps: Sequence[float], values: Sequence[float], log: 
     return _svg(draw, 2.7, 1.9)
 
 
-def reliability(bins: Sequence[Sequence[float]]) -> str:
+def calibration(block: Calibration) -> str:
     """Accuracy against confidence, one bar per bin, with the share of the images below; the diagonal is perfect."""
 
     def draw(axes: Any) -> None:
+        bins = block.bins
         n, total = len(bins), sum(b[0] for b in bins)
         centres = [(i + 0.5) / n for i in range(n)]
         axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8)

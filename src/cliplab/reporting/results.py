@@ -1,17 +1,23 @@
-"""The files of a run folder: results, details, samples, manifest."""
+"""The files of a run folder: results, details, samples, history."""
 
+import functools
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
-from cliplab.evaluation.result import EvaluationResult, file_stem
+from cliplab.evaluation.kind import Record, kind_of
+from cliplab.evaluation.result import EvaluationResult
 from cliplab.files import whole_file
-from cliplab.reporting.gallery import rows_with_pictures
+
+
+class Pictures(Protocol):
+    def picture(self, index: int) -> Image.Image: ...
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -24,7 +30,7 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf8")) if path.is_file() else None
 
 
-def _thumbnail(dataset: Any, index: int) -> bytes:
+def _thumbnail(dataset: Pictures, index: int) -> bytes:
     picture = dataset.picture(index)
     picture.thumbnail((96, 96))
     buffer = io.BytesIO()
@@ -32,28 +38,28 @@ def _thumbnail(dataset: Any, index: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_result(run_dir: Path, result: EvaluationResult, dataset: Any, model: str, pretrained: str) -> Path:
+def write_result(run_dir: Path, result: EvaluationResult, dataset: Pictures, model: str, pretrained: str) -> Path:
     """Write results/<set>.json, details/<set>.json and samples/<set>.parquet; return the first."""
-    name = file_stem(result.name, result.task)
-    path = run_dir / "results" / f"{name}.json"
+    path = run_dir / "results" / f"{result.stem}.json"
     facts = {
         "dataset": result.name,
         "model": model,
         "pretrained": pretrained,
-        "task": result.task,
+        "task": result.kind.task,
         "language": "en",
         "protocol_hash": result.protocol_hash,
         "metrics": result.metrics,
     }
     write_json(path, facts)
-    write_json(run_dir / "details" / f"{name}.json", {**result.details, "seconds": result.seconds})
+    details = {**result.details, "seconds": result.seconds, "kind": result.kind.name}
+    write_json(run_dir / "details" / f"{result.stem}.json", details)
     if result.samples:
-        wanted = rows_with_pictures(result.samples)
+        wanted = result.kind.pictured(result.samples)
         indices = result.samples["index"]
         pictures = [_thumbnail(dataset, indices[i]) if i in wanted else None for i in range(len(indices))]
         (run_dir / "samples").mkdir(exist_ok=True)
         table = pa.table({**result.samples, "thumbnail": pa.array(pictures, pa.binary())})
-        pq.write_table(table, run_dir / "samples" / f"{name}.parquet")
+        pq.write_table(table, run_dir / "samples" / f"{result.stem}.parquet")
     return path
 
 
@@ -62,6 +68,35 @@ def read_samples(path: Path, columns: Sequence[str] | None = None) -> dict[str, 
     return pq.read_table(path, columns=list(columns) if columns else None).to_pydict() if path.is_file() else {}
 
 
-def read_history(run_dir: Path) -> Sequence[dict[str, Any]]:
+def read_record(path: Path) -> Record:
+    """One result of a run: ``path`` is its file in results/."""
+    result = read_json(path)
+    details = read_json(path.parents[1] / "details" / path.name) or {}
+    samples = functools.cache(functools.partial(read_samples, path.parents[1] / "samples" / f"{path.stem}.parquet"))
+    return Record(
+        kind=kind_of(result["task"], result["metrics"], details.get("kind")),
+        stem=path.stem,
+        dataset=result["dataset"],
+        model=result["model"],
+        pretrained=result["pretrained"],
+        metrics=result["metrics"],
+        protocol_hash=result["protocol_hash"],
+        details=details,
+        samples=samples,
+    )
+
+
+def read_records(run_dir: Path, first: Sequence[str] = ()) -> list[Record]:
+    """Every result of a run, kind by kind; within a kind the sets named in ``first`` come before others."""
+
+    def place(record: Record) -> tuple[int, str, int]:
+        of_set = first.index(record.dataset) if record.dataset in first else len(first)
+        return record.kind.order, record.kind.name, of_set
+
+    return sorted((read_record(path) for path in sorted((run_dir / "results").glob("*.json"))), key=place)
+
+
+def read_history(run_dir: Path) -> Sequence[Mapping[str, Any]]:
+    """The lines of zeroshot/history.jsonl, one a set and an evaluation."""
     path = run_dir / "zeroshot" / "history.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

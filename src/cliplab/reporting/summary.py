@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cliplab.evaluation.kind import leaderboard_metrics
 from cliplab.reporting.pages import render
 from cliplab.reporting.plots import parallel, scatter
 
@@ -26,7 +27,7 @@ def write_summary(folder: Path, rows: Sequence[dict[str, Any]], metric: str) -> 
     their name. Jobs without a value stand in the table alone."""
     done = [row for row in rows if isinstance(row.get("value"), float) and math.isfinite(row["value"])]
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    settings = [c for c in columns if c not in FIXED and not c.endswith(("/acc1", "/acc5"))]
+    settings = [c for c in columns if c not in FIXED and c.rpartition("/")[2] not in leaderboard_metrics()]
     varied = {c: [_number(row.get(c, "")) for row in done] for c in settings}
     varied = {c: values for c, values in varied.items() if len(set(values)) > 1}
     values = [row["value"] for row in done]

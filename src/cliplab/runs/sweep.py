@@ -8,6 +8,7 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
+from cliplab.evaluation.kind import leaderboard_metrics
 from cliplab.reporting.summary import write_summary
 from cliplab.runs.outcome import job_folders, read_manifest
 
@@ -16,7 +17,7 @@ def summarise(folder: Path) -> Path | None:
     """Print the jobs of a multirun, best first, and write summary.csv and summary.html beside them; failed jobs come
     last. Returns the page's path, or None when there is no job."""
     rows: list[dict[str, Any]] = []
-    metric = "value"
+    metric, shown = "value", leaderboard_metrics()
     for job in job_folders(folder):
         manifest = {"status": "not started", **read_manifest(job)}
         typed = job / "overrides.yaml"
@@ -27,7 +28,7 @@ def summarise(folder: Path) -> Path | None:
         rows.append(
             {"job": job.name, "status": manifest["status"], "value": value}
             | {o.split("=", 1)[0]: o.split("=", 1)[1] for o in overrides if "=" in o}
-            | {key: final for key, final in finals.items() if key.endswith(("/acc1", "/acc5"))}
+            | {key: final for key, final in finals.items() if key.rpartition("/")[2] in shown}
         )
     if not rows:
         return None

@@ -29,7 +29,6 @@ from cliplab.assembly.training import (
 from cliplab.assembly.weights import load_weights, with_weights
 from cliplab.checkpoints.own import self_contained, without_definitions
 from cliplab.checkpoints.weights import Weights
-from cliplab.evaluation.result import file_stem
 from cliplab.evaluation.running import named_metrics
 from cliplab.program import command_line, hydra_quoted
 from cliplab.reporting.html import write_report
@@ -237,7 +236,7 @@ def _finish(
 ) -> Outcome:
     """Results, manifest and report of the last weights."""
     evaluation.finish(trainer, module)
-    results = [(e, evaluation.results[file_stem(e.name, e.task)]) for e in evaluation.evaluators]
+    results = [(e, evaluation.results[e.kind.stem(e.name)]) for e in evaluation.evaluators]
     counts = datamodule.all_counts()
     final = {key: float(value) for key, value in trainer.callback_metrics.items() if key != "step"}
     for _, result in results:

@@ -8,7 +8,6 @@ import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from PIL import Image, ImageDraw, ImageFont
 
-from cliplab.evaluation.references import references_for
 from cliplab.evaluation.result import EvaluationResult
 
 CELL, SIDE, COLUMNS, MARGIN = (264, 96), 80, 4, 8
@@ -57,25 +56,19 @@ class PredictionPanel:
             self.chosen[indices[i * len(indices) // count]] = picture
 
     def show(self, dataset: Any, result: EvaluationResult, loggers: Sequence[Logger], step: int) -> Path:
-        """Draw the panel of a classification result and hand it on; the path of the file is returned."""
-        samples, names = result.samples, result.details["class_names"]
+        """Draw the panel of a result, as its kind tells each picture's answers, and hand it on; the path of the file is
+        returned."""
+        samples = result.samples
         if not self.chosen:
             self._choose(dataset, samples["index"])
         place = {index: row for row, index in enumerate(samples["index"])}
         lines = []
         for row in (place[index] for index in self.chosen):
-            right = samples["rank"][row] == 0
-            answers = zip(samples["top5"][row][:2], samples["top5_probability"][row], strict=False)
-            lines.append(
-                [
-                    (names[samples["label"][row]], INK),
-                    *(
-                        (f"{p:.0%} {names[c]}", SOFT if i else RIGHT if right else WRONG)
-                        for i, (c, p) in enumerate(answers)
-                    ),
-                    (f"place {samples['rank'][row] + 1} of {len(names)}", SOFT),
-                ]
-            )
+            card = result.kind.card(result.details, samples, row)
+            assert card is not None
+            colours = [RIGHT if card.hit else WRONG, SOFT]
+            answers = [(f"{a.share:.0%} {a.name}", colour) for a, colour in zip(card.answers, colours, strict=False)]
+            lines.append([(card.truth, INK), *answers, (card.place, SOFT)])
         panel = draw_panel(list(self.chosen.values()), lines)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{result.name}-{step:07d}.png"
@@ -89,13 +82,15 @@ class PredictionPanel:
 
 
 def log_reference_lines(loggers: Sequence[Logger], results: Sequence[EvaluationResult], model: str, step: int) -> None:
-    """In TensorBoard's custom scalars, one chart a set: top-1, chance, and what is published for this architecture."""
+    """In TensorBoard's custom scalars, one chart a set: the headline, chance, and what is published for this
+    architecture."""
     charts = {}
     for result in results:
-        rows = references_for(result.name, model)
+        rows = result.kind.references(result.name, model)
         lines = {f"reference/{result.name}/{r.model} {r.trained_on}": r.acc1 for r in reversed(rows)}
-        tags = [f"zeroshot/{result.name}/acc1", f"zeroshot/{result.name}/chance", *lines]
-        charts[result.name] = ["Multiline", tags]
+        if "chance" in result.metrics:
+            logged = f"{result.kind.group}/{result.name}"
+            charts[result.name] = ["Multiline", [f"{logged}/{result.kind.headline}", f"{logged}/chance", *lines]]
         for logger in loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.log_metrics(lines, step=step)

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from cliplab.evaluation.evaluator import Evaluator
 from cliplab.evaluation.model import Tokenizer
-from cliplab.evaluation.result import EvaluationResult, file_stem
+from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.running import EvaluationStopped, named_metrics, run_evaluator
 from cliplab.files import whole_file
 from cliplab.signals import StopRequest
@@ -34,9 +34,9 @@ class Evaluate(Callback):
     """Runs the evaluators before training and after every ``every_n_epochs`` epochs (or ``every_n_steps`` steps).
 
     Logs ``zeroshot/<set>/<metric>`` (``val/<metric>`` for the validation pairs), which other callbacks may monitor, and
-    appends one line per evaluation to ``zeroshot/history.jsonl``. ``results`` holds the latest, by ``file_stem``. The
-    evaluation of the last step is thorough; ``evaluated_step`` is the step of the latest thorough one. ``panel_images``
-    of the first classification set are drawn with the answers each time; 0 draws none.
+    appends one line per evaluation to ``zeroshot/history.jsonl``. ``results`` holds the latest, by the stem of its files.
+    The evaluation of the last step is thorough; ``evaluated_step`` is the step of the latest thorough one. ``panel_images``
+    of the first set whose kind has a panel are drawn with the answers each time; 0 draws none.
 
     A signal ends an evaluation before its next batch, and nothing of it is kept. A checkpoint says whether the evaluation
     of its step was made; a run that goes on from it makes up for what was not.
@@ -174,12 +174,12 @@ class Evaluate(Callback):
                 stopped=functools.partial(self._stopped, trainer),
             )
             module.train(training)  # frozen parts stay in eval mode
-            self.results[file_stem(result.name, result.task)] = result
+            self.results[result.stem] = result
             metrics |= named_metrics(result)
             lines.append(
                 {
                     "set": result.name,
-                    "task": result.task,
+                    "task": result.kind.task,
                     "epoch": -(-step // self.steps_per_epoch),
                     "step": step,
                     "samples_seen": step * trainer.datamodule.batch_size,  # type: ignore[attr-defined]
@@ -202,12 +202,12 @@ class Evaluate(Callback):
         return metrics
 
     def _show(self, loggers: Sequence[Any], model: str, step: int) -> None:
-        """The panel of the first set whose images have one label each, and the lines that accuracy is held against."""
-        latest = [(e.images.dataset, self.results.get(file_stem(e.name, e.task))) for e in self.evaluators]
-        ranked = [(dataset, result) for dataset, result in latest if result and "rank" in result.samples]
-        if ranked and self.panel_images:
-            self.panel.show(*ranked[0], loggers, step)
-        log_reference_lines(loggers, [result for _, result in ranked], model, step)
+        """The panel of the first set whose pictures have answers to draw, and the lines that figures are held against."""
+        latest = [(e.images.dataset, self.results.get(e.kind.stem(e.name))) for e in self.evaluators]
+        drawn = [(dataset, result) for dataset, result in latest if result and result.kind.panel and result.samples]
+        if drawn and self.panel_images:
+            self.panel.show(*drawn[0], loggers, step)
+        log_reference_lines(loggers, [result for _, result in latest if result], model, step)
 
     def _keep_history(self, keep: Callable[[int], bool]) -> None:
         """Forget the evaluations of the steps that ``keep`` refuses."""

@@ -6,6 +6,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 
+from cliplab.evaluation.kind import headlines
+
 
 class ProgressBar(RichProgressBar):
     """Lightning's rich progress bar with loss, scale, images/s and the first zero-shot set's latest top-1."""
@@ -38,5 +40,5 @@ class ProgressBar(RichProgressBar):
     def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
         known = trainer.callback_metrics
         shown: dict[str, Any] = {short: float(known[key]) for key, short in self.SHOWN.items() if key in known}
-        accuracies = [float(value) for key, value in known.items() if key.endswith("/acc1")]
+        accuracies = [float(value) for key, value in known.items() if key.rpartition("/")[2] in headlines()]
         return shown | ({"zero-shot": accuracies[0]} if accuracies else {})

@@ -1,11 +1,22 @@
-"""Which images of a per-image table are worth a picture. Rows are positions in the table."""
+"""Which images of a per-image table of ranked answers are worth a picture. Rows are positions in the table."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-Samples = dict[str, list[Any]]
+Samples = Mapping[str, list[Any]]
 SHELF = 12
 PAIRS = 12
+
+
+class Confused(NamedTuple):
+    """A wrong answer, how often it was given, a row so answered, and a row of the class it was taken for, or None."""
+
+    label: int
+    answer: int
+    times: int
+    row: int
+    other: int | None
 
 
 def gallery_rows(samples: Samples) -> dict[str, list[int]]:
@@ -22,9 +33,8 @@ def gallery_rows(samples: Samples) -> dict[str, list[int]]:
     }
 
 
-def confused_pairs(samples: Samples) -> list[dict[str, Any]]:
-    """The most frequent wrong answers: label, answer, count, a row so answered, and a row of the class it was taken for
-    (None without one). Among equals the most confident come first."""
+def confused_pairs(samples: Samples) -> list[Confused]:
+    """The most frequent wrong answers; among equals the most confident come first."""
     found: dict[tuple[int, int], list[int]] = {}
     for i, (label, top, rank) in enumerate(zip(samples["label"], samples["top5"], samples["rank"], strict=True)):
         if rank > 0:
@@ -34,10 +44,7 @@ def confused_pairs(samples: Samples) -> list[dict[str, Any]]:
         example.setdefault(label, i)
     confidence = [p[0] for p in samples["top5_probability"]]
     pairs = sorted(found.items(), key=lambda item: (-len(item[1]), -max(confidence[i] for i in item[1])))
-    return [
-        {"label": a, "answer": b, "count": len(rows), "row": rows[0], "other": example.get(b)}
-        for (a, b), rows in pairs[:PAIRS]
-    ]
+    return [Confused(label, answer, len(rows), rows[0], example.get(answer)) for (label, answer), rows in pairs[:PAIRS]]
 
 
 def mistaken_for(samples: Samples) -> dict[int, tuple[int, int]]:
@@ -49,20 +56,8 @@ def mistaken_for(samples: Samples) -> dict[int, tuple[int, int]]:
     return {label: counter.most_common(1)[0] for label, counter in wrong.items()}
 
 
-def retrieval_shelves(samples: Samples) -> dict[str, list[int]]:
-    """Images whose own caption was found first, with the highest score; and those where it came last of all."""
-    order = sorted(range(len(samples["text_rank"])), key=lambda i: -samples["top_text_scores"][i][0])
-    misses = sorted((i for i in order if samples["text_rank"][i] > 0), key=lambda i: -samples["text_rank"][i])
-    return {"Hits": [i for i in order if samples["text_rank"][i] == 0][: SHELF // 2], "Misses": misses[: SHELF // 2]}
-
-
 def rows_with_pictures(samples: Samples) -> set[int]:
     """All rows that a report shows."""
-    if "top5_probability" in samples:
-        rows = {i for shelf in gallery_rows(samples).values() for i in shelf}
-        pairs = confused_pairs(samples)
-        return rows | {p["row"] for p in pairs} | {p["other"] for p in pairs if p["other"] is not None}
-    if "top_images" in samples:
-        shown = [i for shelf in retrieval_shelves(samples).values() for i in shelf]
-        return set(shown) | {j for i in shown for j in (samples["top_images"][i] or [[]])[0]}
-    return set()
+    pairs = confused_pairs(samples)
+    shown = {i for shelf in gallery_rows(samples).values() for i in shelf}
+    return shown | {p.row for p in pairs} | {p.other for p in pairs if p.other is not None}
