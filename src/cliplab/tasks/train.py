@@ -64,10 +64,13 @@ def set_seed(seed: int) -> None:
 
 
 def build_trainer(
-    config: dict[str, Any], callbacks: Any, loggers: Any, root: Path, max_steps: int = -1
+    config: dict[str, Any], callbacks: Any, loggers: Any, root: Path, module: TrainingModule
 ) -> lightning.Trainer:
-    """The trainer stops by steps, which a resumed run counts right, whereas Lightning's epochs may be off by one."""
-    settings = {**for_lightning(config["trainer"]), "max_epochs": -1, "max_steps": max_steps}
+    """The trainer stops by steps, which a resumed run counts right, whereas Lightning's epochs may be off by one. Ranks do
+    not wait for gradients of what the objective leaves unread."""
+    settings = {**for_lightning(config["trainer"]), "max_epochs": -1, "max_steps": module.total_steps}
+    if settings["strategy"] == "ddp" and module.leaves_parameters_unread:
+        settings["strategy"] = "ddp_find_unused_parameters_true"
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])
     plugins = [AtomicCheckpointIO(), *(settings.pop("plugins", None) or [])]
     settings["enable_progress_bar"] = any(isinstance(c, LightningBar) for c in callbacks or ())  # else it adds its own
@@ -216,7 +219,7 @@ def _train(
         credits=credits_of(evaluation.evaluators),
     )
     loggers = [build(node, f"logger.{key}") for key, node in config["logger"].items()] if is_first_rank() else []
-    trainer = build_trainer(config, callbacks, loggers, run_dir, max_steps=module.total_steps)
+    trainer = build_trainer(config, callbacks, loggers, run_dir, module=module)
     with relaunched_by_config(run_dir):
         trainer.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
     if trainer.interrupted:

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
-from cliplab.models.clip import CLIP
+from cliplab.models.clip import CLIP, EMBEDS
 from cliplab.objectives.objective import Objective, Pairs
 from cliplab.optim.locking import Locking, TowerLock
 from cliplab.optim.param_groups import OptimizerRecipe, build_optimizer, parameter_groups
@@ -45,6 +45,11 @@ class TrainingModule(lightning.LightningModule):
         self.total_steps, self.config = total_steps, config
         self.locking = Locking(model, objective, locking or {})
         self.locking.apply(0)
+
+    @property
+    def leaves_parameters_unread(self) -> bool:
+        """Whether something of the model gets no gradient, since the objective does not ask for it."""
+        return not self.objective.reads >= EMBEDS
 
     def train(self, mode: bool = True) -> "TrainingModule":
         """As ever, but frozen parts stay in eval mode."""
