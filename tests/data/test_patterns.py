@@ -28,7 +28,9 @@ def test_braces(text: str, names: list[str]) -> None:
     assert expand_braces(text) == names
 
 
-@pytest.mark.parametrize("path", ["a*.tar", "a?.tar", "[ab].tar", "{0..1}.tar", "a.tar::b.tar", "**/x.tar"])
+@pytest.mark.parametrize(
+    "path", ["a*.tar", "a?.tar", "[ab].tar", "{0..1}.tar", "a.tar::b.tar", "**/x.tar", "s3://b/a.tar", "pipe:cat x"]
+)
 def test_what_is_a_pattern(path: str) -> None:
     assert is_pattern(path)
 
@@ -53,12 +55,15 @@ def test_files_that_match(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert names("{y}.tar") == ["{y}.tar"]
     assert names(f"{tmp_path}/{{0..1}}.tar", None) == ["0.tar", "1.tar"]
     assert names("{0..9}*.tar") == ["0.tar", "1.tar", "2.tar"], "a pattern takes those there are"
+    assert names("[x]::0.tar") == ["[x]/3.tar", "0.tar"], "a folder is all that is in it"
     monkeypatch.chdir(tmp_path)
     assert matching_files("?.tar") == ["0.tar", "1.tar", "2.tar"]
     assert common_folder(["0.tar", "[x]/3.tar"]) == tmp_path
-    with pytest.raises(ValueError, match=r"no file is 3.tar, 4.tar; 2 of 5 are missing; a pattern like \*.tar takes"):
+    with pytest.raises(ValueError, match=r"no file there is 3.tar, 4.tar; 2 of the 5 of '{0..4}.tar' are missing"):
         matching_files("{0..4}.tar")
-    with pytest.raises(ValueError, match=r"no file is z\*.tar; a pattern"):
+    with pytest.raises(ValueError, match=r"no file there matches 'z\*.tar'"):
         matching_files("0.tar::z*.tar")
     with pytest.raises(ValueError, match=r"pipe:aws s3 cp x -: commands are not run; fetch the files"):
         matching_files("pipe:aws s3 cp x -")
+    with pytest.raises(ValueError, match=r"s3://b/\{0..1\}.tar: files are not read from addresses; fetch them"):
+        matching_files("s3://b/{0..1}.tar")

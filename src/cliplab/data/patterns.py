@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.(-?\d+))?")
+_ADDRESS = re.compile(r"(?!hf:)[a-z0-9]+://")
 _SHOWN = 3  # files that an error names
 
 
@@ -58,35 +59,44 @@ def expand_braces(text: str) -> list[str]:
 
 
 def is_pattern(path: str) -> bool:
-    """Whether a text names files by more than one name of its own."""
-    return "::" in path or len(expand_braces(path)) > 1 or bool(set("*?[") & set(path))
+    """Whether a text is for ``matching_files``: no name of a file or folder, nor of a data set on the hub."""
+    if path.startswith("pipe:") or _ADDRESS.match(path) or "::" in path:
+        return True
+    return len(expand_braces(path)) > 1 or bool(set("*?[") & set(path))
 
 
 def matching_files(pattern: str, folder: Path | None = None) -> list[str]:
     """Files, sorted within each part between ``::``, that a pattern names, relative to ``folder`` or to where the command
-    is typed; a folder stands for nothing. Raises ValueError when a part names none, or a range some that are not there."""
+    is typed; a folder stands for all files in it. Raises ValueError when a part names none, or a range some that are not
+    there, and for commands and addresses."""
     if pattern.startswith("pipe:"):
         raise ValueError(
             f"{pattern[:60]}: commands are not run; fetch the files, or mount where they lie, and name them"
         )
+    if _ADDRESS.match(pattern):
+        raise ValueError(f"{pattern[:60]}: files are not read from addresses; fetch them, or mount where they lie")
     found: list[str] = []
     for part in filter(None, pattern.split("::")):
-        names = [os.path.join(folder or "", os.path.expanduser(name)) for name in expand_braces(part)]
-        by_name = [_named(name, folder) for name in names]
+        names = expand_braces(part)
+        by_name = [_named(os.path.join(folder or "", os.path.expanduser(name)), folder) for name in names]
         missing = [name for name, files in zip(names, by_name, strict=True) if not files]
-        if missing and (len(missing) == len(names) or not any(map(glob.has_magic, names))):
-            several = f"; {len(missing)} of {len(names)} are missing" if len(names) > 1 else ""
+        if len(missing) == len(names):
+            raise ValueError(f"no file there matches {part!r}")
+        if missing and not any(map(glob.has_magic, names)):
             raise ValueError(
-                f"no file is {', '.join(missing[:_SHOWN])}{several}; a pattern like *.tar takes those there are"
+                f"no file there is {', '.join(missing[:_SHOWN])}; {len(missing)} of the {len(names)} of {part!r} are "
+                "missing; a pattern with * takes those there are"
             )
         found += sorted(itertools.chain.from_iterable(by_name))
     return list(dict.fromkeys(found))
 
 
 def _named(name: str, folder: Path | None) -> list[str]:
-    """A file of that very name, else those that it matches."""
+    """A file of that very name, the files of a folder, else those that it matches."""
     if os.path.isfile(name):
         return [name]
+    if os.path.isdir(name):
+        return [str(file) for file in Path(name).rglob("*") if file.is_file()]
     if folder is not None:  # its own name may hold signs of patterns
         name = os.path.join(glob.escape(str(folder)), os.path.relpath(name, folder))
     return [file for file in glob.glob(name, recursive=True) if os.path.isfile(file)]
