@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 
 from cliplab.data.hub import UnreachableData
-from cliplab.data.opening import Location, open_layout
+from cliplab.data.opening import Location, open_layout, open_rows
 from cliplab.data.sources import caption_source
 
 from .conftest import png
@@ -47,3 +47,51 @@ def test_columns_that_differ_and_broken_files_are_told(tmp_path: Path) -> None:
     (tmp_path / "train-1.parquet").write_bytes(b"not Parquet at all")
     with pytest.raises(UnreachableData, match=r"train-1.parquet is no whole Parquet file"):
         caption_source(path=str(tmp_path), streaming=True, samples_per_epoch=4)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ([[5, 6], ["a", None]], ["5", "6", "a", None]),
+        ([["a"], [5]], ["a", "5"]),
+        ([[None], ["a"]], [None, "a"]),
+        ([["a"], [None]], ["a", None]),
+        ([[5], [6]], ["5", "6"]),
+        ([[["a", "b"]], ["c"], [7]], [["a", "b"], ["c"], ["7"]]),
+        ([pyarrow.array(["a"], pyarrow.large_string()), ["b"]], ["a", "b"]),
+        ([pyarrow.array(["a"]).dictionary_encode(), ["b"]], ["a", "b"]),
+        ([[], ["a"], []], ["a"]),
+    ],
+)
+def test_files_whose_types_differ_or_that_have_no_rows(
+    columns: list, expected: list, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPLAB_CACHE", str(tmp_path / "cache"))
+    for k, captions in enumerate(columns):
+        pictures = pyarrow.array([png(1)] * len(captions), pyarrow.null() if not len(captions) else pyarrow.binary())
+        table = pyarrow.table({"image": pictures, "caption": captions})
+        pyarrow.parquet.write_table(table, tmp_path / f"train-{k}.parquet")
+    location = Location(str(tmp_path))
+    assert open_rows(location).dataset["caption"][:] == expected
+    layout = open_layout(location)
+    rows = [row for part in range(len(layout.parts)) for row in layout.rows(part)]
+    assert [row.values["caption"] for row in rows] == expected
+    assert [open_rows(location).place(k) for k in range(len(rows))] == [row.place for row in rows]
+
+
+def test_pictures_as_bytes_as_structures_and_as_paths(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(png(3))
+    structure = [{"bytes": png(2), "path": "2.png"}]
+    for k, pictures in enumerate(([png(1)], structure, ["x.png"])):
+        pyarrow.parquet.write_table(pyarrow.table({"image": pictures, "caption": ["a"]}), tmp_path / f"{k}.parquet")
+    found = open_rows(Location(str(tmp_path))).dataset["image"][:]
+    assert [one["bytes"] for one in found] == [png(1), png(2), None]
+
+
+def test_types_that_do_not_go_together_are_told(tmp_path: Path) -> None:
+    for k, sizes in enumerate(([1], [{"width": 1}])):
+        table = pyarrow.table({"image": [png(1)], "caption": ["a"], "size": sizes})
+        pyarrow.parquet.write_table(table, tmp_path / f"{k}.parquet")
+    told = r"1.parquet: column 'size' is struct<width: int64>, but in .*0.parquet it is int64; .*data_files="
+    with pytest.raises(UnreachableData, match=told):
+        open_rows(Location(str(tmp_path)))

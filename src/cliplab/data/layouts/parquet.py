@@ -5,6 +5,7 @@ The library's own reader keeps the whole of each file that it has begun, times t
 
 import bisect
 import functools
+import hashlib
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,12 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 
+from cliplab.data.cache import cache_root
 from cliplab.data.cells import to_rows
 from cliplab.data.layout import Part, Row
 from cliplab.data.local import fingerprint_of_files, name_within, refuse_empty, refuse_options
+from cliplab.data.tables.arrow_types import PICTURE, common_type, converted
+from cliplab.files import whole_file
 
 ROWS_AT_ONCE = 64
 
@@ -36,7 +40,8 @@ def _opened(file: str) -> pyarrow.parquet.ParquetFile:
 
 class ParquetReader:
     """Rows of Parquet files, pictures as bytes. Every row group is a part of its own, so that even one file can be dealt to
-    workers and put in a new order. Opening reads nothing but the files' ends. Raises ValueError when columns differ."""
+    workers and put in a new order. Opening reads nothing but the files' ends. A column that files give as several types has
+    one that holds them all. Raises ValueError when there is none, or files have other columns."""
 
     suffixes = (".parquet",)
     precedence = 20
@@ -46,30 +51,56 @@ class ParquetReader:
         refuse_options(options, "Parquet")
         refuse_empty(files, root)
         self.files, self.root = files, root
-        self.columns: list[str] = []
         self.parts: list[Part] = []
         self.groups: list[tuple[str, int, int]] = []  # of each part: file, row group, row of the file it begins at
-        rows_of_files = [self._add(file) for file in files]
-        self.starts = list(itertools.accumulate(rows_of_files, initial=0))  # row of the whole that a file begins at
+        schemas: dict[str, pyarrow.Schema] = {}
+        counts = [self._add(file, schemas) for file in files]
+        self.starts = list(itertools.accumulate(counts, initial=0))  # row of the whole that a file begins at
+        # A file without rows says nothing: what writes it does not know the types, nor always the columns.
+        self.schemas = {file: schemas[file] for file, count in zip(files, counts, strict=True) if count} or schemas
+        self.columns = list(next(iter(self.schemas.values())).names)
+        self.kinds = self._kinds()
 
-    def _add(self, file: str) -> int:
+    def _add(self, file: str, schemas: dict[str, pyarrow.Schema]) -> int:
         """The number of rows."""
         try:
             opened = _opened(file)
         except pyarrow.ArrowInvalid as error:
             raise ValueError(f"{file} is no whole Parquet file: {error}") from error
         with opened:
-            names, metadata = opened.schema_arrow.names, opened.metadata
-        self.columns = self.columns or names
-        if set(names) != set(self.columns):
-            raise ValueError(f"{file} has the columns {names}, but {self.files[0]} has {self.columns}; read them apart")
+            schemas[file], metadata = opened.schema_arrow, opened.metadata
         first = 0
         for group in range(metadata.num_row_groups):
-            rows = metadata.row_group(group).num_rows
+            if not (rows := metadata.row_group(group).num_rows):
+                continue
             self.parts.append(Part(f"{name_within(file, self.root)} row group {group}", rows))
             self.groups.append((file, group, first))
             first += rows
         return first
+
+    def _kinds(self) -> dict[str, pyarrow.DataType]:
+        """The type of each column in all files."""
+        (first, schema), *others = self.schemas.items()
+        for file, other in others:
+            if set(other.names) != set(schema.names):
+                raise ValueError(
+                    f"{file} has the columns {other.names}, but {first} has {schema.names}; read them apart"
+                )
+        found = {}
+        for name in self.columns:
+            given = {file: one.field(name).type for file, one in self.schemas.items()}
+            kind = common_type(name, [*given.values()])
+            if kind is None:
+                file = next(file for file in given if given[file] != given[first])
+                raise ValueError(
+                    f"{file}: column {name!r} is {given[file]}, but in {first} it is {given[first]}; read them apart: "
+                    "data.train.data_files=[…]"
+                )
+            found[name] = kind
+        return found
+
+    def _differs(self, file: str) -> bool:
+        return any(self.schemas[file].field(name).type != kind for name, kind in self.kinds.items())
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -77,18 +108,49 @@ class ParquetReader:
 
     def rows(self, part: int, start: int = 0) -> Iterator[Row]:
         file, group, first = self.groups[part]
-        number, name = 0, name_within(file, self.root)
+        number, name, differs = 0, name_within(file, self.root), self._differs(file)
         with _opened(file) as reader:
             for batch in reader.iter_batches(ROWS_AT_ONCE, row_groups=[group]):
                 if number + len(batch) > start:
                     wanted = batch.slice(max(0, start - number))
                     begin = first + max(start, number)
-                    for row, values in enumerate(to_rows(wanted), begin):
+                    for row, values in enumerate(to_rows(self._fitted(wanted) if differs else wanted), begin):
                         yield Row(values, f"{name} row {row}")
                 number += len(batch)
 
+    def _fitted(self, batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
+        arrays = [converted(batch.column(name), kind) for name, kind in self.kinds.items()]
+        return pyarrow.record_batch(arrays, pyarrow.schema([*self.kinds.items()]))
+
     def dataset(self, split: str) -> datasets.Dataset:
-        return datasets.load_dataset("parquet", data_files={split: [*self.files]}, split=split)
+        if not any(map(self._differs, self.schemas)):
+            return datasets.load_dataset("parquet", data_files={split: [*self.schemas]}, split=split)
+        features = datasets.Features.from_arrow_schema(pyarrow.schema([*self.kinds.items()]))
+        pictures = {name: datasets.Image(decode=False) for name, kind in self.kinds.items() if kind == PICTURE}
+        files = [self._written_anew(file) if self._needs_more_than_a_cast(file) else file for file in self.schemas]
+        features = datasets.Features({**features, **pictures})
+        return datasets.load_dataset("parquet", data_files={split: files}, split=split, features=features)
+
+    def _needs_more_than_a_cast(self, file: str) -> bool:
+        """Whether the library cannot make the joint types of the file's: it can make text, wider numbers and pictures."""
+        schema = self.schemas[file]
+        lists = [name for name, kind in self.kinds.items() if pyarrow.types.is_list(kind)]
+        return any(schema.field(name).type != self.kinds[name] for name in lists)
+
+    def _written_anew(self, file: str) -> str:
+        """The file with the joint types, in the cache folder."""
+        facts = os.stat(file)
+        known = f"{os.path.abspath(file)} {facts.st_size} {facts.st_mtime_ns} {self.kinds}"
+        kept = cache_root() / "parquet" / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.parquet"
+        if not kept.is_file():
+            own = kept.with_name(f"{kept.stem}.{os.getpid()}")
+            with whole_file(own, "wb", sync=False) as target, _opened(file) as reader:
+                schema = pyarrow.schema([*self.kinds.items()])
+                with pyarrow.parquet.ParquetWriter(target, schema, write_statistics=False) as writer:
+                    for batch in reader.iter_batches(ROWS_AT_ONCE):
+                        writer.write_batch(self._fitted(batch))
+            os.replace(own, kept)
+        return str(kept)
 
     def place(self, number: int) -> str:
         file = bisect.bisect_right(self.starts, number) - 1
