@@ -205,14 +205,18 @@ def test_json_by_line(tmp_path: Path) -> None:
         (
             "a.csv",
             "filepath~title\n0.jpg~a\n",
-            r"a.csv: line 1: a single column, 'filepath~title', .*reader.separator=…",
+            r"a.csv: line 1: a single column, 'filepath~title', .*data.train.reader=\{separator: …\}",
         ),
         ("a.csv", "image,caption\n", r"no row is in a.csv"),
         ("a.csv", "", r"no row is in a.csv"),
         ("a.json", "{cut", r"a.json: it is no JSON: Expecting property name .*line 1 column 2"),
         ("a.jsonl", "<html>\n</html>\n", r"a.jsonl: line 1 is no JSON: Expecting value"),
         ("a.json", '"x"', r"a.json: it holds a single str, and no records"),
-        ("a.json", json.dumps({"a": RECORDS, "b": RECORDS}), r"keys a, b, .*name it: data.train.reader.records=<key>"),
+        (
+            "a.json",
+            json.dumps({"a": RECORDS, "b": RECORDS}),
+            r"keys a, b, .*name it: data.train.reader=\{records: <key>\}",
+        ),
         (
             "a.json",
             json.dumps({**COCO, "annotations": [{"image_id": 7, "bbox": []}]}),
@@ -233,7 +237,7 @@ def test_options_that_are_wrong(tmp_path: Path) -> None:
         reader_of(tmp_path / "a.csv", "", image_root="/nowhere")
     with pytest.raises(ValueError, match=r"a.csv: unknown encoding: klingon"):
         reader_of(tmp_path / "a.csv", "image,caption\n", encoding="klingon").dataset("train")
-    with pytest.raises(ValueError, match=r"records=pairs: no key 'pairs' among a, b"):
+    with pytest.raises(ValueError, match=r"records 'pairs': no key 'pairs' among a, b"):
         reader_of(tmp_path / "a.json", '{"a": 1, "b": 2}', records="pairs").dataset("train")
     assert len(reader_of(tmp_path / "b.json", json.dumps({"a": {"b": RECORDS}}), records="a.b").dataset("train")) == 2
 

@@ -2,8 +2,19 @@
 
 from collections.abc import Sequence
 
-IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img")
-CAPTION_COLUMNS = ("caption", "captions", "text", "txt", "alt_text", "caption_0", "TEXT", "sentences", "sentence")
+IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "filepath", "file_name", "image_path", "path")
+CAPTION_COLUMNS = (
+    "caption",
+    "captions",
+    "text",
+    "txt",
+    "alt_text",
+    "caption_0",
+    "TEXT",
+    "sentences",
+    "sentence",
+    "title",
+)
 
 
 def first_present(columns: Sequence[str], wanted: Sequence[str], what: str, where: str) -> str:

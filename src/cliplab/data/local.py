@@ -9,6 +9,7 @@ from pathlib import Path
 from cliplab.data.layout import Reader
 from cliplab.data.layouts import reader_of
 from cliplab.data.patterns import common_folder, is_pattern, matching_files
+from cliplab.data.tables.json_records import holds_pairs
 
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval")
 SPLIT_NAMES = [{"train", "training"}, {"val", "valid", "validation"}, {"test", "testing"}]  # as in file names
@@ -71,12 +72,10 @@ def _named_files(path: Path, split: str, data_files: DataFiles) -> list[Path]:
 
 
 def _is_about_others(file: Path) -> bool:
-    """Whether a JSON file tells of a picture or tar beside it, or of the whole folder, and holds no rows itself."""
-    name = file.name.lower()
-    if not name.endswith(".json"):
-        return False
-    beside = any(file.with_suffix(suffix).is_file() for suffix in PICTURES)
-    return beside or name.endswith("_stats.json") or name in ("dataset_info.json", "dataset_infos.json", "state.json")
+    """Whether a table that nobody named tells of a picture or tar beside it, or of the whole folder, and holds no pairs."""
+    if file.suffix.lower() != ".json":
+        return file.name in ABOUT_PICTURES or file.name.startswith(".")
+    return any(file.with_suffix(suffix).is_file() for suffix in PICTURES) or not holds_pairs(file)
 
 
 def choose_files(path: Path, split: str, data_files: DataFiles) -> tuple[type[Reader] | None, list[str]]:
@@ -92,7 +91,7 @@ def choose_files(path: Path, split: str, data_files: DataFiles) -> tuple[type[Re
     by_reader: dict[type[Reader], list[Path]] = {}
     for file in files:
         reader = reader_of(file.name)
-        skipped = data_files is None and (file.name in ABOUT_PICTURES or _is_about_others(file))
+        skipped = data_files is None and path.is_dir() and _is_about_others(file)
         if reader is not None and not skipped:
             by_reader.setdefault(reader, []).append(file)
     if not by_reader:

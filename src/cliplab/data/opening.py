@@ -2,6 +2,7 @@
 
 import bisect
 import functools
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,21 @@ def _local(path: Path, split: str, location: Location) -> Reader | HeldRows | Im
     kind, files = choose_files(path, split, wanted)
     if kind is None:
         return ImageFolder(path, split, files, named=wanted is not None)
-    return kind(files, path, **(location.reader or {}))
+    return kind(files, path, **_options_of(kind, location.reader or {}))
+
+
+def _options_of(kind: type[Reader], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are said. Raises ValueError for one that the reader does not have."""
+    said = {name: value for name, value in given.items() if value is not None}
+    signature = inspect.signature(kind.__init__).parameters.values()
+    known = [one.name for one in signature if one.kind is inspect.Parameter.KEYWORD_ONLY]
+    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in signature)
+    wrong = [] if takes_any else [name for name in said if name not in known]
+    if wrong:
+        raise ValueError(
+            f"data.train.reader.{wrong[0]}: no such option for {kind.suffixes[0]}; there are {', '.join(known)}"
+        )
+    return said
 
 
 def _saved_files(path: Path, split: str) -> Sequence[str]:

@@ -46,7 +46,7 @@ class DelimitedReader(TableReader):
         if len(columns) == 1:
             raise ValueError(
                 f"line 1: a single column, {columns[0][:60]!r}, with each of {SEPARATORS!r}; name what separates its "
-                "columns: data.train.reader.separator=…"
+                "columns: data.train.reader={separator: …}"
             )
         schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
         batches, lines = [], [np.zeros(0, np.int64)]

@@ -3,14 +3,18 @@
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cliplab.data.tables.delimited import is_picture_path
+from cliplab.data.tables.names import CAPTION_NAMES, is_caption_name, is_image_name
 from cliplab.data.tables.text import open_text
 
 Record = tuple[str, dict[str, Any]]  # where it stands in the file, in words, and its values
+_LOOKED_AT = 2**16  # bytes of each end
+_OF_PAIRS = re.compile(rb'"(%s)"|\.(jpe?g|png|webp)"' % "|".join(CAPTION_NAMES).encode())
 _SHOWN = 8  # keys that an error names
 
 
@@ -97,7 +101,7 @@ def _of_object(document: Mapping[str, Any]) -> Iterator[Record]:
     keys = ", ".join(list(document)[:_SHOWN])
     raise ValueError(
         f"it is an object with the keys {keys}, and which of them holds the records is not clear; name it: "
-        "data.train.reader.records=<key>"
+        "data.train.reader={records: <key>}"
     )
 
 
@@ -110,7 +114,7 @@ def _inside(document: Any, records: str | None) -> Any:
     for key in records.split(".") if records else ():
         if not isinstance(document, Mapping) or key not in document:
             there = ", ".join(list(document)[:_SHOWN]) if isinstance(document, Mapping) else type(document).__name__
-            raise ValueError(f"data.train.reader.records={records}: no key {key!r} among {there}")
+            raise ValueError(f"data.train.reader.records {records!r}: no key {key!r} among {there}")
         document = document[key]
     return document
 
@@ -137,3 +141,18 @@ def read_json(file: Path, *, encoding: str | None = None, records: str | None = 
     if not isinstance(found, list):
         raise ValueError(f"it holds a single {type(found).__name__}, and no records")
     return _of_list(found)
+
+
+def holds_pairs(file: Path) -> bool:
+    """Whether a JSON file that nobody named is records of pictures and captions, and no facts about something."""
+    with file.open("rb") as opened:
+        start = opened.read(_LOOKED_AT)
+        opened.seek(max(0, file.stat().st_size - _LOOKED_AT))
+        around = (start + opened.read()).lower()
+    if not _OF_PAIRS.search(around.replace(b"\0", b"")):
+        return False
+    try:
+        _, first = next(read_json(file), ("", {}))
+    except ValueError:
+        return False
+    return any(map(is_image_name, first)) and any(map(is_caption_name, first))
