@@ -3,9 +3,16 @@
 import importlib.util
 import os
 import shutil
+import tempfile
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("CLIPLAB_ROOT", os.getcwd())
+# Set by the first process, inherited by pytest's workers and by what tests start
+os.environ["CLIPLAB_TEST_CACHE"] = os.environ.get("CLIPLAB_TEST_CACHE") or tempfile.mkdtemp(prefix="cliplab-tests-")
+os.environ["HF_HOME"] = os.path.join(os.environ["CLIPLAB_TEST_CACHE"], "huggingface")
+os.environ["HF_DATASETS_CACHE"] = os.path.join(os.environ["HF_HOME"], "datasets")
+os.environ["HF_HUB_CACHE"] = os.path.join(os.environ["HF_HOME"], "hub")
+os.environ["CLIPLAB_CACHE"] = os.path.join(os.environ["CLIPLAB_TEST_CACHE"], "cliplab")
 
 import datasets
 import pytest
@@ -13,6 +20,12 @@ import torch
 
 datasets.disable_progress_bars()
 torch.set_num_threads(1)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The caches go when the first process ends."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ["CLIPLAB_TEST_CACHE"], ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,9 @@ from cliplab.data.labelled import emoji_labelled
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built once for these tests, in a cache of their own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLIPLAB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield emoji.build_emoji()
+def built() -> Path:
+    """Built once, in the cache of the tests."""
+    return emoji.build_emoji()
 
 
 def test_code_points_leave_variation_selectors_out() -> None:
