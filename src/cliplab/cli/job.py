@@ -126,9 +126,11 @@ def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | Non
     check_values(config, typed_at)
     if sweeping:
         check_optimized(config)
-    fill_own_values(cfg)
-    config = resolved(cfg)
-    check(config, base_config(places.config_dir()), typed_at)
+    builds = config["task"].get("builds", True)
+    if builds:
+        fill_own_values(cfg)
+        config = resolved(cfg)
+    check(config, base_config(places.config_dir()), typed_at, classes=builds)
     outcome: Outcome = get_method(config["task"]["function"])(Job(config, cfg, typed))
     if outcome.path is not None:
         print(outcome.path)

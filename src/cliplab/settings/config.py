@@ -155,9 +155,15 @@ def _check_target(place: str, node: dict[str, Any], typed_at: Mapping[str, str])
     _check_types(place, target, function, arguments, typed_at)
 
 
-def check(config: dict[str, Any], base: dict[str, Any], typed_at: Mapping[str, str] = MappingProxyType({})) -> None:
+def check(
+    config: dict[str, Any],
+    base: dict[str, Any],
+    typed_at: Mapping[str, str] = MappingProxyType({}),
+    classes: bool = True,
+) -> None:
     """Check the top-level keys against those of the base config, then every ``_target_`` and its arguments, before
     anything is built. Raises ConfigError naming the key, with a "did you mean". ``typed_at`` is what ``origins`` tells.
+    Without ``classes`` nothing is imported and the arguments are left alone, for a task that builds nothing.
     """
     for key, value in config.items():
         if key not in base:
@@ -168,7 +174,7 @@ def check(config: dict[str, Any], base: dict[str, Any], typed_at: Mapping[str, s
             for name in value:
                 if name not in base[key]:
                     raise ConfigError(f"paths.{name}: no such key{did_you_mean(name, base[key])}")
-    for place, node in _targets(config, ""):
+    for place, node in _targets(config, "") if classes else ():
         if place == "trainer":
             node = for_lightning(node)
             if node.get("precision") == "auto":
