@@ -119,6 +119,7 @@ def test_progress_counts_the_whole_epoch_after_a_stop_in_its_middle(
 
     monkeypatch.setattr(ProgressBar, "on_train_batch_end", noting)
     argv = [a for a in arguments if a != "~callbacks.progress"]
+    argv += ["callbacks.progress._target_=cliplab.training.callbacks.ProgressBar", "~callbacks.progress.every_n_steps"]
     assert command(*argv, "trainer.max_steps=8", "callbacks.progress.refresh_rate=1") == 143
     assert command(f"resume={only_run(tmp_path)}") == 0
     assert shown == [(1, 3), (2, 3), (3, 3), (1, 3), (3, 3), (1, 2), (2, 2)]

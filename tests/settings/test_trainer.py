@@ -1,11 +1,14 @@
 """Options of Lightning that would do nothing here, or undo the counting of steps and samples, are refused by name."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from cliplab.settings import trainer as settings
 from cliplab.settings.config import ConfigError
-from cliplab.settings.trainer import REFUSED, REFUSED_CALLBACKS, check_trainer, why_refused
+from cliplab.settings.trainer import REFUSED, REFUSED_CALLBACKS, check_gpu, check_trainer, gpu_is_possible, why_refused
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,44 @@ def test_the_way_to_large_batches_is_named_where_there_is_one() -> None:
     assert "contrastive_accumulation" not in why_refused("accumulate_grad_batches", {})
     assert "trainer.contrastive_accumulation" in why_refused("accumulate_grad_batches", {"contrastive_accumulation": 1})
     assert why_refused("max_steps", {}) == ""
+
+
+@pytest.fixture
+def linux(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no GPU, and no environment that speaks of one."""
+    monkeypatch.setattr(settings.sys, "platform", "linux")
+    monkeypatch.setattr(settings.shutil, "which", lambda name: None)
+    for name in settings.VISIBLE:
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("linux")
+@pytest.mark.parametrize("driver", settings.DRIVERS)
+def test_a_gpu_is_possible_where_a_driver_is(driver: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not gpu_is_possible(tmp_path)
+    place = tmp_path / driver.lstrip("/")
+    place.parent.mkdir(parents=True)
+    place.touch()
+    assert gpu_is_possible(tmp_path)
+    for hidden in ("", "-1"):
+        monkeypatch.setitem(os.environ, "CUDA_VISIBLE_DEVICES", hidden)
+        assert not gpu_is_possible(tmp_path)
+    monkeypatch.setitem(os.environ, "CUDA_VISIBLE_DEVICES", "0,1")
+    assert gpu_is_possible(tmp_path)
+
+
+@pytest.mark.usefixtures("linux")
+def test_other_signs_of_a_gpu_leave_the_word_to_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert gpu_is_possible(tmp_path)
+    monkeypatch.setattr(settings.shutil, "which", lambda name: None)
+    monkeypatch.setattr(settings.sys, "platform", "darwin")
+    assert gpu_is_possible(tmp_path)
+
+
+def test_only_training_on_a_gpu_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings, "gpu_is_possible", lambda: False)
+    for accelerator, task in (("cpu", "train"), ("auto", "train"), ("gpu", "evaluate"), ("mps", "train")):
+        check_gpu({"trainer": {"accelerator": accelerator}, "task": {"name": task}})
+    with pytest.raises(ConfigError, match=r"trainer.accelerator: no GPU .* trainer=cpu"):
+        check_gpu({"trainer": {"accelerator": "gpu"}, "task": {"name": "train"}})

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import lightning
@@ -84,15 +83,25 @@ class ToyData(lightning.LightningDataModule):
         return ToyLoader(self.batches)
 
 
+class ToyImages:
+    dataset, batch_size = None, 256
+
+    def __len__(self) -> int:
+        return 50
+
+
 class ToyEvaluator:
     """Looks at three batches; ``looking`` is called at each of them."""
 
-    kind, final_only, images = KIND, False, SimpleNamespace(dataset=None)
+    kind, final_only = KIND, False
 
     def __init__(self, name: str = "toy", looking: Callable[[], None] = lambda: None) -> None:
         self.name, self.looking = name, looking
+        self.images: Any = ToyImages()
+        self.asked: list[tuple[bool, int | None]] = []
 
     def evaluate(self, model: ZeroShotModel, *, thorough: bool = True, most: int | None = None) -> EvaluationResult:
+        self.asked.append((thorough, most))
         values = []
         for number in range(3):
             self.looking()

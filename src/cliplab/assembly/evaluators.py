@@ -45,4 +45,5 @@ def credits_of(evaluators: Sequence[Evaluator]) -> list[str]:
 def announce(results: Sequence[EvaluationResult]) -> None:
     """A line on the screen for each result, and what must be known with it."""
     for result in results:
-        print(f"{result.stem}: {result.kind.say(result.metrics)}")
+        part = f" (a part, {result.details['subset']})" if result.details.get("subset") else ""
+        print(f"{result.stem}{part}: {result.kind.say(result.metrics)}")

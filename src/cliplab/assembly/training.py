@@ -9,6 +9,7 @@ from torch import nn
 
 from cliplab.optim.param_groups import ParameterGroup, build_optimizer
 from cliplab.settings.config import ConfigError, build
+from cliplab.settings.trainer import NO_GPU
 
 
 def is_first_rank() -> bool:
@@ -43,9 +44,7 @@ def fitting_schedule(node: dict[str, Any], steps: int) -> dict[str, Any]:
 def check_device(trainer: dict[str, Any]) -> None:
     """Raises ConfigError when a GPU is asked for and there is none."""
     if trainer["accelerator"] in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ConfigError(
-            "trainer.accelerator: no GPU is to be found here; use trainer=cpu, or trainer=default for any"
-        )
+        raise ConfigError(NO_GPU)
 
 
 def check_parts(config: dict[str, Any]) -> None:

@@ -45,9 +45,11 @@ def run_evaluator(
     precision: AbstractContextManager[Any],
     *,
     thorough: bool,
+    most: int | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> EvaluationResult:
-    """Evaluate the model in eval mode, without gradient, in this precision; then restore the mode.
+    """Evaluate the model in eval mode, without gradient, in this precision; then restore the mode. For ``thorough`` and
+    ``most`` see Evaluator.
 
     Before each batch every rank asks ``stopped``; where it says so, EvaluationStopped is raised.
     """
@@ -56,7 +58,7 @@ def run_evaluator(
     try:
         with torch.inference_mode(), precision:
             towers = StoppableEncoders(model, stopped)
-            return evaluator.evaluate(ZeroShotModel(towers, tokenizer, device), thorough=thorough)
+            return evaluator.evaluate(ZeroShotModel(towers, tokenizer, device), thorough=thorough, most=most)
     finally:
         model.train(training)
 

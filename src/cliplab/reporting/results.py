@@ -50,6 +50,8 @@ def write_result(run_dir: Path, result: EvaluationResult, dataset: Pictures, mod
         "protocol_hash": result.protocol_hash,
         "metrics": result.metrics,
     }
+    if result.details.get("subset"):
+        facts["subset"] = result.details["subset"]
     write_json(path, facts)
     details = {**result.details, "seconds": result.seconds, "kind": result.kind.name}
     write_json(run_dir / "details" / f"{result.stem}.json", details)

@@ -4,7 +4,11 @@ cliplab's counting of steps, samples and epochs.
 Only plain values are looked at; nothing heavy is imported.
 """
 
+import os
+import shutil
+import sys
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from cliplab.settings.config import ConfigError, did_you_mean
@@ -84,6 +88,37 @@ def check_trainer(config: Mapping[str, Any]) -> None:
         target = str(node.get("_target_", "")).rpartition(".")[2] if isinstance(node, Mapping) else ""
         if target in REFUSED_CALLBACKS:
             raise ConfigError(f"callbacks.{name}: {target}: {REFUSED_CALLBACKS[target]}")
+
+
+NO_GPU = "trainer.accelerator: no GPU is to be found here; use trainer=cpu, or trainer=default for any"
+# Files that a driver makes: NVIDIA's, that of Windows' Linux, of Jetson boards, and AMD's
+DRIVERS = (
+    "/dev/nvidiactl",
+    "/dev/nvidia0",
+    "/proc/driver/nvidia",
+    "/dev/dxg",
+    "/dev/nvhost-gpu",
+    "/dev/nvmap",
+    "/dev/kfd",
+)
+VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+
+def gpu_is_possible(root: Path = Path("/")) -> bool:
+    """False only where there can be no GPU for torch: on Linux without a driver, or where the environment hides all. Torch
+    itself has the last word, after its import."""
+    if any(os.environ.get(name, "0").strip() in ("", "-1") for name in VISIBLE):
+        return False
+    if not sys.platform.startswith("linux"):
+        return True
+    return any((root / path.lstrip("/")).exists() for path in DRIVERS) or shutil.which("nvidia-smi") is not None
+
+
+def check_gpu(config: Mapping[str, Any]) -> None:
+    """Raises ConfigError when training asks for a GPU where there can be none."""
+    wanted = (config.get("trainer") or {}).get("accelerator") in ("gpu", "cuda")
+    if wanted and (config.get("task") or {}).get("name") == "train" and not gpu_is_possible():
+        raise ConfigError(NO_GPU)
 
 
 def why_refused(key: str, known: Collection[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from cliplab.data.patterns import is_pattern, matching_files
 from cliplab.settings.config import ConfigError, value_at
-from cliplab.settings.trainer import check_trainer
+from cliplab.settings.trainer import check_gpu, check_trainer
 
 
 class Rule(NamedTuple):
@@ -61,6 +61,7 @@ RULES = {
     "callbacks.evaluation.every_n_epochs": COUNT,
     "callbacks.evaluation.every_n_steps": COUNT,
     "callbacks.evaluation.panel_images": NATURAL,
+    "callbacks.evaluation.trial_share": POSITIVE,
     "callbacks.checkpoint.every_n_train_steps": COUNT,
     "callbacks.checkpoint.every_n_epochs": COUNT,
     "task.batch_size": COUNT,
@@ -83,6 +84,7 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     for key, rule in RULES.items():
         _check(key, value_at(config, key), rule)
     check_trainer(config)
+    check_gpu(config)
     trainer = config.get("trainer") or {}
     if {"max_epochs", "max_steps"} <= set(trainer) and {trainer["max_epochs"], trainer["max_steps"]} <= {None, -1}:
         raise ConfigError("trainer.max_epochs: without a limit here, trainer.max_steps must say how long to train")

@@ -160,6 +160,11 @@ def build_parts(
         steps_per_epoch=steps_per_epoch,
         total_steps=steps,
     )
+    short = evaluation.plan(
+        trained=steps * datamodule.batch_size, one_pass=len(datamodule.train) if datamodule.sized else None
+    )
+    if short and is_first_rank():
+        print(short, flush=True)
     return module, datamodule, evaluation, callbacks
 
 
@@ -184,6 +189,7 @@ def run(job: Job) -> Outcome:
         try:
             if is_first_rank():
                 print_config(config)
+                sys.stdout.flush()  # a log shows at once that the run has begun
             return _train(config, manifest, weights, request)
         except (KeyboardInterrupt, SystemExit):
             manifest.finish("interrupted")
@@ -239,7 +245,8 @@ def _finish(
 ) -> Outcome:
     """Results, manifest and report of the last weights."""
     evaluation.finish(trainer, module)
-    results = [(e, evaluation.results[e.kind.stem(e.name)]) for e in evaluation.evaluators]
+    named = [(e, e.kind.stem(e.name)) for e in evaluation.evaluators]
+    results = [(e, evaluation.results[name]) for e, name in named if name in evaluation.results]  # a trial has no probe
     counts = datamodule.all_counts()
     final = {key: float(value) for key, value in trainer.callback_metrics.items() if key != "step"}
     for _, result in results:

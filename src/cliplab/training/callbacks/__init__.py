@@ -5,7 +5,7 @@ Configs name them here, whichever file they stand in.
 
 from cliplab.training.callbacks.evaluate import Evaluate
 from cliplab.training.callbacks.finite import NotFiniteError, SkipNaN, StopOnNaN, WatchWeights, watch
-from cliplab.training.callbacks.progress import ProgressBar
+from cliplab.training.callbacks.progress import ProgressBar, ProgressLines, progress_display
 from cliplab.training.callbacks.steps import GradientNorm, LogSteps, ReportData
 from cliplab.training.callbacks.stopping import StopBetweenSteps
 
@@ -15,10 +15,12 @@ __all__ = [
     "LogSteps",
     "NotFiniteError",
     "ProgressBar",
+    "ProgressLines",
     "ReportData",
     "SkipNaN",
     "StopBetweenSteps",
     "StopOnNaN",
     "WatchWeights",
+    "progress_display",
     "watch",
 ]

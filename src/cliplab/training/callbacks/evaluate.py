@@ -16,9 +16,11 @@ from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.running import EvaluationStopped, named_metrics, run_evaluator
 from cliplab.files import whole_file
 from cliplab.signals import StopRequest
+from cliplab.training.callbacks.progress import ProgressLines
 from cliplab.training.loggers import CSVLogger
 from cliplab.training.module import TrainingModule
 from cliplab.training.panel import PredictionPanel, log_reference_lines
+from cliplab.training.trial import Parts, describe, in_small_batches, plan_parts, sizes_of
 
 
 class Latest(NamedTuple):
@@ -38,6 +40,9 @@ class Evaluate(Callback):
     The evaluation of the last step is thorough; ``evaluated_step`` is the step of the latest thorough one. ``panel_images``
     of the first set whose kind has a panel are drawn with the answers each time; 0 draws none.
 
+    A run that is short beside its evaluations is a trial: they take a part of each set, so that together they see no more
+    than ``trial_share`` of the images that are trained on (see ``plan_parts``); None always takes all.
+
     A signal ends an evaluation before its next batch, and nothing of it is kept. A checkpoint says whether the evaluation
     of its step was made; a run that goes on from it makes up for what was not.
     """
@@ -48,9 +53,11 @@ class Evaluate(Callback):
         every_n_steps: int | None = None,
         before_training: bool = True,
         panel_images: int = 16,
+        trial_share: float | None = 1.0,
     ) -> None:
         self.every_n_epochs, self.every_n_steps, self.before_training = every_n_epochs, every_n_steps, before_training
-        self.panel_images = panel_images
+        self.panel_images, self.trial_share = panel_images, trial_share
+        self.parts = Parts()
         self.evaluators: Sequence[Evaluator] = ()
         self.results: dict[str, EvaluationResult] = {}
         self.evaluated_step = -1
@@ -75,6 +82,12 @@ class Evaluate(Callback):
         self.history = run_dir / "zeroshot" / "history.jsonl"
         self.panel = PredictionPanel(run_dir, self.panel_images)
         self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
+
+    def plan(self, *, trained: int, one_pass: int | None) -> str:
+        """Decide on parts for a run over ``trained`` images; a sentence for the screen, empty where all is whole."""
+        sizes = sizes_of(self.evaluators)
+        self.parts = plan_parts(sizes, trained=trained, one_pass=one_pass, share=self.trial_share)
+        return describe(self.parts, self.evaluators, trained)
 
     def _due(self, step: int) -> bool:
         every = self.every_n_steps or self.every_n_epochs * self.steps_per_epoch
@@ -117,14 +130,14 @@ class Evaluate(Callback):
         """After the last step: the thorough evaluation, unless it was made. Raises KeyboardInterrupt at a signal."""
         if self.evaluated_step != trainer.global_step:
             self.latest = self.latest._replace(step=trainer.global_step, metrics=None)
-            self._make_up(trainer, module)
+            self._make_up(trainer, module, thorough=True)
 
-    def _make_up(self, trainer: Trainer, module: TrainingModule) -> None:
+    def _make_up(self, trainer: Trainer, module: TrainingModule, *, thorough: bool = False) -> None:
         """Where training goes on, callbacks that follow a figure know it again. What a checkpoint was written too early
         for is done now: the evaluation of its step, and what best.ckpt and early stopping make of it at an epoch's end."""
         step = trainer.global_step
         if step == self.latest.step and self.latest.metrics is None:
-            metrics = self._uninterrupted(trainer, module, thorough=step == self.total_steps)
+            metrics = self._uninterrupted(trainer, module, thorough=thorough or step == self.total_steps)
             self.latest = self.latest._replace(metrics=metrics)
         known = self.latest.metrics or {}
         trainer.callback_metrics.update({key: torch.tensor(value) for key, value in known.items()})
@@ -160,21 +173,16 @@ class Evaluate(Callback):
         metrics: dict[str, float] = {}
         lines = []
         step = trainer.global_step
+        parts = (self.parts.before if step == 0 else self.parts.during) or {}
+        whole = thorough and not parts
         for evaluator in self.evaluators:
-            if not thorough and evaluator.final_only:
+            if evaluator.final_only and not whole:
                 continue
-            training = module.model.training
-            result = run_evaluator(
-                evaluator,
-                module.model,
-                self.tokenizer,
-                module.device,
-                trainer.precision_plugin.forward_context(),
-                thorough=thorough,
-                stopped=functools.partial(self._stopped, trainer),
-            )
-            module.train(training)  # frozen parts stay in eval mode
+            most = parts.get(evaluator.kind.stem(evaluator.name))
+            result = self._result_of(evaluator, trainer, module, thorough=whole, most=most)
             self.results[result.stem] = result
+            if isinstance(trainer.progress_bar_callback, ProgressLines):
+                trainer.progress_bar_callback.evaluated(result, step)
             metrics |= named_metrics(result)
             lines.append(
                 {
@@ -200,6 +208,24 @@ class Evaluate(Callback):
                 logger.log_metrics(metrics, step=step)
             self._show(trainer.loggers, module.config["name"], step)
         return metrics
+
+    def _result_of(
+        self, evaluator: Evaluator, trainer: Trainer, module: TrainingModule, *, thorough: bool, most: int | None
+    ) -> EvaluationResult:
+        training = module.model.training
+        with in_small_batches(evaluator.images, most):
+            result = run_evaluator(
+                evaluator,
+                module.model,
+                self.tokenizer,
+                module.device,
+                trainer.precision_plugin.forward_context(),
+                thorough=thorough,
+                most=most,
+                stopped=functools.partial(self._stopped, trainer),
+            )
+        module.train(training)  # frozen parts stay in eval mode
+        return result
 
     def _show(self, loggers: Sequence[Any], model: str, step: int) -> None:
         """The panel of the first set whose pictures have answers to draw, and the lines that figures are held against."""

@@ -1,18 +1,28 @@
-"""What is seen while a run trains."""
+"""What is seen while a run trains: a bar on a terminal, lines elsewhere."""
 
+import sys
+import time
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar as LightningProgressBar
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
+from rich.console import Console
 
 from cliplab.evaluation.kind import headlines
+from cliplab.evaluation.result import EvaluationResult
+
+SHOWN = {"train/loss": "loss", "train/logit_scale": "scale", "train/images_per_second": "img/s"}
+
+
+def shown_figures(known: dict[str, Any]) -> dict[str, float]:
+    """What is shown of the known figures, by a short name."""
+    return {short: float(known[key]) for key, short in SHOWN.items() if key in known}
 
 
 class ProgressBar(RichProgressBar):
     """Lightning's rich progress bar with loss, scale, images/s and the first zero-shot set's latest top-1."""
-
-    SHOWN = {"train/loss": "loss", "train/logit_scale": "scale", "train/images_per_second": "img/s"}
 
     def __init__(self, refresh_rate: int = 10) -> None:
         super().__init__(refresh_rate=refresh_rate, theme=RichProgressBarTheme(metrics_format=".4g"))
@@ -39,6 +49,64 @@ class ProgressBar(RichProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: Any) -> dict[str, Any]:
         known = trainer.callback_metrics
-        shown: dict[str, Any] = {short: float(known[key]) for key, short in self.SHOWN.items() if key in known}
         accuracies = [float(value) for key, value in known.items() if key.rpartition("/")[2] in headlines()]
-        return shown | ({"zero-shot": accuracies[0]} if accuracies else {})
+        return shown_figures(known) | ({"zero-shot": accuracies[0]} if accuracies else {})
+
+
+class ProgressLines(LightningProgressBar):
+    """A line for each logged step and for each set that is evaluated, flushed at once: for a file, a pipe, a scheduler's
+    log. The time left counts steps and the evaluations met so far, at the pace of this start of the run."""
+
+    def __init__(self, every_n_steps: int) -> None:
+        super().__init__()
+        self.every_n_steps = every_n_steps
+        self.shown = True
+
+    def disable(self) -> None:
+        """Lightning asks this of every rank but the first."""
+        self.shown = False
+
+    def enable(self) -> None:
+        self.shown = True
+
+    def print(self, *args: Any, **kwargs: Any) -> None:
+        if self.shown:
+            print(*args, flush=True)
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.first, self.began = trainer.global_step, time.monotonic()
+        if self.first:
+            self.print(f"going on after step {self.first:,}")
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:  # type: ignore[override]
+        step, total = trainer.global_step, pl_module.total_steps
+        if step % self.every_n_steps and step != total:
+            return
+        each = max(1, int(trainer.num_training_batches))
+        figures = [f"{name} {value:.4g}" for name, value in shown_figures(trainer.callback_metrics).items()]
+        left = (time.monotonic() - self.began) / (step - self.first) * (total - step)
+        where = f"step {step:,}/{total:,}  epoch {-(-step // each)}/{-(-total // each)}"
+        self.print("  ".join([where, *figures, f"{duration(left)} left" if step < total else "the last"]))
+
+    def evaluated(self, result: EvaluationResult, step: int) -> None:
+        """Called when a set has been evaluated."""
+        part = f" (a part, {result.details['subset']})" if result.details.get("subset") else ""
+        seconds = f"{sum(result.seconds.values()):.1f} s"
+        self.print(f"after step {step:,}: {result.stem}{part}: {result.kind.say(result.metrics)}  {seconds}")
+
+
+def duration(seconds: float) -> str:
+    """As 45 s, 12 min, 3 h 05 min."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def progress_display(refresh_rate: int, every_n_steps: int) -> LightningProgressBar:
+    """A bar that moves every ``refresh_rate`` steps where there is a terminal or a notebook, else a line every
+    ``every_n_steps``."""
+    console = Console(file=sys.stdout)
+    if console.is_terminal or console.is_jupyter:
+        return ProgressBar(refresh_rate)
+    return ProgressLines(every_n_steps)
