@@ -11,8 +11,21 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cliplab.checkpoints.impostors import what_it_is
 from cliplab.checkpoints.own import model_state, objective_state, self_contained
+from cliplab.checkpoints.stated import read_json
 from cliplab.checkpoints.torchscript import is_torchscript, read_torchscript
+from cliplab.checkpoints.weights import listed
+
+DEEPEST = 4  # holders around a state dict
+# Names under which programs save a model's state dict among other things; an average of weights comes last
+HOLDERS = (
+    "state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params",
+    "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema",
+)  # fmt: skip
+# What torch.compile, FSDP and activation checkpointing put into names, and what models around a CLIP put before them
+ANYWHERE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+BEFORE = ("module.", "model.", "clip_model.", "clip.", "net.", "ema_model.", "ema.", "_forward_module.")
 
 
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -46,16 +59,42 @@ def read_pickled(path: Path) -> Any:
 
 
 def plain_state(saved: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in what was saved: itself, or under ``state_dict`` or ``model``; ``module.`` of DDP falls off."""
-    for key in ("state_dict", "model"):
-        if isinstance(saved, dict) and isinstance(saved.get(key), dict):
-            saved = saved[key]
+    """The state dict in what was saved: itself, or under one of the names of ``HOLDERS``, at any depth.
+
+    Raises ValueError when there is none.
+    """
+    for _ in range(DEEPEST):
+        held = [key for key in HOLDERS if isinstance(saved, dict) and isinstance(saved.get(key), dict)]
+        if not held or any(isinstance(value, Tensor) and value.ndim for value in saved.values()):
+            break
+        saved = saved[held[0]]
     if not isinstance(saved, dict) or not saved or not any(isinstance(v, Tensor) for v in saved.values()):
         raise ValueError(f"{path}: there is no state dict in it")
-    tensors = {key: value for key, value in saved.items() if isinstance(value, Tensor)}
-    if all(key.startswith("module.") for key in tensors):
-        tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    return tensors
+    return {str(key): value for key, value in saved.items() if isinstance(value, Tensor)}
+
+
+def without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Keys without what compiling, distributing, averaging and modules around a model have put before them."""
+    clean = {key: value for key, value in state.items() if key != "n_averaged"}  # AveragedModel's counter
+    for wrapper in ANYWHERE:
+        clean = {key.replace(wrapper, ""): value for key, value in clean.items()}
+    while clean and (prefix := next((p for p in BEFORE if all(key.startswith(p) for key in clean)), None)):
+        clean = {key.removeprefix(prefix): value for key, value in clean.items()}
+    return clean
+
+
+def _check_finite(state: dict[str, Tensor], path: Path) -> None:
+    """Raises ValueError naming the tensors that hold a NaN or an infinity; a stored mask may."""
+    bad = [
+        key
+        for key, value in state.items()
+        if value.is_floating_point() and not key.endswith("attn_mask") and not torch.isfinite(value).all()
+    ]
+    if bad:
+        raise ValueError(
+            f"{path}: weights are no numbers (NaN or infinity) in {listed(bad)}; the training that wrote them had diverged, "
+            "or the file is damaged: take an earlier checkpoint, or fetch it again"
+        )
 
 
 def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -63,6 +102,8 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     archive, ``cliplab`` (configs) and ``objective`` (its state dict) of a file of ours. Raises ValueError when the file
     cannot be read strictly."""
     facts: dict[str, Any] = {}
+    if stand_in := what_it_is(path):
+        raise ValueError(f"{path}: this is no file of weights: {stand_in}")
     if path.suffix == ".safetensors":
         state, metadata = read_safetensors(path)
         if "cliplab" in metadata:
@@ -77,7 +118,19 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         if "cliplab" in facts:
             facts["objective"] = objective_state(state)
             state = model_state(state)
-    return {key: value.float() if value.is_floating_point() else value for key, value in state.items()}, facts
+    if "cliplab" not in facts:
+        state = without_wrappers(state)
+    state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
+    _check_finite(state, path)
+    return state, facts
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Which shard holds which tensor. Raises ValueError naming the index when it does not say."""
+    names = read_json(index).get("weight_map")
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f"{index}: it has no weight_map from tensors to files")
+    return names
 
 
 def read_folder_state(folder: Path, stem: str) -> dict[str, Tensor]:
@@ -91,9 +144,9 @@ def read_folder_state(folder: Path, stem: str) -> dict[str, Tensor]:
         if whole.is_file():
             return read_file(whole)[0]
         if index.is_file():
-            shards = sorted(set(json.loads(index.read_text(encoding="utf8"))["weight_map"].values()))
+            shards = sorted(set(_weight_map(index).values()))
             missing = [s for s in shards if not (folder / s).is_file()]
             if missing:
-                raise ValueError(f"{folder}: {index.name} names {', '.join(missing)}, which is not there")
+                raise ValueError(f"{index}: it names {', '.join(missing)}, which is not there")
             return {key: value for shard in shards for key, value in read_file(folder / shard)[0].items()}
     raise ValueError(f"{folder}: there is neither {stem}.safetensors nor {names['.bin']}.bin in this folder")

@@ -20,6 +20,7 @@ from cliplab.checkpoints.tokenizer_files import has_tokenizer
 from cliplab.checkpoints.weights import RESNET, TEXT, VIT, Weights, check_sizes, clip_config, tokenizer_config
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.models.clip import CLIP_MEAN, CLIP_STD
+from cliplab.models.hub import hub_or_cache, hub_silence
 
 CONFIG = "open_clip_config.json"
 STEM = "open_clip_model"
@@ -216,7 +217,16 @@ def pretrained_tag(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
             f"open_clip:{name}:{tag}: these weights were trained with QuickGELU but {name} has GELU; "
             f"use open_clip:{name}-quickgelu:{tag}"
         )
-    return Path(download_pretrained(facts)), facts
+    try:
+        with hub_or_cache(facts.get("hf_hub", "").strip("/") or "."):
+            return Path(download_pretrained(facts)), facts
+    except Exception as error:  # of the network, of the hub, of a check sum
+        silence = hub_silence() if facts.get("hf_hub") else None
+        reason = silence or (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ValueError(
+            f"open_clip:{name}:{tag}: the weights of this tag cannot be fetched ({reason}); go online, or name a file, "
+            f"open_clip:{name}:<file>"
+        ) from error
 
 
 def to_model_cfg(model: Mapping[str, Any]) -> dict[str, Any]:

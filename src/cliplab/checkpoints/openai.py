@@ -14,6 +14,7 @@ from cliplab.checkpoints.weights import (
     TEXT,
     VIT,
     Weights,
+    check_sizes,
     clip_config,
     mlp_ratio,
     renamed,
@@ -195,6 +196,7 @@ def read_openai(state: Mapping[str, Tensor], source: str, classes: set[str] | No
     if "QuickGELU" not in (classes or ()):
         assumed += ["text_encoder.activation"]
         assumed += ["image_encoder.activation"] if model["image_encoder"]["_target_"] == VIT else []
+    check_sizes(model, source)
     text = model["text_encoder"]
     tokenizer = tokenizer_config(text["vocab_size"], text["context_length"], source)
     return Weights(model, tokenizer, from_openai(model, state, source), source, tuple(assumed))

@@ -13,6 +13,7 @@ from cliplab.checkpoints.io import read_file
 from cliplab.checkpoints.openai import looks_native, read_openai
 from cliplab.checkpoints.stated import read_json
 from cliplab.checkpoints.weights import PLAIN_TRANSFORM, ObjectiveWeights, Weights, listed
+from cliplab.models.hub import hub_or_cache, hub_silence
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NAMED = "open_clip:"
@@ -126,13 +127,15 @@ def _fetched(repository: str) -> Path:
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
+    silence = hub_silence()
     try:
-        files = huggingface_hub.list_repo_files(repository)
-        return Path(huggingface_hub.snapshot_download(repository, allow_patterns=wanted_files(files)))
+        with hub_or_cache(repository):
+            files = huggingface_hub.list_repo_files(repository)
+            return Path(huggingface_hub.snapshot_download(repository, allow_patterns=wanted_files(files)))
     except Exception as error:
         with suppress(LocalEntryNotFoundError):  # fetched before, and no network now
             return Path(huggingface_hub.snapshot_download(repository, local_files_only=True))
-        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = silence or (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(
             f"{repository} is no local file or folder, and on the Hugging Face hub it cannot be reached: {reason}. "
             "Check the name, log in (hf auth login), or download it and name the folder"

@@ -152,7 +152,12 @@ def load_exactly(model: nn.Module, state: Mapping[str, Tensor], source: str) -> 
         for key in own
         if key in state and own[key].shape != state[key].shape
     ]
-    problems = [("missing", missing), ("not known", extra), ("other shapes", shapes)]
+    kinds = [
+        f"{key} ({state[key].dtype} in the file)"
+        for key in own
+        if key in state and own[key].is_floating_point() and not state[key].is_floating_point()
+    ]
+    problems = [("missing", missing), ("not known", extra), ("other shapes", shapes), ("no floating point", kinds)]
     if any(words for _, words in problems):
         told = "; ".join(f"{what}: {listed(words)}" for what, words in problems if words)
         raise ValueError(f"{source} does not fit the model; {told}")

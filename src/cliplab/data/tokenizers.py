@@ -20,6 +20,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers import CLIPTokenizer as _FastCLIPTokenizer
 
 from cliplab.models.hf_sources import UnreachableWeights, locate, quiet, unreachable
+from cliplab.models.hub import hub_or_cache
 from cliplab.models.tokens import Tokens
 
 _MERGES = 49_152 - 256 - 2  # the vocabulary file holds more lines than the paper's vocabulary uses
@@ -145,7 +146,7 @@ def read_definition(source: str | None) -> Definition:
         raise ValueError("tokenizer.source: give a hub id or a folder that holds the tokenizer's files")
     place = locate(source)
     try:
-        with quiet():
+        with quiet(), hub_or_cache(place):
             try:
                 tokenizer = AutoTokenizer.from_pretrained(place)
             except (

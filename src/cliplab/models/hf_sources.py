@@ -13,6 +13,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging
 
+from cliplab.models.hub import hub_or_cache, hub_silence, on_hub
+
 # Values of a config.json that say nothing about the numbers a tower gives.
 _NOISE = ("transformers_version", "architectures", "dtype", "torch_dtype", "use_cache", "id2label", "label2id")
 _TRAINING = ("drop", "initializer", "checkpointing")  # parts of names of values that matter in training only
@@ -52,10 +54,15 @@ def locate(source: str) -> str:
 
 def unreachable(source: str, place: str, error: Exception) -> UnreachableWeights:
     """The error to raise when ``source``, the value of ``place``, could not be read."""
-    lines = str(error).splitlines()
+    lines = str(error).splitlines() or [type(error).__name__]
+    silence = hub_silence() if on_hub(source) else None
     cause = " ".join(lines if lines[0].rstrip().endswith(":") else lines[:1]).rstrip(".")
+    cause = f"{silence}, and it was not fetched before" if silence else cause
+    folder = f"{place}.source=<folder>"
+    if place == "tokenizer":  # a folder for the tokenizer alone would leave the tower on the hub
+        folder = "model.text_encoder.source=<folder>, which tokenizer.source follows"
     return UnreachableWeights(
-        f"{place}.source: {source} cannot be read ({cause}). Ways on: (1) name a local folder, {place}.source=<folder>; "
+        f"{place}.source: {source} cannot be read ({cause}). Ways on: (1) name a local folder, {folder}; "
         "(2) go online, for a gated one after hf auth login or with HF_TOKEN; (3) start from random weights, "
         "model.<tower>.pretrained=false (a text tower still needs the files of a tokenizer, tokenizer.source=<folder>)"
     )
@@ -67,7 +74,8 @@ def read_architecture(source: str, place: str) -> dict[str, Any]:
     Raises UnreachableWeights.
     """
     try:
-        config = AutoConfig.from_pretrained(locate(source))
+        with hub_or_cache(locate(source)):
+            config = AutoConfig.from_pretrained(locate(source))
     except (OSError, ValueError) as error:  # no files, or none of a model that the library knows
         raise unreachable(source, place, error) from error
     return {k: v for k, v in config.to_diff_dict().items() if k not in _NOISE}
@@ -109,10 +117,11 @@ def _load(kind: Any, config: PreTrainedConfig, source: str, place: str, unused: 
     """The source's weights. Raises ValueError when the file lacks some, but for the parts named in ``unused``."""
     logging.disable_progress_bar()
     try:
-        _compare(config, source, place)
-        model, found = kind.from_pretrained(
-            locate(source), config=config, output_loading_info=True, dtype=torch.float32
-        )
+        with hub_or_cache(locate(source)):
+            _compare(config, source, place)
+            model, found = kind.from_pretrained(
+                locate(source), config=config, output_loading_info=True, dtype=torch.float32
+            )
     except OSError as error:
         raise unreachable(source, place, error) from error
     missing = sorted(key for key in found["missing_keys"] if not key.startswith(tuple(unused)))

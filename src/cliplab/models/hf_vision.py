@@ -12,6 +12,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 
 from cliplab.models.encoders import ImageEncoder, ImageStates, grid_of_states
 from cliplab.models.hf_sources import build_backbone, locate, parameter_groups, read_architecture, unreachable
+from cliplab.models.hub import hub_or_cache
 
 PLACE = "model.image_encoder"
 
@@ -22,7 +23,8 @@ def read_preprocessing(source: str) -> dict[str, Any]:
     Raises UnreachableWeights.
     """
     try:
-        values, _ = ImageProcessingMixin.get_image_processor_dict(locate(source))
+        with hub_or_cache(locate(source)):
+            values, _ = ImageProcessingMixin.get_image_processor_dict(locate(source))
     except OSError as error:
         raise unreachable(source, PLACE, error) from error
     size = values.get("crop_size") or values["size"]

@@ -10,6 +10,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 
 from cliplab.models.encoders import ImageEncoder, ImageStates, grid_of_states
+from cliplab.models.hub import hub_or_cache, hub_silence
 
 
 def _facts(name: str) -> Any:
@@ -51,9 +52,11 @@ class TimmVisionEncoder(ImageEncoder):
         load = pretrained and torch.get_default_device().type != "meta"
         backbone: Any
         try:
-            backbone = timm.create_model(name, pretrained=load, num_classes=0, **size)
+            with hub_or_cache(name if load else "."):
+                backbone = timm.create_model(name, pretrained=load, num_classes=0, **size)
         except (OSError, RuntimeError) as error:
-            cause = str(error).splitlines()[0]
+            silence = hub_silence() if isinstance(error, OSError) else None
+            cause = silence or str(error).splitlines()[0]
             raise ValueError(
                 f"model.image_encoder.name: timm cannot give {name} ({cause}); go online, take a tag that has weights, or "
                 "start from random ones, model.image_encoder.pretrained=false"

@@ -1,0 +1,71 @@
+"""Whether the Hugging Face hub answers, asked once, so that nobody waits for rounds of retries."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import huggingface_hub
+from huggingface_hub import constants
+from huggingface_hub.utils import get_session
+
+PATIENCE = 8.0  # seconds for an answer of any kind
+REMEMBERED = 120.0  # seconds for which an answer counts
+_answers: dict[str, tuple[float, str | None]] = {}
+
+
+def hub_silence() -> str | None:
+    """Why the hub cannot be reached, in a few words; None when it answers. Takes ``PATIENCE`` at most."""
+    if huggingface_hub.is_offline_mode():
+        return "HF_HUB_OFFLINE is set"
+    endpoint = constants.ENDPOINT
+    asked, answer = _answers.get(endpoint, (-REMEMBERED, None))
+    if time.monotonic() - asked > REMEMBERED:
+        answer = _ask(endpoint)
+        _answers[endpoint] = time.monotonic(), answer
+    return answer
+
+
+def _ask(endpoint: str) -> str | None:
+    heard: list[str | None] = []
+
+    def ask() -> None:
+        try:
+            get_session().head(endpoint, timeout=PATIENCE, follow_redirects=False)
+            heard.append(None)
+        except Exception as error:  # whatever the client of the day raises
+            heard.append(f"{endpoint} cannot be reached: {str(error) or type(error).__name__}")
+
+    thread = threading.Thread(target=ask, daemon=True)  # looking a name up has no limit of its own
+    thread.start()
+    thread.join(PATIENCE)
+    return heard[0] if heard else f"{endpoint} does not answer within {PATIENCE:.0f} seconds"
+
+
+def on_hub(source: str) -> bool:
+    """Whether a source is a name on the hub, ``owner/name``, and no folder here."""
+    named = re.fullmatch(r"(hf[-_]hub:)?[\w-][\w.-]*(/[\w.-]+)?", source)
+    return bool(named) and not Path(source).expanduser().exists()
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Libraries read only what was fetched before. ``HF_HUB_OFFLINE`` is read by them at each request."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+@contextmanager
+def hub_or_cache(source: str) -> Iterator[None]:
+    """For reading ``source``: a name on the hub is read from the cache where the hub is silent; a folder as it is."""
+    if not on_hub(source) or hub_silence() is None:
+        yield
+        return
+    with offline():
+        yield
