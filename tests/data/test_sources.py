@@ -337,4 +337,4 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPa
     assert said.startswith(
         "data set 'owner/name' (split 'train') cannot be opened: ConnectionError: http://127.0.0.1:9 cannot"
     )
-    assert "give a local folder or file instead, or HF_HUB_OFFLINE=1" in said
+    assert "name a local copy with data.path=<folder or file>" in said

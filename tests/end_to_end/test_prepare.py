@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -15,7 +16,6 @@ from cliplab.benchmarks.loader import photograph
 from cliplab.data import shards
 from cliplab.data.images import decode_image
 from cliplab.data.sources import caption_source
-from cliplab.data.transforms import EvalTransform
 from cliplab.tasks import prepare
 
 
@@ -53,8 +53,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def pairs(folder: Path) -> list[tuple[bytes, list[str]]]:
     read = caption_source(path=str(folder))
-    read.prepare(seed=0, train_transform=None, eval_transform=EvalTransform(16))
-    return [(image.numpy().tobytes(), texts) for image, texts in map(read.pair, range(len(read)))]
+    return [(read.picture(i).tobytes(), read.all_captions(i)) for i in range(len(read))]
 
 
 def test_both_formats_hold_every_usable_row_once(
@@ -75,7 +74,7 @@ def test_both_formats_hold_every_usable_row_once(
     assert made["parquet"] == made["webdataset"]
     assert [texts for _, texts in made["parquet"]] == [CAPTIONS[i].split("\n") for i in KEPT]
     stream = caption_source(path=str(tmp_path / "parquet"), streaming=True, samples_per_epoch=10)
-    assert stream.stream.num_shards == 3
+    assert [part.rows for part in stream.layout.parts] == [4, 4, 2]
 
     rows = datasets.load_dataset("parquet", data_files=str(tmp_path / "parquet" / "*.parquet"), split="train")
     assert isinstance(rows.features["image"], datasets.Image)
@@ -92,22 +91,22 @@ def test_after_any_stop_the_same_files(
 ) -> None:
     arguments = [*arguments, f"task.format={kind}"]
     assert command(*arguments, f"out={tmp_path}/whole") == 0
-    out, write = tmp_path / "stopped", prepare._write_whole
+    out, write = tmp_path / "stopped", prepare.whole_file
     calls: list[Path] = []
 
-    def failing(path: Path, data: bytes) -> None:
+    def failing(path: Path, *options: Any, **named: Any) -> Any:
         calls.append(path)
         if len(calls) == 2:
             raise OSError("no space left on device")
-        write(path, data)
+        return write(path, *options, **named)
 
-    monkeypatch.setattr(prepare, "_write_whole", failing)
+    monkeypatch.setattr(prepare, "whole_file", failing)
     for _ in range(3):  # before the record of each shard in turn
         calls.clear()
         assert command(*arguments, f"out={out}") == 1
         assert (out / "unfinished").is_dir()
         assert not (out / "prepared.json").exists()
-    monkeypatch.setattr(prepare, "_write_whole", write)
+    monkeypatch.setattr(prepare, "whole_file", write)
     assert command(*arguments, f"out={out}", "task.workers=1") == 0
     assert files(out) == files(tmp_path / "whole")
     assert command(*arguments, f"out={out}") == 0, "again: nothing to do"
@@ -123,7 +122,7 @@ def test_what_is_kept_and_how(command: Callable[..., int], arguments: list[str],
     assert command(*arguments, f"out={tmp_path}/b", *settings) == 0
     rows = datasets.load_dataset("parquet", data_files=f"{tmp_path}/b/*.parquet", split="train")
     assert rows["row"] == KEPT[:8], "the two small ones are not wanted"
-    assert "10,smaller than 25,filter" in (tmp_path / "b" / "left_out.csv").read_text()
+    assert "10,train.parquet row 10,smaller than 25,filter" in (tmp_path / "b" / "left_out.csv").read_text()
     assert {row["image"].format for row in rows} == {"PNG"}
 
 

@@ -1,6 +1,8 @@
 """Data sets of the Hugging Face hub."""
 
 import hashlib
+import logging
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ from huggingface_hub.errors import HfHubHTTPError
 
 from cliplab.data.local import DataFiles, local_path
 
-SECONDS_TO_ANSWER = 8  # for the hub's first sign of life
+SECONDS_TO_ANSWER = 5  # for the hub's first sign of life
+
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
 
 
 class UnreachableData(ValueError):
@@ -36,18 +40,35 @@ def hub_fingerprint(path: str, split: str, arguments: Mapping[str, Any]) -> str:
     return hashlib.sha256("\n".join([path, *files]).encode()).hexdigest()
 
 
+def _failure(address: str) -> str:
+    """Why an address does not answer in time; empty when it does. Looking up its name may hang, too: hence the thread."""
+    told: list[str] = []
+
+    def ask() -> None:
+        try:
+            huggingface_hub.get_session().head(address, timeout=SECONDS_TO_ANSWER)
+            told.append("")
+        except Exception as error:
+            told.append(str(error) or type(error).__name__)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(SECONDS_TO_ANSWER)
+    return told[0] if told else f"no answer in {SECONDS_TO_ANSWER} seconds"
+
+
 def reach_hub(path: str) -> None:
     """Ask the hub once for a sign of life: the libraries try for minutes. Raises ConnectionError with the ways on."""
     hub = huggingface_hub.constants
     if hub.HF_HUB_OFFLINE or "/" not in path or "://" in path or path.startswith(("/", ".", "~")):
         return
-    try:
-        huggingface_hub.get_session().head(hub.ENDPOINT, timeout=SECONDS_TO_ANSWER)
-    except Exception as error:
+    failure = _failure(hub.ENDPOINT)
+    if failure:
         raise ConnectionError(
-            f"{hub.ENDPOINT} cannot be reached ({error}); give a local folder or file instead, or HF_HUB_OFFLINE=1 before "
-            "the command for what was fetched before"
-        ) from error
+            f"{hub.ENDPOINT} cannot be reached ({failure}); name a local copy with data.path=<folder or file> (of a "
+            "zero-shot set with zeroshot.<set>.dataset.path=…), or type HF_HUB_OFFLINE=1 before the command for what was "
+            "fetched before"
+        )
 
 
 def side_file(path: str, file_name: str) -> Path | None:
