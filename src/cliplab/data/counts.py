@@ -74,18 +74,22 @@ class Counts:
         told = [f"{place}: {reason}" for reason, place in damaged]
         self.first_bad = list(dict.fromkeys([*told, *self.first_bad]))[:MOST_NAMED]
 
-    def check(self, max_bad_fraction: float, rows: int | None = None, lost: int = 0, fewest: int = FEWEST_SEEN) -> None:
+    def check(
+        self, max_bad_fraction: float, rows: int | None = None, lost: int = 0, *, whole_epoch: bool = False
+    ) -> None:
         """Raises RuntimeError when more rows are unusable than the limit allows, naming the first.
 
         Of ``rows`` rows in all, and ``lost`` ones, it is certain as soon as more than the limit's share were met. Where
-        their number is not known, or few of them were read yet, what was read must show it beyond chance. Nothing is said
-        before ``fewest`` samples.
+        their number is not known, or few of them were read yet, what was read must show it beyond chance. After a
+        ``whole_epoch`` it is told however few the samples are, and all of them count, not probes alone.
         """
-        if self.seen < fewest:
+        if self.seen < FEWEST_SEEN and not whole_epoch:
             return
         if rows is not None and len(self.bad_rows) + lost > max_bad_fraction * (rows + lost):
             raise self._above(f"{len(self.bad_rows) + lost} of {rows + lost}", max_bad_fraction)
-        if surely_above(self.bad_probes, self.probes, max_bad_fraction):
+        of_all = whole_epoch and rows is None
+        bad, seen = (self.bad.total(), self.seen) if of_all else (self.bad_probes, self.probes)
+        if surely_above(bad, seen, max_bad_fraction):
             raise self._above(f"{self.bad.total()} of {self.seen}", max_bad_fraction)
 
     def _above(self, share: str, max_bad_fraction: float) -> RuntimeError:

@@ -61,7 +61,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         len(train)  # a stream of unknown length is told here
         lost = Counts()
         lost.add_lost(train.damaged)
-        lost.check(max_bad_fraction, train.row_count, len(train.damaged), fewest=0)
+        lost.check(max_bad_fraction, train.row_count, len(train.damaged), whole_epoch=True)
         train.prepare(seed=seed, train_transform=train_transform, eval_transform=eval_transform)
 
     @property
@@ -88,7 +88,7 @@ class CaptionDataModule(lightning.LightningDataModule):
 
     def check_counts(self, counts: Counts) -> None:
         """Of all ranks, at an epoch's end, however few samples it has. Raises RuntimeError when too many are unusable."""
-        counts.check(self.max_bad_fraction, self.train.row_count, len(self.train.damaged), fewest=1)
+        counts.check(self.max_bad_fraction, self.train.row_count, len(self.train.damaged), whole_epoch=True)
 
     def all_counts(self) -> Counts:
         """Counted by all ranks together; every rank must ask."""

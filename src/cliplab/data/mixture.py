@@ -10,7 +10,8 @@ import numpy as np
 from cliplab.data.captions import CaptionDataset, RowSource
 from cliplab.data.order import epoch_permutation, sample_rng
 from cliplab.data.source import CaptionSource, EvaluationTransform, Sample, Source, TrainingTransform
-from cliplab.data.stream import CaptionStream, RowsInTurn, StreamRow, StreamSource
+from cliplab.data.stream import CaptionStream, StreamSource
+from cliplab.data.stream_rows import RowsInTurn, StreamRow
 
 BLOCK = 1000  # rows of a stream within which the shares of the weights are exact
 

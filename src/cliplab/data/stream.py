@@ -2,9 +2,7 @@
 
 import functools
 import hashlib
-import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple, Protocol
 
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
@@ -25,76 +23,12 @@ from cliplab.data.source import (
     check_on_error,
     first_usable,
 )
+from cliplab.data.stream_rows import Cursor, RowsInTurn, ShuffleBuffer, StreamRow
 from cliplab.distributed import rank, world_size
 
 BUFFER_DRAWS = 8  # of an unusable row's stand-ins, taken from rows in memory before others are read
 FURTHEST = 16  # stand-ins from a part of unknown length are drawn among its first 2 ** 0 to 2 ** 15 rows
 PROBED = 64  # rows at the start of a part among which one is taken to tell of the part
-
-
-class StreamRow(NamedTuple):
-    """A row on its way to be a sample: which of its captions, where each is a sample of its own; which source of a mixture;
-    whether it tells of its part (see ``Sample.probe``); and why it cannot be used, where that is known."""
-
-    row: Row
-    which: int = 0
-    source: int = 0
-    probe: bool = False
-    unusable: str = ""
-
-
-class RowsInTurn(Protocol):
-    """Endless rows of one part of a stream; ``held`` are those in memory."""
-
-    @property
-    def held(self) -> Sequence[StreamRow]: ...
-
-    def __next__(self) -> StreamRow: ...
-
-
-class ShuffleBuffer:
-    """Rows in an order drawn through a buffer of at most ``size`` rows: each row of a turn once, turn after turn."""
-
-    def __init__(
-        self, turn: Callable[[int], Iterator[StreamRow]], size: int, rng: np.random.Generator, empty: str
-    ) -> None:
-        self.turn, self.size, self.rng, self.empty = turn, size, rng, empty
-        self.held: list[StreamRow] = []
-        self._rows = self._endless()
-
-    def __next__(self) -> StreamRow:
-        return next(self._rows)
-
-    def _endless(self) -> Iterator[StreamRow]:
-        for turn in itertools.count():
-            self.held = []
-            yield from self._one(self.turn(turn))
-            if not self.held:
-                raise RuntimeError(self.empty)
-
-    def _one(self, rows: Iterator[StreamRow]) -> Iterator[StreamRow]:
-        for row in rows:
-            if len(self.held) < self.size:
-                self.held.append(row)
-                continue
-            slot = int(self.rng.integers(self.size))
-            self.held[slot], row = row, self.held[slot]
-            yield row
-        yield from (self.held[i] for i in self.rng.permutation(len(self.held)))
-
-
-class _Cursor:
-    """Rows in turn, forward only, with the one that was read last."""
-
-    def __init__(self, rows: RowsInTurn) -> None:
-        self.rows, self.read = rows, 0
-        self.last: StreamRow | None = None
-
-    def row(self, position: int) -> StreamRow:
-        while self.read <= position:
-            self.last, self.read = next(self.rows), self.read + 1
-        assert self.last is not None
-        return self.last
 
 
 class StreamSource(IterableDataset):
@@ -161,13 +95,13 @@ class StreamSource(IterableDataset):
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         lanes, parts = self.lanes or 1, self.parts
         per_lane, share = self.batch_size // lanes, self.batch_size // world_size()
-        opened: dict[int, _Cursor] = {}
+        opened: dict[int, Cursor] = {}
         for batch in self.batches[worker::workers]:
             for slot in range(rank() * share, (rank() + 1) * share):
                 lane, place = divmod(slot, per_lane)
                 number = lane * parts + batch % parts
                 if number not in opened:
-                    opened[number] = _Cursor(self.rows_in_turn(number, lanes * parts))
+                    opened[number] = Cursor(self.rows_in_turn(number, lanes * parts))
                 row = opened[number].row(batch // parts * per_lane + place)
                 attempts = self._attempts(row, opened[number].rows, batch * self.batch_size + slot)
                 sample = first_usable(attempts, lambda row=row: self.place(row), self.on_error)  # type: ignore[misc]

@@ -1,0 +1,74 @@
+"""The rows of a stream on their way to be samples: shuffled through a buffer, read forward only."""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from cliplab.data.layout import Row
+
+
+class StreamRow(NamedTuple):
+    """A row on its way to be a sample: which of its captions, where each is a sample of its own; which source of a mixture;
+    whether it tells of its part (see ``Sample.probe``); and why it cannot be used, where that is known."""
+
+    row: Row
+    which: int = 0
+    source: int = 0
+    probe: bool = False
+    unusable: str = ""
+
+
+class RowsInTurn(Protocol):
+    """Endless rows of one part of a stream; ``held`` are those in memory."""
+
+    @property
+    def held(self) -> Sequence[StreamRow]: ...
+
+    def __next__(self) -> StreamRow: ...
+
+
+class ShuffleBuffer:
+    """Rows in an order drawn through a buffer of at most ``size`` rows: each row of a turn once, turn after turn."""
+
+    def __init__(
+        self, turn: Callable[[int], Iterator[StreamRow]], size: int, rng: np.random.Generator, empty: str
+    ) -> None:
+        self.turn, self.size, self.rng, self.empty = turn, size, rng, empty
+        self.held: list[StreamRow] = []
+        self._rows = self._endless()
+
+    def __next__(self) -> StreamRow:
+        return next(self._rows)
+
+    def _endless(self) -> Iterator[StreamRow]:
+        for turn in itertools.count():
+            self.held = []
+            yield from self._one(self.turn(turn))
+            if not self.held:
+                raise RuntimeError(self.empty)
+
+    def _one(self, rows: Iterator[StreamRow]) -> Iterator[StreamRow]:
+        for row in rows:
+            if len(self.held) < self.size:
+                self.held.append(row)
+                continue
+            slot = int(self.rng.integers(self.size))
+            self.held[slot], row = row, self.held[slot]
+            yield row
+        yield from (self.held[i] for i in self.rng.permutation(len(self.held)))
+
+
+class Cursor:
+    """Rows in turn, forward only, with the one that was read last."""
+
+    def __init__(self, rows: RowsInTurn) -> None:
+        self.rows, self.read = rows, 0
+        self.last: StreamRow | None = None
+
+    def row(self, position: int) -> StreamRow:
+        while self.read <= position:
+            self.last, self.read = next(self.rows), self.read + 1
+        assert self.last is not None
+        return self.last
