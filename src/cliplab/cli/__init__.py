@@ -43,6 +43,10 @@ def _command(arguments: Arguments) -> int:
 
         print(f"cliplab {version('cliplab')}")
         return 0
+    from cliplab.cli.grammar import check_typed
+
+    if not arguments.flags.get("shell_completion"):
+        check_typed(arguments.overrides)
     if any(o.startswith("resume=") for o in arguments.overrides):
         from cliplab.cli.resume import resumed
 

@@ -97,4 +97,8 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
     _check_dashes(argv, [name for names in _flags() for name in names])
     found = vars(parser.parse_intermixed_args(list(argv)))
     overrides = found.pop("overrides")
+    if (found["package"] or found["resolve"]) and not found["cfg"]:
+        raise UsageError(
+            f"--{'package' if found['package'] else 'resolve'}: it is for --cfg; --cfg job prints the config"
+        )
     return Arguments({name: value for name, value in found.items() if value not in (None, False)}, tuple(overrides))

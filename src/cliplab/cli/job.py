@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cliplab.cli import places
-from cliplab.cli.mistakes import one_line
+from cliplab.cli.grammar import one_line
 from cliplab.cli.sweep import remove_empty
 from cliplab.program import command_line, hydra_quoted
 from cliplab.runs.outcome import holds_run, note_end, note_traceback, read_manifest
@@ -21,6 +21,8 @@ from cliplab.settings.config import ConfigError
 RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE")
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 FOR_PEOPLE = (ValueError, ImportError, RuntimeError, OSError)  # raised with a message that tells what to do
+
+GLOBAL = ("experiment", "debug", "sweep", "local")  # groups whose files set values of the whole config
 
 # Here, since processes of a launcher import this module alone
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
@@ -121,6 +123,12 @@ def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | Non
     from cliplab.settings.job import Job, Outcome
     from cliplab.settings.values import check_optimized, check_values
 
+    for group in GLOBAL:
+        if group in cfg:
+            raise ConfigError(
+                f"{group}: the chosen file of {group}/ sets values under {group} and not at the top; its first line must be "
+                "# @package _global_"
+            )
     typed_at = origins(cfg)
     config = resolved(cfg)
     check_values(config, typed_at)

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -9,20 +10,19 @@ from hydra.errors import HydraException, OverrideParseException
 
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
-from cliplab.cli.suggestions import nearest_choice, nearest_key
-from cliplab.program import command, command_line, hydra_quoted, shell_quoted
+from cliplab.cli.grammar import key_of, one_line, parses, unreadable, value_of
+from cliplab.cli.suggestions import nearest_choice, nearest_key, shown
+from cliplab.program import command_line, shell_quoted
 from cliplab.settings.trainer import why_refused
 
-
-def one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+LISTS = ("labels", "run", "ckpt", "pretrained", "images")  # keys that take several things at once
 
 
 def explained(error: BaseException, arguments: Arguments) -> str:
     """What Hydra could not compose, and what to type instead. Other errors come back in one line, with their type."""
     overrides, text = arguments.overrides, one_line(error)
     if isinstance(error, OverrideParseException):
-        return next((_unreadable(o) for o in overrides if not _parses(o)), text)
+        return one_line(next((unreadable(o) for o in overrides if not parses(o)), error))
     whole = f"{text} {one_line(error.__cause__)}" if error.__cause__ else text
     for pattern, told in _TOLD.items():
         found = re.search(pattern, whole)
@@ -30,6 +30,8 @@ def explained(error: BaseException, arguments: Arguments) -> str:
             return told(found, arguments)
     if isinstance(error, ValueError) and "Config group override must be" in text:
         return next(_no_choices(overrides), text)
+    if isinstance(error, UnicodeDecodeError):
+        return next((f"{file}: {text}; save it as UTF-8" for file in _files(arguments) if not _is_text(file)), text)
     mark = getattr(error, "problem_mark", None)  # of a YAML parser
     if mark is not None:
         problem = getattr(error, "problem", text)
@@ -40,87 +42,18 @@ def explained(error: BaseException, arguments: Arguments) -> str:
     return text if isinstance(error, HydraException | ValueError) else f"{type(error).__name__}: {text}"
 
 
-def key_of(override: str) -> str:
-    return override.lstrip("+~").split("=")[0]
-
-
-def value_of(override: str) -> str:
-    return override.partition("=")[2]
-
-
 def _typed(key: str, overrides: Sequence[str]) -> str:
     """The override of a key as it was typed."""
     return next((o for o in overrides if key_of(o) == key), key)
-
-
-def _parses(override: str) -> bool:
-    try:
-        OverridesParser.create().parse_override(override)
-    except HydraException:
-        return False
-    return True
-
-
-def _unreadable(override: str) -> str:
-    """A word that Hydra's grammar does not read."""
-    key, equals, value = override.partition("=")
-    bare = key.lstrip("+~")
-    if not equals:
-        return _no_override(override)
-    if key != key.strip() or value.startswith(" "):
-        return f"{override!r}: no space may stand beside =; {shell_quoted(f'{key.strip()}={value.strip()}')}"
-    if not _parses(f"{key}=1"):
-        group, _, rest = bare.rpartition("/")
-        hint = (
-            f"; groups are chosen with / and values set with dots: {bare.replace('/', '.')}={value}"
-            if group and rest
-            else ""
-        )
-        return f"{bare}: this is no key{hint or '; keys are names with dots between, as data.batch_size'}"
-    function = re.fullmatch(r"(\w+)\(.*\)", value)
-    for left, right in ("[]", "{}", "()"):
-        if value.count(left) > value.count(right) and not function and _parses(f"{key}={value}{right}"):
-            return f"{bare}: {value} lacks a {right}; {shell_quoted(f'{override}{right}')}"
-    if value.endswith(",") and _parses(override[:-1]):
-        return f"{bare}: {value} ends in a comma; {override[:-1]}"
-    if value.startswith("$") and not value.endswith("}"):
-        return f"{bare}: {value} lacks a }}; {shell_quoted(override + '}')}"
-    text = value.strip("'\"") if value[0] in "'\"" else value
-    quoted = shell_quoted(f"{key}={hydra_quoted(text)}")
-    return f"{bare}: {value!r} cannot be read as it stands; a text with {_odd_signs(text)} is put in quotes: {quoted}"
-
-
-def _odd_signs(text: str) -> str:
-    signs = dict.fromkeys(re.findall(r"[^\w/.+*%@?|:$\\ -]|[^\x00-\x7f]", text.replace("\n", "\n")))
-    names = {"\n": "a line break", "\t": "a tab", ",": "a comma"}
-    return " and ".join(names.get(sign, sign) for sign in signs) or "quotes or spaces"
-
-
-def _no_override(word: str) -> str:
-    """A word without ``=``: a choice without its group, a key without a value, or ``key:value``."""
-    group, _, choice = word.rpartition("/")
-    known = places.groups()
-    if choice in known.get(group, ()):
-        return f"{word}: a choice is typed {group}={choice}"
-    owners = [name for name, choices in known.items() if word in choices]
-    if owners:
-        ways = " or ".join(f"{owner}={word}" for owner in owners[:4])
-        return f"{word}: this says not what it is a choice of; did you mean {ways}?"
-    key, colon, value = word.partition(":")
-    if colon and key:
-        return f"{word}: a value is set with =; {shell_quoted(f'{key}={value.strip()}')}"
-    if word in known:
-        return f"{word}: its choice is missing; {word}=…, there are {', '.join(known[word])}"
-    near = nearest_choice(word, [name for choices in known.values() for name in choices])
-    owner = next((name for name, choices in known.items() if near in choices), "")
-    hint = f"; did you mean {owner}={near}?" if near else f", as {word}=…" if re.fullmatch(r"[\w.]+", word) else ""
-    return f"{word}: a setting is typed key=value{hint or f'; see {command()} --help'}"
 
 
 def _sweep_without_m(found: re.Match[str], arguments: Arguments) -> str:
     override = _typed(key_of(found[1]), arguments.overrides)
     key, value = key_of(override), value_of(override)
     line = command_line("-m", *arguments.overrides)
+    if key in LISTS:
+        listed = shell_quoted(f"{key}=[{value}]")
+        return f"{key}: a list is written in brackets: {listed}; to run one job for each: {line}"
     number = re.fullmatch(r"\d{1,3}(,\d{3})+", value)
     if number:
         return f"{key}: {value} reads as several values; a number has no commas: {key}={value.replace(',', '')}"
@@ -137,8 +70,17 @@ def _missing_choice(found: re.Match[str], arguments: Arguments) -> str:
         )
     known = places.choices(places.config_dir() / group)
     if typed or not place or place == "config":
-        return f"{group}: no choice {choice!r}{_elsewhere(choice, group, known)}"
+        told = [f"{file}: " for file in _files(arguments) if not typed and choice.encode() in file.read_bytes()]
+        return f"{''.join(told[:1])}{group}: no choice {choice!r}{_elsewhere(choice, group, known)}"
     return f"{place}.yaml: its defaults name {group}: {choice}, which is no choice{_elsewhere(choice, group, known)}"
+
+
+def _files(arguments: Arguments) -> Iterator[Path]:
+    """The files of the choices that were typed, and the user's own of this machine."""
+    roots = [arguments.flags.get("config_dir"), places.config_dir()]
+    names = [f"{key_of(o)}/{value_of(o)}.yaml" for o in arguments.overrides if "=" in o] + ["local/default.yaml"]
+    files = (Path(root) / name for root in roots if root for name in names)
+    return (file for file in files if file.is_file())
 
 
 def _plugin(group: str, choice: str) -> str:
@@ -153,18 +95,26 @@ def _elsewhere(choice: str, group: str, known: Sequence[str]) -> str:
         hint = f"; did you mean {near!r}?"
     else:
         hint = f"; it is one of {' and of '.join(owners)}: {owners[0]}={choice};" if owners else ";"
-    return f"{hint} there are {', '.join(known)}"
+    return f"{hint} there are {shown(known)}"
+
+
+def _is_text(file: Path) -> bool:
+    try:
+        file.read_text(encoding="utf8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
     """Groups that were given something else than a name."""
     known = places.groups()
     for override in overrides:
-        if key_of(override) in known and _parses(override):
+        if key_of(override) in known and parses(override):
             value = OverridesParser.create().parse_override(override).value()
             if not isinstance(value, str | list | dict):
                 key = key_of(override)
-                yield f"{key}: {value_of(override)} is no choice; there are {', '.join(known[key])}"
+                yield f"{key}: {value_of(override)} is no choice; there are {shown(known[key])}"
 
 
 def _unknown_key(found: re.Match[str], arguments: Arguments) -> str:
@@ -218,7 +168,18 @@ def _primary(found: re.Match[str], arguments: Arguments) -> str:
     return f"{flag}: {given} is not found; leave it out for cliplab's own config, or add yours by --config-dir=<folder>"
 
 
+def _override_in_file(found: re.Match[str], arguments: Arguments) -> str:
+    near = nearest_choice(found[2], places.groups())
+    return f"{found[1]}.yaml: its defaults override {found[2]}, which is no group{f'; did you mean {near}?' if near else ''}"
+
+
+def _without_value(found: re.Match[str], arguments: Arguments) -> str:
+    return f"{found[1]}: it has no value; set it, {found[1]}=…, or in the file of the experiment"
+
+
 _TOLD: dict[str, Any] = {
+    r"In '([^']*)': Could not override '([^']*)'": _override_in_file,
+    r"Missing mandatory value: (\w+)": _without_value,
     r"Ambiguous value for argument '([^=]+)=": _sweep_without_m,
     r"Sweep parameters '([^=]+)=.*requires --multirun": _sweep_without_m,
     r"(?:In '([^']*)': )?Could not (?:find|load) '([^']*)/([^'/]*)'": _missing_choice,

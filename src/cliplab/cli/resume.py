@@ -13,8 +13,8 @@ import yaml
 
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments, UsageError
+from cliplab.cli.grammar import key_of, value_of
 from cliplab.cli.job import is_further_rank
-from cliplab.cli.mistakes import key_of, value_of
 from cliplab.program import command_line, hydra_quoted, hydra_unquoted, shell_quoted
 from cliplab.runs.outcome import read_manifest
 

@@ -1,11 +1,12 @@
 """The key or the choice that was probably meant."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
+from cliplab.program import command
 
 # What other programs of the field call it
 SYNONYMS = {
@@ -38,6 +39,14 @@ SYNONYMS = {
 def nearest_choice(word: str, known: Iterable[str]) -> str:
     """Empty when nothing is near."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
+
+
+def shown(names: Sequence[str]) -> str:
+    """Some names of many."""
+    most = 20
+    return ", ".join(names[:most]) + (
+        f" and {len(names) - most} more, see {command()} --help" if len(names) > most else ""
+    )
 
 
 def nearest_key(key: str, arguments: Arguments, sign: str = "") -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 
-from cliplab.cli.mistakes import one_line
+from cliplab.cli.grammar import one_line
 from cliplab.runs.outcome import holds_run, job_folders, unfinished_jobs
 
 

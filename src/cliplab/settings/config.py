@@ -205,7 +205,20 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(str(error).splitlines()[0]) from error
+        raise ConfigError(_unresolved(error)) from error
+
+
+def _unresolved(error: Exception) -> str:
+    """What a reference from one key to another lacks; OmegaConf tells the key in a line of its own."""
+    text, key = str(error), re.search(r"full_key: (\S+)", str(error))
+    place = f"{key[1]}: " if key else ""
+    missing = re.match(r"Interpolation key '([^']*)' not found", text)
+    if missing:
+        return f"{place}it refers to {missing[1]}, and there is no such key; set one of the two"
+    variable = re.search(r"Environment variable '([^']*)' not found", text)
+    if variable:
+        return f"{place}it refers to the environment variable {variable[1]}, which is not set; set it, or give a value"
+    return f"{place}{text.splitlines()[0]}"
 
 
 def fill_own_values(cfg: DictConfig) -> None:

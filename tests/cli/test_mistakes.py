@@ -1,0 +1,212 @@
+"""Whatever is typed ends in one line that names the key, the value and the fix."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cliplab import cli
+from cliplab.cli.arguments import Arguments
+from cliplab.cli.grammar import parses
+from cliplab.cli.suggestions import _meant
+from cliplab.program import hydra_quoted, hydra_unquoted, shell_quoted
+
+
+class Started(BaseException):
+    """A task would have begun."""
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """The last words of a command that must fail before its task begins, and leave nothing behind."""
+
+    def start(name: str) -> Any:
+        raise Started(name)
+
+    monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path / "root"))
+    monkeypatch.setattr("hydra.utils.get_method", start)
+
+    def run(*argv: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["run.py", *argv])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = capsys.readouterr()
+        message = stop.value.code if isinstance(stop.value.code, str) else said.err.strip()
+        assert stop.value.code not in (0, None)
+        assert said.out == ""
+        assert len(message.splitlines()) == 1
+        assert "Traceback" not in message
+        assert not (tmp_path / "root" / "logs").exists()
+        return message
+
+    return run
+
+
+# Words that Hydra's grammar does not read, or reads as what nobody means: no config is composed
+WORDS = [
+    ("emoji", "did you mean data=emoji or experiment=emoji or zeroshot=emoji?"),
+    ("vit-b32", "did you mean experiment=vit_b32?"),
+    ("seed", "seed: its value is missing; seed=…"),
+    ("experiment", "experiment: its choice is missing; experiment=…, there are emoji"),
+    ("experiment/vit_b32", "a choice is typed experiment=vit_b32"),
+    ("optimizer.lr:3", "a value is set with =; optimizer.lr=3"),
+    ("=3", "there is no key before ="),
+    ("@", "a setting is typed key=value"),
+    ("+", "a setting is typed key=value"),
+    ("-1", "a setting is typed key=value"),
+    ("a b=3", "a b: this is no key"),
+    ("--lr=1", "typed without dashes: lr=1"),
+    ("-lr=1", "typed without dashes: lr=1"),
+    ("--gpus", "there is no such flag"),
+    ("--cfg=jb", "invalid choice: 'jb'"),
+    ("--resolve", "--resolve: it is for --cfg"),
+    ("\udcff=1", "these bytes are no UTF-8"),
+    ("pretrained=/a=b.pt", "\"pretrained='/a=b.pt'\""),
+    ("data.path=/daté", "\"data.path='/daté'\""),
+    ("data.path=/a/{00..99}.tar", "\"data.path='/a/{00..99}.tar'\""),
+    ("data.path=(a)", "\"data.path='(a)'\""),
+    ("data.path=a\nb", "data.path: 'a\\nb' holds a line break"),
+    ('query="a b', "\"query='a b'\""),
+    ("images='abc", "images=abc"),
+    ("query=it's", "'query='\"'\"'it\\'\"'\"'s'\"'\"''"),
+    ("labels=[cat,dog", "labels: [cat,dog lacks a ]; 'labels=[cat,dog]'"),
+    ("trainer.max_epochs={a:1", "lacks a }"),
+    ("optimizer.lr=${nope", "optimizer.lr: ${nope lacks a }"),
+    ("optimizer.lr=1e-3,", "optimizer.lr: 1e-3, ends in a comma; optimizer.lr=1e-3"),
+    ("trainer=cpu.devices=2", "trainer=cpu trainer.devices=2"),
+    ("model.image_encoder=vit_b16", "a choice is typed with /, values with dots: model/image_encoder=vit_b16"),
+    ("model/image_encoder.width=3", "values set with dots: model.image_encoder.width=3"),
+    ("~seed", "~seed: every command reads this key"),
+    ("~data", "give it another value: data=<choice>"),
+    ("~trainer.max_epochs", "trainer.max_epochs=null switches off"),
+]
+
+
+@pytest.mark.parametrize(("word", "message"), WORDS, ids=[repr(word) for word, _ in WORDS])
+def test_a_word_that_cannot_be_read(word: str, message: str, told: Callable[..., str]) -> None:
+    assert message in told(word)
+
+
+@pytest.mark.parametrize("argv", [("optimizer.lr", "=", "3"), ("optimizer.lr", "=3"), ("optimizer.lr=", "3")])
+def test_spaces_around_the_sign(argv: tuple[str, ...], told: Callable[..., str]) -> None:
+    message = told(*argv)
+    assert "no space may stand beside =; optimizer.lr=3" in message
+
+
+# What composing finds
+COMPOSED = [
+    ("optimizer.lrr=1", "optimizer.lrr: no such key; did you mean 'optimizer.lr'?"),
+    ("experimnt=vit_b32", "experimnt: no such key; did you mean 'experiment'?"),
+    ("model/image_encodr=vit_b16", "no such group; did you mean 'model/image_encoder'?"),
+    ("experiment=vit_b33", "experiment: no choice 'vit_b33'; did you mean 'vit_b32'? there are emoji"),
+    ("experiment=", "experiment: no choice ''; there are emoji"),
+    ("model=vit_b32", "it is one of experiment and of model/image_encoder: experiment=vit_b32; there are clip"),
+    ("optimizer=[adamw,b]", "optimizer: no choice 'b'; there are"),
+    ("data=null", "data: null is no choice; there are arrow"),
+    ("logger=3", "logger: 3 is no choice; there are csv"),
+    ("data@x=emoji", "data@x: a choice stays in its place; data=emoji"),
+    ("hydra/launcher=joblib_", "hydra/launcher: no choice 'joblib_'"),
+    ("+seed=2", "seed: it is there already; leave out the plus: seed=2"),
+    ("~sead", "sead: no such key; did you mean 'seed'?"),
+    ("~optimizer.lr=5", "optimizer.lr: it is 0.002, not 5"),
+    ("optimizer.lr=1,2", "run.py -m optimizer.lr=1,2; one list is written 'optimizer.lr=[1,2]'"),
+    ("labels=cat,dog", "labels: a list is written in brackets: 'labels=[cat,dog]'"),
+    ("data.batch_size=1,024", "a number has no commas: data.batch_size=1024"),
+    ("optimizer.lr=choice(1,2)", "run.py -m 'optimizer.lr=choice(1,2)'"),
+    ("optimizer.lr=${nope}", "optimizer.lr: it refers to nope, and there is no such key"),
+    ("optimizer.lr=${oc.env:NOPE}", "optimizer.lr: it refers to the environment variable NOPE, which is not set"),
+    ("seed=none", "seed: 'none' is no int"),
+    ("seed=", "seed: '' is no int"),
+    ("name=???", "name: "),
+    ("hydra.run.dirr=/x", "hydra.run.dirr: no such key; did you mean 'hydra.run.dir'?"),
+    ("--config-dir=/nowhere", "--config-dir: /nowhere is no folder"),
+    ("--config-name=nope", "--config-name: nope is not found"),
+]
+
+
+@pytest.mark.parametrize(("word", "message"), COMPOSED, ids=[word for word, _ in COMPOSED])
+def test_what_does_not_compose(word: str, message: str, told: Callable[..., str]) -> None:
+    assert message in told(word)
+
+
+FILES = [
+    ("a tab", "name: x\ntrainer:\n\tmax_epochs: 3\n", "mine.yaml, line 6, column 1: found character"),
+    ("a key twice", "name: x\nname: y\n", "mine.yaml, line 5, column 1: found duplicate key name"),
+    ("a choice", "  - override /data: emojj\nname: x\n", "mine.yaml: data: no choice 'emojj'; did you mean 'emoji'?"),
+    ("a group", "  - override /dataa: x\nname: x\n", "experiment/mine.yaml: its defaults override dataa"),
+    ("a reference", "name: x\noptimizer: {lr: '${nope.x}'}\n", "optimizer.lr: it refers to nope.x"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), [case[1:] for case in FILES], ids=[case[0] for case in FILES])
+def test_a_mistake_in_a_file_of_the_users_own(
+    text: str, message: str, told: Callable[..., str], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine" / "experiment" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# @package _global_\ndefaults:\n  - emoji\n{text}")
+    assert message in told(f"--config-dir={tmp_path / 'mine'}", "experiment=mine")
+
+
+def test_an_experiment_that_forgets_its_package_or_its_name(told: Callable[..., str], tmp_path: Path) -> None:
+    file = tmp_path / "experiment" / "mine.yaml"
+    file.parent.mkdir()
+    file.write_text("defaults:\n  - emoji\nname: x\n")
+    assert "its first line must be # @package _global_" in told(f"--config-dir={tmp_path}", "experiment=mine")
+    file.write_text("# @package _global_\n")
+    assert "name: it has no value; set it, name=…" in told(f"--config-dir={tmp_path}", "experiment=mine")
+
+
+def test_a_key_typed_without_its_group_finds_it() -> None:
+    known = [
+        "seed",
+        "data",
+        "data.batch_size",
+        "data.path",
+        "optimizer.lr",
+        "trainer.devices",
+        "trainer.max_epochs",
+        "a.b.lr",
+    ]
+    expected = {
+        "batch_size": "data.batch_size",
+        "lr": "optimizer.lr",
+        "learning_rate": "optimizer.lr",
+        "epochs": "trainer.max_epochs",
+        "trainer.gpus": "trainer.devices",
+        "task.batch_size": "data.batch_size",
+        "dta.path": "data.path",
+    }
+    assert {key: _meant(key, known)[0] for key in expected} == expected
+    assert _meant("zzz", known) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/a b/c=d,e", "it's", "back\\", "q'\\'x", "é", "null", "12", "{x}", "[0]", "${x}", 'a"b', "a:b", "#", "", "a/b"],
+)
+def test_quoted_text_is_read_back_by_hydra_and_by_us(text: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    value = OverridesParser.create().parse_override(f"k={hydra_quoted(text)}").value()
+    assert OmegaConf.create({"k": value}).k == text
+    assert hydra_unquoted(hydra_quoted(text)) == text
+
+
+def test_shells_read_a_quoted_word_back() -> None:
+    import shlex
+
+    for word in ("a=b", "k='a b'", "$x", 'k="', "a'b\"c", "k='${x}'"):
+        assert shlex.split(shell_quoted(word)) == [word]
+
+
+def test_flags_may_stand_anywhere() -> None:
+    from cliplab.cli.arguments import read_arguments
+
+    assert read_arguments(["a=1", "-m", "b=2"]) == Arguments({"multirun": True}, ("a=1", "b=2"))
+    assert read_arguments(["a=1", "--cfg", "job"]).argv() == ["--cfg=job", "a=1"]
+    assert read_arguments(["-sc", "install=bash"]).argv() == ["--shell-completion", "install=bash"]
+    assert parses("a=1")
