@@ -69,6 +69,11 @@ class CaptionDataModule(lightning.LightningDataModule):
         return len(self.train) // self.batch_size
 
     @property
+    def sized(self) -> bool:
+        """Whether the samples of an epoch are the data's own number, or were said."""
+        return self.train.sized
+
+    @property
     def fingerprint(self) -> str:
         return self.train.fingerprint
 
