@@ -11,6 +11,7 @@ from cliplab.embedding import table
 from cliplab.embedding.collection import is_table, open_collection
 from cliplab.embedding.model import EmbeddingModel, list_images
 from cliplab.embedding.table import embed_collection, read_table
+from tests.models.weights import TOWERS, built, tiny_config
 
 
 def embed(model: EmbeddingModel, images: Path, out: Path, rows_per_part: int = 5) -> dict:
@@ -119,7 +120,7 @@ def test_what_is_not_there_or_no_table_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no file or folder lost here, and data set 'lost'"):
         open_collection("lost")
     (tmp_path / "notes.txt").write_text("cat")
-    with pytest.raises(ValueError, match=r"notes.txt is neither a picture nor one of .tar, .parquet"):
+    with pytest.raises(ValueError, match=r"notes.txt is neither a picture nor one of .tar, .*.parquet"):
         open_collection(tmp_path / "notes.txt")
     (tmp_path / "broken.parquet").write_text("cat")
     assert not is_table(tmp_path / "broken.parquet")
@@ -135,3 +136,29 @@ def test_nothing_readable_is_an_error_and_leaves_nothing(model: EmbeddingModel, 
     with pytest.raises(ValueError, match="none of the 1 images can be read"):
         embed(model, tmp_path / "pictures", tmp_path / "out.parquet")
     assert [p.name for p in tmp_path.iterdir()] == ["pictures"]
+
+
+def test_the_same_weights_under_another_activation_are_another_model(
+    model: EmbeddingModel, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a table nor a half-done one is taken for the other's."""
+    out, half = tmp_path / "table.parquet", tmp_path / "half.parquet"
+    embed(model, pictures, out)
+    monkeypatch.setattr(table, "_joined", lambda paths: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        embed(model, pictures, half)
+    monkeypatch.undo()
+    gelu = EmbeddingModel(
+        model=built(tiny_config("vit") | {"image_encoder": {**TOWERS["vit"], "activation": "gelu", "output_dim": 32}}),
+        tokenizer=model.tokenizer,
+        transform=model.transform,
+        batch_size=4,
+        progress=False,
+    )
+    assert gelu.model.state_dict().keys() == model.model.state_dict().keys()
+    assert read_table(out)[2]["fingerprint"] == model.fingerprint != gelu.fingerprint
+    with pytest.raises(ValueError, match="holds other embeddings"):
+        embed(gelu, pictures, out)
+    with pytest.raises(ValueError, match="begun with another model"):
+        embed(gelu, pictures, half)
+    assert embed(model, pictures, half)["already"] == 12

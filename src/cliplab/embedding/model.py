@@ -1,27 +1,28 @@
 """A trained model as a user holds it: pictures and texts in, unit vectors out."""
 
-import hashlib
-import os
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
 from cliplab.data.images import BadImage, decode_image
+from cliplab.embedding.arrays import is_array
 from cliplab.embedding.index import ExactIndex, Index
+from cliplab.embedding.inputs import SUFFIXES, as_list, given_labels, list_images, query_file
+from cliplab.evaluation.batches import Transform
 from cliplab.evaluation.prompts import Prompts, embed_texts, load_templates
 from cliplab.models.clip import CLIP
+from cliplab.models.fingerprint import model_fingerprint
 
-SUFFIXES = tuple(sorted({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}))
+__all__ = ["SUFFIXES", "Classification", "EmbeddingModel", "Hit", "Skipped", "as_list", "list_images", "query_file"]
+
 SHOWN_FROM = 4  # batches, from which a progress bar is worth its line
 
 
@@ -33,12 +34,18 @@ class Skipped(NamedTuple):
 
 
 class Classification(NamedTuple):
-    """``probabilities`` float32 ``[images, labels]``, each row summing to 1; ``kept`` the positions of the images that
-    could be read, one for each row."""
+    """``probabilities`` float32 ``[images, labels]``; ``kept`` the positions of the images that could be read, one for each
+    row; ``cosines`` what the probabilities were made of.
+
+    A row of probabilities sums to 1, unless ``independent``: models trained with a bias, as SigLIP, tell for each label by
+    itself how likely it is, and a row may sum to less or more.
+    """
 
     labels: list[str]
     probabilities: Float[np.ndarray, "images labels"]
     kept: Int[np.ndarray, " images"]
+    cosines: Float[np.ndarray, "images labels"]
+    independent: bool
 
     @property
     def best(self) -> list[str]:
@@ -54,49 +61,10 @@ class Hit(NamedTuple):
     image: Any
 
 
-def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """Every picture file below a folder, sorted. Raises ValueError when there is no folder or no picture."""
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise ValueError(f"{root} is no folder; name a folder of images")
-    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
-    if not found:
-        raise ValueError(f"{root}: there are no images in this folder; looked for {', '.join(SUFFIXES)}")
-    return found
-
-
-def query_file(query: Any) -> Path | None:
-    """The picture that a query names: a path, or a string that ends as pictures do; None for a sentence or a picture.
-
-    Raises ValueError when there is no file of that name.
-    """
-    if not isinstance(query, os.PathLike) and not (isinstance(query, str) and query.lower().endswith(SUFFIXES)):
-        return None
-    path = Path(query).expanduser()
-    if not path.is_file():
-        raise ValueError(f"query {query!s} looks like an image file, and there is none of that name")
-    return path
-
-
-def as_list(images: Any) -> Sequence[Any]:
-    """A folder's pictures, one path or picture in a list, or the sequence itself."""
-    if isinstance(images, str | os.PathLike):
-        path = Path(images).expanduser()
-        return list(list_images(path)) if path.is_dir() else [path]
-    one_array = isinstance(images, np.ndarray) and images.dtype == np.uint8 and images.ndim < 4
-    if one_array or isinstance(images, bytes | Image.Image | dict):
-        return [images]
-    if not isinstance(images, Iterable):
-        raise ValueError(
-            f"images {images!r} must be a folder, a picture, or a list of paths, pictures, bytes or arrays"
-        )
-    return images if isinstance(images, Sequence) else list(images)
-
-
 class EmbeddingModel:
     """A CLIP with its tokenizer and evaluation transform. Use ``cliplab.load`` to make one.
 
-    Images are paths, PIL pictures, encoded bytes or uint8 arrays ``[height, width, 3]``. One that cannot be read is left
+    Images are paths, PIL pictures, encoded bytes, arrays or tensors (see ``arrays.WANTED``). One that cannot be read is left
     out; ``skipped`` lists those of the last call, ``kept`` the positions of the others, and a warning counts them. A text
     longer than the context is cut; ``truncated`` counts those of the last call.
     """
@@ -106,7 +74,7 @@ class EmbeddingModel:
         *,
         model: CLIP,
         tokenizer: Any,
-        transform: Callable[[Image.Image], Tensor],
+        transform: Transform,
         source: str = "",
         device: str | torch.device = "cpu",
         batch_size: int = 64,
@@ -134,12 +102,8 @@ class EmbeddingModel:
 
     @property
     def fingerprint(self) -> str:
-        """Changes with any weight and with the preprocessing."""
-        digest = hashlib.sha256(str(getattr(self.transform, "fingerprint", self.transform)).encode())
-        for name, value in self.model.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        """Changes with all that decides an embedding: see ``model_fingerprint``."""
+        return model_fingerprint(self.model, self.tokenizer, self.transform)
 
     def _pixels(self, image: Any) -> Tensor | str:
         try:
@@ -228,21 +192,40 @@ class EmbeddingModel:
             return prompts.weights(self.model, self.device)[prompts.classes.to(self.device)].cpu().numpy()
 
     def classify(self, images: Any, labels: Sequence[str], templates: str | Sequence[str] = "simple") -> Classification:
-        """Probabilities of each label for each image, at the model's own temperature.
+        """Probabilities of each label for each image, at the model's own temperature: a softmax over the labels, or for a
+        model with a bias, as SigLIP, the sigmoid of each.
 
-        ``templates`` is ``plain``, ``simple`` ("a photo of a {}."), ``openai_7``, ``openai_80``, a file or a list. Raises
-        ValueError without labels, with a label twice, or when no image can be read.
+        ``templates`` is ``plain``, ``simple`` ("a photo of a {}."), ``openai_7``, ``openai_80``, a file or a list. Warns of
+        labels that are the same tokens, and of a single one under a softmax. Raises ValueError without labels, for a label
+        that is no string or is given twice, or when no image can be read.
         """
-        labels = [label.strip() for label in ([labels] if isinstance(labels, str) else labels)]
-        if not labels or not all(labels):
-            raise ValueError("labels must be one or more names, none of them empty")
-        twice = [label for label, n in Counter(labels).items() if n > 1]
-        if twice:
-            raise ValueError(f"label {twice[0]!r} is given twice")
+        labels = given_labels(labels)
+        bias = self.model.logit_bias
+        self._warn_of(labels, alone_is_certain=bias is None)
         weights = self.classifier(labels, templates)
-        logits = self.logit_scale * (self.embed_images(images) @ weights.T)
-        shares = np.exp(logits - logits.max(1, keepdims=True))
-        return Classification(labels, shares / shares.sum(1, keepdims=True), self.kept)
+        cosines = self.embed_images(images) @ weights.T
+        logits = self.logit_scale * cosines + (0.0 if bias is None else float(bias))
+        if bias is not None:
+            shares = torch.from_numpy(logits).sigmoid().numpy()
+        else:
+            shares = np.exp(logits - logits.max(1, keepdims=True))
+            shares = shares / shares.sum(1, keepdims=True)
+        return Classification(labels, shares, self.kept, cosines, bias is not None)
+
+    def _warn_of(self, labels: Sequence[str], alone_is_certain: bool) -> None:
+        """Sentences about labels that make the probabilities say less than they seem to."""
+        if len(labels) == 1 and alone_is_certain:
+            told = f"{labels[0]!r} is the only label: its probability is always 1; add others, or look at the cosines"
+            warnings.warn(told, stacklevel=3)
+        before = self.tokenizer.truncated
+        ids, lengths = self.tokenizer(labels)
+        self.tokenizer.truncated = before
+        first: dict[tuple[int, ...], str] = {}
+        for label, row, length in zip(labels, ids.tolist(), lengths.tolist(), strict=True):
+            other = first.setdefault(tuple(row[:length]), label)
+            if other != label:
+                told = f"labels {other!r} and {label!r} are the same tokens to this model and get the same probability"
+                warnings.warn(told, stacklevel=3)
 
     def embed_query(self, query: Any) -> Float[np.ndarray, "1 embed_dim"]:
         """The vector of a sentence or of an image; a string that names a file of pictures is an image."""
@@ -258,8 +241,9 @@ class EmbeddingModel:
 
         ``images`` is anything ``embed_images`` takes, or its result ``[images, embed_dim]``, so that they are embedded once.
         """
-        if isinstance(images, np.ndarray) and images.ndim == 2:
-            embeds, kept, items = images, np.arange(len(images)), None
+        if is_array(images) and images.ndim == 2 and (isinstance(images, torch.Tensor) or images.dtype != np.uint8):
+            embeds = images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else images
+            kept, items = np.arange(len(embeds)), None
             if embeds.shape[1] != self.embed_dim:
                 raise ValueError(f"the embeddings have {embeds.shape[1]} dimensions and the model {self.embed_dim}")
         else:

@@ -38,8 +38,18 @@ def _thumbnail(dataset: Pictures, index: int) -> bytes:
     return buffer.getvalue()
 
 
-def write_result(run_dir: Path, result: EvaluationResult, dataset: Pictures, model: str, pretrained: str) -> Path:
-    """Write results/<set>.json, details/<set>.json and samples/<set>.parquet; return the first."""
+def write_result(
+    run_dir: Path,
+    result: EvaluationResult,
+    dataset: Pictures,
+    model: str,
+    pretrained: str,
+    model_fingerprint: str | None = None,
+) -> Path:
+    """Write results/<set>.json, details/<set>.json and samples/<set>.parquet; return the first.
+
+    ``model_fingerprint`` tells models apart that share a name and differ in a setting.
+    """
     path = run_dir / "results" / f"{result.stem}.json"
     facts = {
         "dataset": result.name,
@@ -50,6 +60,8 @@ def write_result(run_dir: Path, result: EvaluationResult, dataset: Pictures, mod
         "protocol_hash": result.protocol_hash,
         "metrics": result.metrics,
     }
+    if model_fingerprint:
+        facts["model_fingerprint"] = model_fingerprint
     if result.details.get("subset"):
         facts["subset"] = result.details["subset"]
     write_json(path, facts)

@@ -46,9 +46,15 @@ def run(job: Job) -> Outcome:
     out.mkdir(parents=True, exist_ok=True)
     with (out / "predictions.csv").open("w", newline="", encoding="utf8") as file:
         writer = csv.writer(file)
-        writer.writerow(["id", "label", "probability", *labels])
-        for best, shares, position in zip(result.best, result.probabilities, result.kept, strict=True):
-            writer.writerow([collection.ids[position], best, f"{shares.max():.6f}", *(f"{p:.6f}" for p in shares)])
+        writer.writerow(["id", "label", "probability", *labels, "cosine", *(f"cosine {label}" for label in labels)])
+        rows = zip(result.kept, result.best, result.probabilities, result.cosines, strict=True)
+        for position, best, shares, cosines in rows:
+            numbers = [*shares, cosines[shares.argmax()], *cosines]
+            writer.writerow([collection.ids[position], best, *(f"{x:.6f}" for x in (shares.max(), *numbers))])
+    if result.independent:
+        print(
+            "probabilities are the model's own for each label by itself (a sigmoid with its bias): rows need not sum to 1"
+        )
     first = list(zip(result.kept, result.probabilities, strict=True))[: config["task"]["shown"]]
     shown = [(collection[i], collection.ids[i], shares) for i, shares in first]
     if shown:

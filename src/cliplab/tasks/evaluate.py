@@ -14,6 +14,7 @@ from cliplab.assembly.process import quiet, set_seed
 from cliplab.assembly.weights import load_weights
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.running import named_metrics, run_evaluator
+from cliplab.models.fingerprint import model_fingerprint
 from cliplab.reporting.comparison import write_comparison
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
@@ -67,10 +68,13 @@ def evaluate(job: Job, source: ModelSource) -> Outcome:
         objective_parameters=sum(p.numel() for p in objective.parameters()) if objective else 0,
         credits=credits_of(evaluators),
     )
+    transform = build(config["data"]["eval_transform"], "data.eval_transform")
+    identity = model_fingerprint(model, build(config["tokenizer"], "tokenizer"), transform)
     results = evaluate_all(model, evaluators, config)
     final: dict[str, float] = {}
     for evaluator, result in zip(evaluators, results, strict=True):
-        write_result(job.run_dir, result, evaluator.images.dataset, config["name"], Path(weights.source).stem)
+        stem = Path(weights.source).stem
+        write_result(job.run_dir, result, evaluator.images.dataset, config["name"], stem, identity)
         final |= named_metrics(result)
     value = final.get(config["optimized_metric"])
     manifest.finish("finished", final=final, optimized_metric={"name": config["optimized_metric"], "value": value})

@@ -1,0 +1,85 @@
+"""What a user hands over: pictures in any of their forms, a query, labels."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cliplab.embedding.arrays import is_array, pictures_of
+
+SUFFIXES = tuple(sorted({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}))
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """Every picture file below a folder, sorted. Raises ValueError when there is no folder or no picture."""
+    root = Path(folder).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder; name a folder of images")
+    found = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not found:
+        raise ValueError(f"{root}: there are no images in this folder; looked for {', '.join(SUFFIXES)}")
+    return found
+
+
+def query_file(query: Any) -> Path | None:
+    """The picture that a query names: a path, or a string that ends as pictures do; None for a sentence or a picture.
+
+    Raises ValueError when there is no file of that name.
+    """
+    if not isinstance(query, os.PathLike) and not (isinstance(query, str) and query.lower().endswith(SUFFIXES)):
+        return None
+    path = Path(query).expanduser()
+    if not path.is_file():
+        raise ValueError(f"query {query!s} looks like an image file, and there is none of that name")
+    return path
+
+
+def as_list(images: Any) -> Sequence[Any]:
+    """A folder's pictures, one path or picture in a list, or the sequence itself."""
+    if isinstance(images, str | os.PathLike):
+        path = Path(images).expanduser()
+        return list(list_images(path)) if path.is_dir() else [path]
+    if isinstance(images, np.ndarray) and images.dtype.kind in "OUS":
+        return images.ravel().tolist()  # paths or pictures
+    if is_array(images):
+        return pictures_of(images)
+    if isinstance(images, bytes | Image.Image | dict):
+        return [images]
+    if not isinstance(images, Iterable):
+        raise ValueError(
+            f"images {images!r} must be a folder, a picture, or a list of paths, pictures, bytes or arrays"
+        )
+    images = images if isinstance(images, Sequence) else list(images)
+    if images and is_array(images[0]):  # a wrong shape is told before anything is embedded
+        return [one for image in images for one in (_one_picture(image) if is_array(image) else [image])]
+    return images
+
+
+def _one_picture(array: Any) -> list[Image.Image]:
+    found = pictures_of(array)
+    if len(found) != 1:
+        raise ValueError(f"images: a list holds pictures, and one of its items is a batch of shape {list(array.shape)}")
+    return found
+
+
+def given_labels(labels: Any) -> list[str]:
+    """Labels without spaces around them. Raises ValueError for none, for what is no string, or for one given twice."""
+    named = [labels] if isinstance(labels, str) else labels
+    if isinstance(named, Mapping | bytes) or not isinstance(named, Iterable):
+        raise ValueError(f"labels {labels!r} must be a list of names")
+    names = list(named)
+    wrong = next(((i, name) for i, name in enumerate(names) if not isinstance(name, str)), None)
+    if wrong is not None:
+        place, value = wrong
+        raise ValueError(f"label {place} is {value!r}, of type {type(value).__name__}; labels are strings")
+    names = [str(name).strip() for name in names]
+    if not names or not all(names):
+        raise ValueError("labels must be one or more names, none of them empty")
+    twice = [label for label, n in Counter(names).items() if n > 1]
+    if twice:
+        raise ValueError(f"label {twice[0]!r} is given twice")
+    return names

@@ -1,0 +1,84 @@
+"""A fingerprint changes with whatever changes an embedding, and with nothing else."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from cliplab.data.tokenizers import CLIPTokenizer, SiglipTokenizer
+from cliplab.data.transforms import CropTransform, EvalTransform, FitTransform, SquashTransform
+from cliplab.models.fingerprint import model_fingerprint
+from tests.models.hf_toys import save_tokenizer
+from tests.models.weights import built, tiny_config
+
+TOKENIZER, TRANSFORM = CLIPTokenizer(77), EvalTransform(32)
+
+
+def of(config: dict[str, Any], tokenizer: Any = TOKENIZER, transform: Any = TRANSFORM) -> str:
+    return model_fingerprint(built(config), tokenizer, transform)
+
+
+def changed(place: str, value: Any) -> dict[str, Any]:
+    config = copy.deepcopy(tiny_config("vit"))
+    node = config
+    *parents, key = place.split(".")
+    for parent in parents:
+        node = node[parent]
+    node[key] = value
+    return config
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("image_encoder.activation", "gelu"),
+        ("text_encoder.activation", "gelu_tanh"),
+        ("image_encoder.heads", 2),
+        ("text_encoder.heads", 4),
+        ("image_encoder.norm_eps", 1e-6),
+        ("text_encoder.norm_eps", 1e-6),
+        ("image_mean", [0.5, 0.5, 0.5]),
+        ("image_std", [0.5, 0.5, 0.5]),
+        ("init_logit_bias", -1.0),
+    ],
+)
+def test_settings_that_no_weight_shows(place: str, value: Any) -> None:
+    assert of(changed(place, value)) != of(tiny_config("vit"))
+
+
+def test_preparation_tokens_and_types(tmp_path: Any) -> None:
+    config = tiny_config("vit")
+    siglip = {"source": str(save_tokenizer(tmp_path)), "context_length": 77}
+    definition = SiglipTokenizer(**siglip).definition
+    transforms = [TRANSFORM, EvalTransform(32, 40), EvalTransform(32, interpolation="bilinear"), SquashTransform(32)]
+    transforms += [
+        EvalTransform(32, crop_rounding="down"),
+        FitTransform(32),
+        FitTransform(32, fill=9),
+        CropTransform(32),
+    ]
+    transforms += [SquashTransform(32, (40, 36)), SquashTransform(32, interpolation="box")]
+    tokenizers = [TOKENIZER, CLIPTokenizer(20), CLIPTokenizer(77, clean="canonicalize"), SiglipTokenizer(**siglip)]
+    tokenizers += [SiglipTokenizer(**siglip, clean="none"), SiglipTokenizer(**{**siglip, "context_length": 9})]
+    tokenizers += [SiglipTokenizer(**siglip, definition={**definition, key: value}) for key, value in OTHERWISE.items()]
+    found = [of(config, transform=transform) for transform in transforms]
+    found += [of(config, tokenizer=tokenizer) for tokenizer in tokenizers[1:]]
+    found.append(model_fingerprint(built(config).bfloat16(), TOKENIZER, TRANSFORM))
+    assert len(set(found)) == len(found) == 10 + 8 + 1
+
+
+OTHERWISE = {"pad_id": 3, "padding_side": "left", "truncation_side": "left"}
+
+
+def test_what_changes_no_embedding() -> None:
+    first = of(tiny_config("vit"))
+    assert of(tiny_config("vit")) == first
+    for place, value in (("image_encoder.patch_dropout", 0.5), ("max_logit_scale", 50.0)):
+        assert of(changed(place, value)) == first
+    model = built(tiny_config("vit"))
+    for state in (model.train(), model.eval(), model.requires_grad_(False)):
+        assert model_fingerprint(state, CLIPTokenizer(77), EvalTransform(32)) == first
+    with torch.no_grad():
+        model.text_encoder.ln_final.bias[0] += 1e-6
+    assert model_fingerprint(model, TOKENIZER, TRANSFORM) != first
