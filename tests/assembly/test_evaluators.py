@@ -16,7 +16,9 @@ from cliplab.cli import config_dir
 from cliplab.evaluation.batches import EvaluationImages, picture_hash
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.protocol import short_hash
-from cliplab.settings.config import ConfigError, build, check
+from cliplab.settings.build import build
+from cliplab.settings.check import check
+from cliplab.settings.config import ConfigError
 
 from ..evaluation.toys import DEVICE
 

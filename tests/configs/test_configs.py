@@ -11,7 +11,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from cliplab.cli import config_dir
-from cliplab.settings.config import base_config, check, fill_own_values, resolved
+from cliplab.settings.check import check
+from cliplab.settings.config import base_config, fill_own_values, resolved
 
 CONFIGS = config_dir()
 EXPERIMENTS = sorted(f.stem for f in (CONFIGS / "experiment").glob("*.yaml"))

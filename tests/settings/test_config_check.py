@@ -5,7 +5,9 @@ from typing import Any
 import pytest
 
 from cliplab.assembly.device import choose_precision
-from cliplab.settings.config import ConfigError, build, check, did_you_mean
+from cliplab.settings.build import build
+from cliplab.settings.check import check
+from cliplab.settings.config import ConfigError, did_you_mean
 
 BASE = {"seed": 1, "compile": False, "optimizer": None, "model": None, "paths": {"run": None}}
 ADAMW = {"_target_": "torch.optim.AdamW", "_partial_": True, "lr": 1e-3}

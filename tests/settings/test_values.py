@@ -8,8 +8,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from cliplab.cli import config_dir
-from cliplab.settings.config import ConfigError, check, origins, resolved
+from cliplab.settings.check import check, check_sources
+from cliplab.settings.config import ConfigError, base_config, origins, resolved
 from cliplab.settings.values import check_optimized, check_values
+
+BASE = base_config(config_dir())
 
 
 def composed(*overrides: str) -> Any:
@@ -42,12 +45,31 @@ def changed(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
         ("optimizer.betas", [0.9, 1.0], "must be 0 or more and below 1"),
         ("model.embed_dim", -3, "must be 1 or more"),
         ("model.text_encoder.heads", 0, "must be 1 or more"),
-        ("model.image_encoder.layers", [3, 0, 6, 3], "must be 1 or more"),
-        ("trainer.max_epochs", -5, "must be 1 or more, or -1 for no limit"),
-        ("trainer.max_epochs", 0, "must be 1 or more, or -1 for no limit"),
-        ("trainer.max_steps", "ten", "is no int; it must be 1 or more, or -1 for no limit"),
-        ("trainer.limit_train_batches", 0, "must be a number of batches from 1 on, or a share"),
-        ("trainer.limit_train_batches", 1.5, "must be a number of batches from 1 on, or a share"),
+        ("model.image_encoder.layers", [3, 0, 6, 3], "is no int; it must be 1 or more"),
+        ("optimizer.betas", [0.9], "must be 0 or more and below 1, 2 of them"),
+        ("optimizer.eps", "abc", "is no float; it must be 0 or more"),
+        ("optimizer.lr", float("inf"), "must be above 0"),
+        ("trainer.precision", "bf17", "is no choice; did you mean 'bf16'? there are auto, 32-true, bf16-mixed"),
+        ("trainer.precision", 8, "is no choice; there are auto, 32-true"),
+        ("trainer.strategy", "foo", "is no choice; there are auto, ddp, ddp_spawn"),
+        ("trainer.accelerator", "gpus", "is no choice; did you mean 'gpu'? there are auto, cpu, gpu"),
+        ("trainer.gradient_clip_val", "big", "is no float; it must be 0 or more"),
+        ("scheduler.min_ratio", 1.5, "must be between 0 and 1"),
+        ("data.train_transform.flip", 2, "must be between 0 and 1"),
+        ("data.train_transform.scale", [0.5, 1.5], "must be between 0 and 1"),
+        ("callbacks.evaluation.every_n_epochs", 0, "must be 1 or more"),
+        ("callbacks.checkpoint.every_n_epochs", -1, "must be 1 or more"),
+        ("callbacks.best.mode", "maximum", "is no choice; did you mean 'max'? there are min, max"),
+        ("zeroshot.emoji_compositions.batch_size", 0, "must be 1 or more"),
+        ("zeroshot.emoji_compositions.subset", 0, "must be 1 or more"),
+        ("model.init_temperature", 0, "must be above 0"),
+        ("model.text_encoder.context_length", 7.5, "is no int; it must be 1 or more"),
+        ("locking.text_encoder.unlocked_groups", -1, "must be 0 or more"),
+        ("trainer.max_epochs", -5, "must be 1 or more, or -1"),
+        ("trainer.max_epochs", 0, "must be 1 or more, or -1"),
+        ("trainer.max_steps", "ten", "is no int; it must be 1 or more, or -1"),
+        ("trainer.limit_train_batches", 0, "must be 1 or more, or above 0 and up to 1"),
+        ("trainer.limit_train_batches", 1.5, "must be 1 or more, or above 0 and up to 1"),
         ("data.num_workers", -1, "must be 0 or more"),
         ("data.num_workers", True, "is no int; it must be 0 or more"),
         ("scheduler.warmup_steps", -1, "must be 0 or more"),
@@ -56,7 +78,7 @@ def changed(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
 )
 def test_value_is_told_with_its_key_and_what_fits(emoji: dict[str, Any], key: str, value: Any, fix: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        check_values(changed(emoji, key, value), {})
+        check_sources(changed(emoji, key, value), BASE)
     assert str(caught.value).startswith(f"{key}: {value!r} {fix}")
 
 
@@ -67,11 +89,16 @@ def test_value_is_told_with_its_key_and_what_fits(emoji: dict[str, Any], key: st
         ("trainer.max_steps", 10),
         ("optimizer.weight_decay", 0),
         ("data.num_workers", 0),
-        ("model.image_encoder.heads", "auto"),  # of a class of one's own
+        ("trainer.precision", 16),
+        ("trainer.precision", "auto"),
+        ("trainer.devices", "0,1"),
+        ("optimizer.lr", 1),
+        ("data.train_transform.scale", [1, 1]),
     ],
 )
 def test_values_that_work_pass(emoji: dict[str, Any], key: str, value: Any) -> None:
     check_values(changed(emoji, key, value), {})
+    check_sources(changed(emoji, key, value), BASE)
 
 
 def test_a_run_needs_an_end(emoji: dict[str, Any]) -> None:

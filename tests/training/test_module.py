@@ -21,7 +21,7 @@ from cliplab.models.tokens import Tokens
 from cliplab.objectives.objective import Loss, Objective, Pairs, Scorer
 from cliplab.optim.locking import TowerLock
 from cliplab.optim.schedule import constant
-from cliplab.settings.config import build
+from cliplab.settings.build import build
 from cliplab.training.module import TrainingModule
 
 VOCABULARY, STEPS, DECAY = 12, 4, 0.5

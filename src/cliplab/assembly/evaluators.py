@@ -7,7 +7,7 @@ from cliplab.evaluation.batches import EvaluationImages, Transform
 from cliplab.evaluation.evaluator import Evaluator
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.retrieval import Retrieval
-from cliplab.settings.config import build
+from cliplab.settings.build import build
 from cliplab.settings.set_parts import IMAGES, set_parts
 
 

@@ -13,7 +13,8 @@ from cliplab.checkpoints.own import CONFIG, model_state, objective_state, self_c
 from cliplab.checkpoints.torchscript import is_torchscript
 from cliplab.checkpoints.weights import ObjectiveWeights, Weights
 from cliplab.embedding.model import EmbeddingModel
-from cliplab.settings.config import ConfigError, build, resolved, typed_keys
+from cliplab.settings.build import build
+from cliplab.settings.config import ConfigError, resolved, typed_keys
 from cliplab.settings.job import Job
 from cliplab.settings.model_source import KEYS, ModelSource, model_source
 

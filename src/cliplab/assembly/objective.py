@@ -5,7 +5,7 @@ import warnings
 from cliplab.checkpoints.weights import Weights, load_exactly
 from cliplab.models.clip import CLIP
 from cliplab.objectives.objective import Objective
-from cliplab.settings.config import build
+from cliplab.settings.build import build
 
 
 def trained_objective(weights: Weights, model: CLIP) -> Objective | None:

@@ -8,7 +8,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import nn
 
 from cliplab.optim.param_groups import ParameterGroup, build_optimizer
-from cliplab.settings.config import ConfigError, build
+from cliplab.settings.build import build
+from cliplab.settings.config import ConfigError
 from cliplab.settings.trainer import NO_GPU
 
 

@@ -22,7 +22,9 @@ from cliplab.data.order import sample_rng
 from cliplab.data.source import CaptionSource, Source
 from cliplab.data.sources import caption_source
 from cliplab.data.transforms import EvalTransform, TrainTransform
-from cliplab.settings.config import ConfigError, build
+from cliplab.rules import Count
+from cliplab.settings.build import build
+from cliplab.settings.config import ConfigError
 
 STAGES = ("decode", "resize", "tokenise", "collate")
 CAPTION = "a photograph of two dogs that run along a beach in the evening light"
@@ -170,19 +172,16 @@ def measure(
     config: dict[str, Any],
     path: str | None,
     from_data: bool,
-    images: int,
-    width: int,
-    height: int,
-    rounds: int,
-    batch_size: int,
-    workers: int | None,
+    images: Count,
+    width: Count,
+    height: Count,
+    rounds: Count,
+    batch_size: Count,
+    workers: Count | None,
     tokenizer: Any,
     transform: TrainTransform,
 ) -> Measured:
     """Median milliseconds by stage on one core, and pictures per second of both loaders with ``workers`` processes."""
-    for name, value in (("images", images), ("rounds", rounds), ("batch_size", batch_size), ("workers", workers)):
-        if value is not None and value < 1:
-            raise ConfigError(f"benchmark.{name}: {value} must be at least 1")
     torch.set_num_threads(1)
     if from_data:
         rows = _rows_of_source(build(config["data"]["train"], "data.train"), images)

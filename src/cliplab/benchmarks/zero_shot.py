@@ -4,7 +4,7 @@ import importlib.util
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from cliplab.checkpoints.open_clip import to_model_cfg
 from cliplab.checkpoints.openai import to_openai
 from cliplab.evaluation.imagenet import imagenet_class_names, open_clip_metadata
 from cliplab.evaluation.prompts import Prompts, load_templates
-from cliplab.settings.config import ConfigError, build
+from cliplab.rules import Count
+from cliplab.settings.build import build
 
 COMPARED = 4  # classes whose weights are compared in float32, which also warms up
 
@@ -65,14 +66,17 @@ def _seconds(build_classifier: Callable[[], Tensor], device: torch.device) -> tu
 
 
 def measure(
-    *, config: dict[str, Any], tokenizer: Any, classes: int, templates: int, rounds: int, precision: str, threads: int
+    *,
+    config: dict[str, Any],
+    tokenizer: Any,
+    classes: Count,
+    templates: Count,
+    rounds: Count,
+    precision: Literal["bf16", "fp32"],
+    threads: Count,
 ) -> Measured:
     """Time both builders in alternation on the chosen model with random weights; ``threads`` of a CPU. Tokenising counts,
-    but for the row of a later evaluation, which knows the prompts already. Raises ConfigError on what it cannot measure."""
-    if precision not in ("bf16", "fp32"):
-        raise ConfigError(f"benchmark.precision: {precision!r} is unknown; choose bf16 or fp32")
-    if classes < 1 or templates < 1 or rounds < 1:
-        raise ConfigError("benchmark: classes, templates and rounds must be at least 1")
+    but for the row of a later evaluation, which knows the prompts already."""
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu" else "cpu")
     model = build(config["model"], "model").eval()

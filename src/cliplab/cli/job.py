@@ -119,7 +119,8 @@ def _told(error: Exception, folder: Path) -> str:
 def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | None:
     from hydra.utils import get_method
 
-    from cliplab.settings.config import base_config, check, fill_own_values, origins, resolved
+    from cliplab.settings.check import check_sources
+    from cliplab.settings.config import base_config, fill_own_values, origins, resolved
     from cliplab.settings.job import Job, Outcome
     from cliplab.settings.values import check_optimized, check_values
 
@@ -132,13 +133,12 @@ def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | Non
     typed_at = origins(cfg)
     config = resolved(cfg)
     check_values(config, typed_at)
+    check_sources(config, base_config(places.config_dir()), typed_at)
     if sweeping:
         check_optimized(config)
-    builds = config["task"].get("builds", True)
-    if builds:
+    if config["task"].get("builds", True):
         fill_own_values(cfg)
         config = resolved(cfg)
-    check(config, base_config(places.config_dir()), typed_at, classes=builds)
     outcome: Outcome = get_method(config["task"]["function"])(Job(config, cfg, typed))
     if outcome.path is not None:
         print(outcome.path)

@@ -33,6 +33,7 @@ from cliplab.data.source import (
     first_usable,
 )
 from cliplab.data.transforms import TrainTransform
+from cliplab.rules import Count
 
 T = TypeVar("T")
 
@@ -235,7 +236,7 @@ def caption_pairs(
     data_files: DataFiles = None,
     image_columns: Sequence[str] = IMAGE_COLUMNS,
     caption_columns: Sequence[str] = CAPTION_COLUMNS,
-    limit: int | None = None,
+    limit: Count | None = None,
 ) -> CaptionPairs:
     """A caption set for retrieval, by row, with all captions of each picture; see CaptionDataset."""
     if not path:

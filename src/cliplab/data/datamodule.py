@@ -12,6 +12,7 @@ from cliplab.data.loader import Batch, CaptionLoader, Collate
 from cliplab.data.source import Source
 from cliplab.data.transforms import EvalTransform
 from cliplab.distributed import gather_objects, rank, worker_processes, world_size
+from cliplab.rules import Count, Natural, Seed, Share
 
 
 class CaptionDataModule(lightning.LightningDataModule):
@@ -36,15 +37,15 @@ class CaptionDataModule(lightning.LightningDataModule):
         train_transform: Callable,
         eval_transform: EvalTransform,
         tokenizer: Any,
-        batch_size: int,
-        seed: int,
-        num_workers: int | None = 0,
+        batch_size: Count,
+        seed: Seed,
+        num_workers: Natural | None = 0,
         augment: dict[str, Callable] | None = None,
-        max_bad_fraction: float = 0.05,
+        max_bad_fraction: Share = 0.05,
         allow_changed_data: bool = False,
         path: str | None = None,
         streaming: bool = False,
-        samples_per_epoch: int | None = None,
+        samples_per_epoch: Count | None = None,
         max_steps: int | None = None,
     ) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cliplab.data.caption_cells import MOST_CHARACTERS
+from cliplab.rules import Count, Natural, Positive
 
 
 def cell(row: Mapping[str, Any], column: str) -> Any:
@@ -43,10 +44,10 @@ class RowFilters:
 
     def __init__(
         self,
-        min_side: int | None = None,
-        max_aspect: float | None = None,
-        min_characters: int | None = None,
-        max_characters: int | None = None,
+        min_side: Count | None = None,
+        max_aspect: Positive | None = None,
+        min_characters: Natural | None = None,
+        max_characters: Count | None = None,
         column_min: Mapping[str, float] | None = None,
         column_equals: Mapping[str, Any] | None = None,
         languages: Sequence[str] | None = None,

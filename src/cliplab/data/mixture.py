@@ -12,6 +12,7 @@ from cliplab.data.order import epoch_permutation, sample_rng
 from cliplab.data.source import CaptionSource, EvaluationTransform, Sample, Source, TrainingTransform
 from cliplab.data.stream import CaptionStream, StreamSource
 from cliplab.data.stream_rows import RowsInTurn, StreamRow
+from cliplab.rules import Count
 
 BLOCK = 1000  # rows of a stream within which the shares of the weights are exact
 
@@ -48,7 +49,7 @@ class CaptionMixture(RowSource):
         *,
         sources: Mapping[str, CaptionDataset],
         weights: Mapping[str, float] | None = None,
-        samples_per_epoch: int | None = None,
+        samples_per_epoch: Count | None = None,
     ) -> None:
         self.sources = dict(sources)
         self.names = list(self.sources)
@@ -133,7 +134,7 @@ class StreamMixture(StreamSource):
         *,
         sources: Mapping[str, CaptionStream],
         weights: Mapping[str, float] | None = None,
-        samples_per_epoch: int | None = None,
+        samples_per_epoch: Count | None = None,
     ) -> None:
         self.sources = dict(sources)
         self.names, self.streams = list(self.sources), list(self.sources.values())
@@ -188,7 +189,7 @@ def caption_mixture(
     *,
     sources: Mapping[str, CaptionSource],
     weights: Mapping[str, float] | None = None,
-    samples_per_epoch: int | None = None,
+    samples_per_epoch: Count | None = None,
 ) -> CaptionMixture | StreamMixture:
     """The mixture that fits the sources. Raises ValueError when some are streams and some are not, or names differ."""
     streams = {name: isinstance(source, CaptionStream) for name, source in sources.items()}

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 
@@ -15,6 +15,7 @@ from cliplab.data.opening import Location, OpenedRows, open_layout
 from cliplab.data.rows import CaptionRows
 from cliplab.data.source import CaptionSource
 from cliplab.data.stream import CaptionStream
+from cliplab.rules import Count
 
 
 def caption_source(
@@ -29,17 +30,17 @@ def caption_source(
     image_columns: Sequence[str] = IMAGE_COLUMNS,
     caption_columns: Sequence[str] = CAPTION_COLUMNS,
     caption_format: str = "lines",
-    caption_choice: str = "random",
+    caption_choice: Literal["random", "first", "all"] = "random",
     filters: RowFilters | None = None,
-    on_error: str = "replace",
+    on_error: Literal["replace", "stop"] = "replace",
     group_column: str | None = None,
     cache_images: bool = False,
-    limit: int | None = None,
+    limit: Count | None = None,
     streaming: bool = False,
-    samples_per_epoch: int | None = None,
-    shuffle_buffer: int = 6000,
-    parts: int = 12,
-    lanes: int | None = None,
+    samples_per_epoch: Count | None = None,
+    shuffle_buffer: Count = 6000,
+    parts: Count = 12,
+    lanes: Count | None = None,
 ) -> CaptionSource:
     """The source that a config describes. Its keys are those of Location, CaptionRows, CaptionDataset and CaptionStream,
     which is made when ``streaming``. Raises ValueError when no path is set, or a stream is asked for what needs rows."""
@@ -84,14 +85,14 @@ def caption_source(
 
 def own_mixture(
     *,
-    sources: Mapping[str, str | Mapping[str, Any]],
+    sources: Mapping[str, str | Mapping[str, Any]] | None,
     weights: Mapping[str, float] | None = None,
-    samples_per_epoch: int | None = None,
+    samples_per_epoch: Count | None = None,
     image_columns: Sequence[str] = IMAGE_COLUMNS,
     caption_columns: Sequence[str] = CAPTION_COLUMNS,
     caption_format: str = "lines",
-    caption_choice: str = "random",
-    on_error: str = "replace",
+    caption_choice: Literal["random", "first", "all"] = "random",
+    on_error: Literal["replace", "stop"] = "replace",
     streaming: bool = False,
 ) -> CaptionMixture | StreamMixture:
     """A mixture of sources named by path or hub id alone, or by options of ``caption_source``; the arguments here hold for
@@ -105,7 +106,7 @@ def own_mixture(
         "streaming": streaming,
     }
     known, opened = inspect.signature(caption_source).parameters, {}
-    for name, source in sources.items():
+    for name, source in (sources or {}).items():
         options: dict[str, Any] = {"path": source} if isinstance(source, str) else dict(source)
         wrong = sorted(set(options) - set(known))
         if wrong:

@@ -22,6 +22,7 @@ from transformers import CLIPTokenizer as _FastCLIPTokenizer
 from cliplab.models.hf_sources import UnreachableWeights, locate, quiet, unreachable
 from cliplab.models.hub import hub_or_cache
 from cliplab.models.tokens import Tokens
+from cliplab.rules import Count
 
 _MERGES = 49_152 - 256 - 2  # the vocabulary file holds more lines than the paper's vocabulary uses
 
@@ -100,7 +101,7 @@ class CLIPTokenizer:
     vocab_size = 49_408
     start_token, end_token = 49_406, 49_407
 
-    def __init__(self, context_length: int = 77, clean: str = "lower") -> None:
+    def __init__(self, context_length: Count = 77, clean: str = "lower") -> None:
         if context_length < 3:
             raise ValueError(f"context_length {context_length} leaves no room for text; set it to 3 or more")
         self.context_length, self.clean = context_length, _cleaner(clean)
@@ -187,7 +188,7 @@ class HFTokenizer:
         self,
         *,
         source: str | None,
-        context_length: int,
+        context_length: Count,
         definition: Definition | None = None,
         clean: str = "whitespace",
     ) -> None:
@@ -234,7 +235,7 @@ class SiglipTokenizer(HFTokenizer):
         self,
         *,
         source: str | None,
-        context_length: int,
+        context_length: Count,
         definition: Definition | None = None,
         clean: str = "canonicalize",
     ) -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from cliplab.data.augmentations import Augmentations
 from cliplab.data.order import uniforms
+from cliplab.rules import Count, Share
 
 
 def to_tensor(image: Image.Image) -> UInt8[Tensor, "3 height width"]:
@@ -57,7 +58,7 @@ class EvalTransform:
 
     def __init__(
         self,
-        image_size: int,
+        image_size: Count,
         short_side: int | None = None,
         interpolation: str = "bicubic",
         crop_rounding: str = "nearest",
@@ -87,7 +88,7 @@ class SquashTransform:
 
     def __init__(
         self,
-        image_size: int,
+        image_size: Count,
         size: Sequence[int] | None = None,
         interpolation: str = "bicubic",
         crop_rounding: str = "nearest",
@@ -107,7 +108,7 @@ class SquashTransform:
 class FitTransform:
     """Long side to ``image_size``, then ``fill`` (a grey level) around the picture: open_clip's resize mode "longest"."""
 
-    def __init__(self, image_size: int, interpolation: str = "bicubic", fill: int = 0) -> None:
+    def __init__(self, image_size: Count, interpolation: str = "bicubic", fill: int = 0) -> None:
         self.image_size, self.filter, self.fill = image_size, _resampling(interpolation), fill
         self.fingerprint = f"longest side {image_size}, {interpolation}, filled with {fill}"
 
@@ -122,7 +123,7 @@ class FitTransform:
 class CropTransform:
     """The middle of the picture at its own resolution, black around a smaller one: for weights that state no resizing."""
 
-    def __init__(self, image_size: int, crop_rounding: str = "nearest") -> None:
+    def __init__(self, image_size: Count, crop_rounding: str = "nearest") -> None:
         self.image_size, self.crop_rounding = image_size, crop_rounding
         self.fingerprint = f"not resized, centre crop to {image_size}" + _check_rounding(crop_rounding)
 
@@ -140,10 +141,10 @@ class TrainTransform:
 
     def __init__(
         self,
-        image_size: int,
-        scale: Sequence[float] = (0.9, 1.0),
+        image_size: Count,
+        scale: Sequence[Share] = (0.9, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
-        flip: float = 0.0,
+        flip: Share = 0.0,
         augmentations: Sequence[Callable[[Tensor], Tensor]] = (),
     ) -> None:
         if not 0 < scale[0] <= scale[1] <= 1:

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
+from cliplab.rules import Count
+
 QUERIES_AT_ONCE = 256
 
 
@@ -47,9 +49,9 @@ class ApproximateIndex:
     def __init__(
         self,
         vectors: Float[np.ndarray, "rows dim"],
-        connectivity: int = 16,
-        expansion_add: int = 128,
-        expansion_search: int = 64,
+        connectivity: Count = 16,
+        expansion_add: Count = 128,
+        expansion_search: Count = 64,
     ) -> None:
         try:
             from usearch.index import Index as Graph

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from cliplab.distributed import gather, gather_objects, rank, worker_processes, world_size
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.model import Encoders
+from cliplab.rules import Count, Natural, NonNegative
 
 IN_MEMORY = 2**29  # bytes of decoded pictures; more of them lie in a memory-mapped file
 
@@ -118,9 +119,9 @@ class EvaluationImages:
         dataset: PictureSet,
         *,
         transform: Transform,
-        batch_size: int = 256,
-        num_workers: int | None = 0,
-        cache_gb: float = 0.5,
+        batch_size: Count = 256,
+        num_workers: Natural | None = 0,
+        cache_gb: NonNegative = 0.5,
         cache_dir: str | None = None,
     ) -> None:
         if batch_size < 1:

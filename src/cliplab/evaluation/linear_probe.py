@@ -18,6 +18,7 @@ from cliplab.evaluation.model import Encoders, ZeroShotModel
 from cliplab.evaluation.protocol import protocol_of, short_hash
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.tally import stratified_rows
+from cliplab.rules import Count, Share
 
 COARSE = tuple(10.0**power for power in range(-6, 7, 2))  # where the sweep begins
 FINEST = 10 ** (1 / 8)  # and where it ends: eight steps a decade
@@ -84,8 +85,8 @@ class LinearProbe:
         images: EvaluationImages,
         train_images: EvaluationImages,
         c: float | None = None,
-        validation_fraction: float = 0.2,
-        max_iter: int = 1000,
+        validation_fraction: Share = 0.2,
+        max_iter: Count = 1000,
     ) -> None:
         if not 0 < validation_fraction < 1:
             raise ValueError(f"zeroshot.{name}.validation_fraction {validation_fraction} must lie between 0 and 1")

@@ -21,6 +21,7 @@ from cliplab.evaluation.prompts import Prompts, chosen_prompts, ensemble
 from cliplab.evaluation.protocol import part_of, protocol_of
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.tally import Tally, fewer, likely_mistakes, stratified_rows
+from cliplab.rules import Count
 
 
 class ZeroShotClassification:
@@ -41,7 +42,7 @@ class ZeroShotClassification:
         images: EvaluationImages,
         templates: str | Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
-        subset: int | None = None,
+        subset: Count | None = None,
     ) -> None:
         self.name, self.images = name, images
         self.dataset: LabelledSet = images.dataset  # type: ignore[assignment]
@@ -151,7 +152,7 @@ def imagenet_classification(
     images: EvaluationImages,
     label_space: str = "imagenet",
     templates: str | Sequence[str] | None = None,
-    subset: int | None = None,
+    subset: Count | None = None,
 ) -> ZeroShotClassification:
     """Zero-shot classification with the curated ImageNet names in place of the set's own; see ZeroShotClassification.
 

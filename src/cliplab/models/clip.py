@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from cliplab.models.encoders import ImageEncoder, ImageStates, TextEncoder, TextStates
 from cliplab.models.tokens import Tokens
+from cliplab.rules import Count, Positive
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -48,9 +49,9 @@ class CLIP(nn.Module):
         image_encoder: ImageEncoder,
         text_encoder: TextEncoder,
         *,
-        embed_dim: int,
-        init_temperature: float = 0.07,
-        max_logit_scale: float = 100.0,
+        embed_dim: Count,
+        init_temperature: Positive = 0.07,
+        max_logit_scale: Positive = 100.0,
         init_logit_bias: float | None = None,
         image_mean: Sequence[float] | None = None,
         image_std: Sequence[float] | None = None,

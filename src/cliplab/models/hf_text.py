@@ -12,6 +12,7 @@ from cliplab.models.encoders import TextEncoder, TextStates
 from cliplab.models.feature_cache import FeatureCache
 from cliplab.models.hf_sources import build_backbone, config_class, parameter_groups, read_architecture
 from cliplab.models.tokens import Tokens
+from cliplab.rules import Count, Natural
 
 PLACE = "model.text_encoder"
 
@@ -67,12 +68,12 @@ class HFTextEncoder(TextEncoder):
         architecture: dict[str, Any] | None,
         source: str | None,
         pretrained: bool,
-        context_length: int,
+        context_length: Count,
         pooling: nn.Module,
         projection: Callable[[int, int], nn.Module],
-        output_dim: int,
+        output_dim: Count,
         hidden_states: list[int] | None = None,
-        cached_texts: int = 0,
+        cached_texts: Natural = 0,
     ) -> None:
         super().__init__()
         if architecture is None and source is not None:

@@ -13,6 +13,7 @@ from transformers.image_processing_base import ImageProcessingMixin
 from cliplab.models.encoders import ImageEncoder, ImageStates, grid_of_states
 from cliplab.models.hf_sources import build_backbone, locate, parameter_groups, read_architecture, unreachable
 from cliplab.models.hub import hub_or_cache
+from cliplab.rules import Count
 
 PLACE = "model.image_encoder"
 
@@ -48,12 +49,12 @@ class HFVisionEncoder(ImageEncoder):
         architecture: dict[str, Any] | None,
         source: str | None,
         pretrained: bool,
-        image_size: int | None,
+        image_size: Count | None,
         image_mean: Sequence[float] | None,
         image_std: Sequence[float] | None,
         pooling: nn.Module | None,
         projection: Callable[[int, int], nn.Module],
-        output_dim: int,
+        output_dim: Count,
     ) -> None:
         super().__init__()
         if (image_size is None or image_mean is None or image_std is None) and source is None:

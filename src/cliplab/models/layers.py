@@ -1,6 +1,6 @@
 """The parts both transformers share: activation, attention, residual block, packed sequences."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -22,6 +22,7 @@ class TanhGELU(nn.GELU):
         super().__init__(approximate="tanh")
 
 
+Activation = Literal["quick_gelu", "gelu", "gelu_tanh"]
 ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU, "gelu_tanh": TanhGELU}
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from cliplab.models.encoders import ImageEncoder, ImageStates, check_image_size
 from cliplab.models.layers import attend
+from cliplab.rules import Count
 
 
 class Bottleneck(nn.Module):
@@ -16,7 +17,7 @@ class Bottleneck(nn.Module):
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: Count, stride: int) -> None:
         super().__init__()
         outputs = width * self.expansion
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
@@ -44,7 +45,7 @@ class Bottleneck(nn.Module):
 class AttentionPool(nn.Module):
     """One attention layer whose only query is the mean of the feature map."""
 
-    def __init__(self, grid: int, width: int, heads: int, output_dim: int) -> None:
+    def __init__(self, grid: int, width: Count, heads: Count, output_dim: Count) -> None:
         super().__init__()
         self.heads = heads
         self.positional_embedding = nn.Parameter(torch.randn(grid**2 + 1, width) * width**-0.5)
@@ -71,7 +72,9 @@ class ModifiedResNet(ImageEncoder):
     ``image_size`` is no multiple of 32 or another size arrives.
     """
 
-    def __init__(self, *, image_size: int, layers: Sequence[int], width: int, heads: int, output_dim: int) -> None:
+    def __init__(
+        self, *, image_size: Count, layers: Sequence[Count], width: Count, heads: Count, output_dim: Count
+    ) -> None:
         super().__init__()
         if image_size % 32:
             fitting = max(32, image_size // 32 * 32)

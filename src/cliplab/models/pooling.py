@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
+from cliplab.rules import Count
+
 
 class FirstPooling(nn.Module):
     """The state of the first token: the class token of BERT and of vision transformers."""
@@ -30,6 +32,6 @@ class LastPooling(nn.Module):
 class MLPProjection(nn.Sequential):
     """Two matrices without bias and a GELU between them, as wide as the mean of both ends (open_clip's ``mlp``)."""
 
-    def __init__(self, width: int, output_dim: int) -> None:
+    def __init__(self, width: Count, output_dim: Count) -> None:
         hidden = (width + output_dim) // 2
         super().__init__(nn.Linear(width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, output_dim, bias=False))

@@ -5,8 +5,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cliplab.models.encoders import ImageEncoder, ImageStates, TextEncoder, TextStates, check_image_size
-from cliplab.models.layers import ResidualBlock, activation_class, attend
+from cliplab.models.layers import Activation, ResidualBlock, activation_class, attend
 from cliplab.models.tokens import Tokens
+from cliplab.rules import Count, Positive
 
 EPS = 1e-6  # of every LayerNorm, unless the weights say otherwise
 
@@ -14,7 +15,7 @@ EPS = 1e-6  # of every LayerNorm, unless the weights say otherwise
 class AttentionProbe(nn.Module):
     """One learned query over all positions, then a residual MLP."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float, activation: str, norm_eps: float = EPS) -> None:
+    def __init__(self, width: Count, heads: Count, mlp_ratio: Positive, activation: str, norm_eps: float = EPS) -> None:
         super().__init__()
         self.heads = heads
         self.probe = nn.Parameter(torch.randn(width) * width**-0.5)
@@ -45,14 +46,14 @@ class SiglipVisionTransformer(ImageEncoder):
     def __init__(
         self,
         *,
-        image_size: int,
-        patch_size: int,
-        width: int,
-        layers: int,
-        heads: int,
-        output_dim: int,
-        mlp_ratio: float = 4.0,
-        activation: str = "gelu_tanh",
+        image_size: Count,
+        patch_size: Count,
+        width: Count,
+        layers: Count,
+        heads: Count,
+        output_dim: Count,
+        mlp_ratio: Positive = 4.0,
+        activation: Activation = "gelu_tanh",
         norm_eps: float = EPS,
     ) -> None:
         super().__init__()
@@ -104,14 +105,14 @@ class SiglipTextTransformer(TextEncoder):
     def __init__(
         self,
         *,
-        vocab_size: int,
-        context_length: int,
-        width: int,
-        layers: int,
-        heads: int,
-        output_dim: int,
-        mlp_ratio: float = 4.0,
-        activation: str = "gelu_tanh",
+        vocab_size: Count,
+        context_length: Count,
+        width: Count,
+        layers: Count,
+        heads: Count,
+        output_dim: Count,
+        mlp_ratio: Positive = 4.0,
+        activation: Activation = "gelu_tanh",
         pad_token: int = 1,
         norm_eps: float = EPS,
     ) -> None:

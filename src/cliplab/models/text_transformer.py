@@ -6,8 +6,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cliplab.models.encoders import TextEncoder, TextStates
-from cliplab.models.layers import Packing, ResidualBlock, pack_shared, pack_tokens
+from cliplab.models.layers import Activation, Packing, ResidualBlock, pack_shared, pack_tokens
 from cliplab.models.tokens import Tokens
+from cliplab.rules import Count, Positive
 
 
 class TextTransformer(TextEncoder):
@@ -22,14 +23,14 @@ class TextTransformer(TextEncoder):
     def __init__(
         self,
         *,
-        vocab_size: int,
-        context_length: int,
-        width: int,
-        layers: int,
-        heads: int,
-        output_dim: int,
-        mlp_ratio: float = 4.0,
-        activation: str = "quick_gelu",
+        vocab_size: Count,
+        context_length: Count,
+        width: Count,
+        layers: Count,
+        heads: Count,
+        output_dim: Count,
+        mlp_ratio: Positive = 4.0,
+        activation: Activation = "quick_gelu",
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cliplab.models.encoders import ImageEncoder, ImageStates, grid_of_states
 from cliplab.models.hub import hub_or_cache, hub_silence
+from cliplab.rules import Count
 
 
 def _facts(name: str) -> Any:
@@ -37,9 +38,9 @@ class TimmVisionEncoder(ImageEncoder):
         *,
         name: str,
         pretrained: bool,
-        image_size: int | None,
+        image_size: Count | None,
         projection: Callable[[int, int], nn.Module],
-        output_dim: int,
+        output_dim: Count,
     ) -> None:
         super().__init__()
         facts = _facts(name)

@@ -5,7 +5,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cliplab.models.encoders import ImageEncoder, ImageStates, check_image_size
-from cliplab.models.layers import ResidualBlock
+from cliplab.models.layers import Activation, ResidualBlock
+from cliplab.rules import Count, Decay, Positive
 
 
 class VisionTransformer(ImageEncoder):
@@ -22,15 +23,15 @@ class VisionTransformer(ImageEncoder):
     def __init__(
         self,
         *,
-        image_size: int,
-        patch_size: int,
-        width: int,
-        layers: int,
-        heads: int,
-        output_dim: int,
-        mlp_ratio: float = 4.0,
-        activation: str = "quick_gelu",
-        patch_dropout: float = 0.0,
+        image_size: Count,
+        patch_size: Count,
+        width: Count,
+        layers: Count,
+        heads: Count,
+        output_dim: Count,
+        mlp_ratio: Positive = 4.0,
+        activation: Activation = "quick_gelu",
+        patch_dropout: Decay = 0.0,
         norm_eps: float = 1e-5,
     ) -> None:
         super().__init__()

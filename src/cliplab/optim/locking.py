@@ -7,6 +7,7 @@ from torch import nn
 
 from cliplab.models.clip import CLIP
 from cliplab.models.encoders import LayeredModule
+from cliplab.rules import Natural, NonNegative
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,9 @@ class TowerLock:
     after the parameter's own (Bao et al. 2021, BEiT). Raises ValueError on values outside their range.
     """
 
-    unlocked_groups: int | None = None
-    unfreeze_at_step: int | None = None
-    lr_multiplier: float = 1.0
+    unlocked_groups: Natural | None = None
+    unfreeze_at_step: Natural | None = None
+    lr_multiplier: NonNegative = 1.0
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:

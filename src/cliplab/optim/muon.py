@@ -6,19 +6,20 @@ from timm.optim import Muon
 from torch.optim import Optimizer
 
 from cliplab.optim.param_groups import ParameterGroup
+from cliplab.rules import Decay, NonNegative, Positive
 
 
 def muon(
     params: list[ParameterGroup],
     /,
     *,
-    lr: float,
-    momentum: float,
+    lr: Positive,
+    momentum: Decay,
     nesterov: bool,
-    betas: Sequence[float],
-    eps: float,
-    weight_decay: float,
-    fallback_lr_scale: float,
+    betas: Sequence[Decay],
+    eps: NonNegative,
+    weight_decay: NonNegative,
+    fallback_lr_scale: Positive,
 ) -> Optimizer:
     """timm's Muon over the groups of the role ``hidden``, with its AdamW, at ``lr * fallback_lr_scale``, over the others.
 

@@ -1,27 +1,18 @@
 """The resolved config: checked against the code it will call, then handed on as plain values."""
 
 import difflib
-import inspect
-import logging
-import pathlib
 import re
-import types
-import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import hydra
 import yaml
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from cliplab.files import whole_file
-from cliplab.settings.set_parts import parts_to_check
 
 OWN_TRAINER_KEYS = ("on_nan",)  # under trainer; the rest of it goes to lightning.Trainer
-SETTINGS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 
 
 def for_lightning(trainer: Mapping[str, Any]) -> dict[str, Any]:
@@ -54,48 +45,6 @@ def value_at(node: Any, key: str, absent: Any = None) -> Any:
     return node
 
 
-def _targets(node: Any, place: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    if isinstance(node, dict):
-        if "_target_" in node:
-            yield place, node
-        for key, value in node.items():
-            yield from _targets(value, f"{place}.{key}" if place else str(key))
-    elif isinstance(node, list):
-        for i, value in enumerate(node):
-            yield from _targets(value, f"{place}[{i}]")
-
-
-def _fits(value: Any, wanted: Any) -> bool:
-    """Whether a plain value can be what an annotation says; annotations this does not know fit anything."""
-    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
-    if origin in (typing.Union, types.UnionType):
-        return any(_fits(value, option) for option in arguments)
-    if origin is typing.Literal:
-        return value in arguments
-    if wanted is type(None) or wanted is None:
-        return value is None
-    if wanted is bool:
-        return isinstance(value, bool)
-    if wanted is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if wanted is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if wanted is str or (inspect.isclass(wanted) and issubclass(wanted, pathlib.PurePath)):
-        return isinstance(value, str)
-    if origin in (list, tuple, set, Sequence, Iterable) or wanted in (list, tuple):
-        return isinstance(value, list)
-    if wanted is typing.Any or wanted is object or not inspect.isclass(wanted):
-        return True
-    return not isinstance(value, str | int | float)  # a class of its own cannot be written as a scalar
-
-
-def _named(wanted: Any) -> str:
-    """An annotation as it is written: ``float | Tensor``."""
-    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
-        return " | ".join(_named(option) for option in typing.get_args(wanted))
-    return getattr(wanted, "__name__", str(wanted))
-
-
 def origins(cfg: DictConfig) -> dict[str, str]:
     """For each place whose value is another key's, by interpolation alone, that key: what a user would have typed."""
     found: dict[str, str] = {}
@@ -114,76 +63,6 @@ def origins(cfg: DictConfig) -> dict[str, str]:
             key = found[key]
         found[place] = key
     return found
-
-
-def _check_types(
-    place: str, target: str, function: Any, arguments: dict[str, Any], typed_at: Mapping[str, str]
-) -> None:
-    try:
-        hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
-    except Exception:
-        return
-    for key, value in arguments.items():
-        nested = isinstance(value, dict)
-        if key in hints and not nested and not _fits(value, hints[key]):
-            name = typed_at.get(f"{place}.{key}", f"{place}.{key}")
-            raise ConfigError(f"{name}: {value!r} is no {_named(hints[key])}, which {target} asks for")
-
-
-def _check_target(place: str, node: dict[str, Any], typed_at: Mapping[str, str]) -> None:
-    target = node["_target_"]
-    try:
-        logging.getLogger("hydra.utils").disabled = True  # it would tell the same error a second time
-        function = hydra.utils.get_object(target)
-    except Exception as error:
-        cause = str(error.__cause__ or error).splitlines()[0]
-        raise ConfigError(f"{place}._target_: {target} cannot be imported: {cause}") from error
-    finally:
-        logging.getLogger("hydra.utils").disabled = False
-    arguments = {k: v for k, v in node.items() if k not in SETTINGS}
-    parameters = inspect.signature(function).parameters
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    for key in arguments:
-        if key not in parameters and not open_ended:
-            hint = did_you_mean(key, parameters)
-            raise ConfigError(f"{place}.{key}: {target} takes no argument {key!r}{hint}")
-    if not node.get("_partial_"):
-        for name, p in parameters.items():
-            required = p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-            if required and name not in arguments:
-                raise ConfigError(f"{place}.{name}: {target} needs this argument")
-    _check_types(place, target, function, arguments, typed_at)
-
-
-def check(
-    config: dict[str, Any],
-    base: dict[str, Any],
-    typed_at: Mapping[str, str] = MappingProxyType({}),
-    classes: bool = True,
-) -> None:
-    """Check the top-level keys against those of the base config, then every ``_target_`` and its arguments, before
-    anything is built. Raises ConfigError naming the key, with a "did you mean". ``typed_at`` is what ``origins`` tells.
-    Without ``classes`` nothing is imported and the arguments are left alone, for a task that builds nothing.
-    """
-    for key, value in config.items():
-        if key not in base:
-            raise ConfigError(f"{key}: no such key at the top level{did_you_mean(key, base)}")
-        if isinstance(base[key], bool | int | str) and not _fits(value, type(base[key])):
-            raise ConfigError(f"{key}: {value!r} is no {type(base[key]).__name__}")
-        if key == "paths":
-            for name in value:
-                if name not in base[key]:
-                    raise ConfigError(f"paths.{name}: no such key{did_you_mean(name, base[key])}")
-    for place, node in _targets(config, "") if classes else ():
-        if place == "trainer":
-            node = for_lightning(node)
-            if node.get("precision") == "auto":
-                node["precision"] = "32-true"
-        if re.fullmatch(r"zeroshot\.\w+", place):
-            for part in parts_to_check(node):
-                _check_target(place, part, typed_at)
-        else:
-            _check_target(place, node, typed_at)
 
 
 def base_config(config_dir: Path) -> dict[str, Any]:
@@ -236,25 +115,6 @@ def fill_own_values(cfg: DictConfig) -> None:
             values = tower.own_values(OmegaConf.to_container(node, resolve=True))
             for key, value in values.items():
                 OmegaConf.update(cfg, f"{place}.{key}", value, force_add=True)
-
-
-def build(node: Any, place: str, **extra: Any) -> Any:
-    """Instantiate a plain node; lists and dicts reach their target as such. An error comes out as it was raised, begun with
-    the config key of the part that raised it: ``place`` is the node's own."""
-    try:
-        return hydra.utils.instantiate(node, _convert_="all", **extra)
-    except InstantiationException as error:
-        cause: BaseException = error
-        while isinstance(cause, InstantiationException):
-            inner = re.search(r"^full_key: (\S+)$", str(cause), re.MULTILINE)
-            if cause.__cause__ is None:
-                break
-            cause = cause.__cause__
-        key = f"{place}.{inner[1]}" if inner else place
-        told = re.search(rf"\b{place.split('.')[0]}\.\w", str(cause))  # it names a key itself
-        if not told and cause.args and str(cause) == cause.args[0]:
-            cause.args = (f"{key}: {cause.args[0]}", *cause.args[1:])
-        raise cause from None
 
 
 def save_yaml(path: Path, value: Any) -> None:

@@ -1,10 +1,9 @@
 """What each value of a zero-shot set is for."""
 
-import inspect
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import hydra
+from cliplab.settings.signatures import signature_of
 
 IMAGES = "cliplab.evaluation.batches.EvaluationImages"
 
@@ -25,10 +24,10 @@ def set_parts(node: dict[str, Any]) -> SetParts:
     Data sets reach the evaluator as EvaluationImages: ``dataset`` as ``images``, and another one, such as ``train``, as
     ``train_images`` where the evaluator has an argument of that name.
     """
-    takes = inspect.signature(hydra.utils.get_object(node["_target_"])).parameters
+    takes = signature_of(node["_target_"]).parameters
     data_sets = {"dataset": "images"} if "images" in takes else {}
     data_sets |= {name.removesuffix("_images"): name for name in takes if name.endswith("_images")}
-    known = inspect.signature(hydra.utils.get_object(IMAGES)).parameters
+    known = signature_of(IMAGES).parameters
     reading = {key: value for key, value in node.items() if key in known and key not in data_sets}
     return SetParts(
         data_sets, reading, {key: value for key, value in node.items() if key not in {*data_sets, *reading}}

@@ -11,7 +11,8 @@ from cliplab.benchmarks.measured import Measured
 from cliplab.reporting.results import write_json
 from cliplab.runs.folder import save_config
 from cliplab.runs.manifest import Manifest
-from cliplab.settings.config import ConfigError, build
+from cliplab.settings.build import build
+from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
 
 

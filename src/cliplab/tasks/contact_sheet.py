@@ -14,7 +14,7 @@ from torch import Tensor
 from cliplab.assembly.process import quiet, set_seed
 from cliplab.models.tokens import Tokens
 from cliplab.runs.folder import save_config
-from cliplab.settings.config import build
+from cliplab.settings.build import build
 from cliplab.settings.job import Job, Outcome
 
 COLUMNS, LEAST_PIXELS, LINES, FONT_SIZE, GAP = 8, 144, 4, 13, 8

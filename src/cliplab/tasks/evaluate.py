@@ -20,7 +20,8 @@ from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.runs.folder import save_config
 from cliplab.runs.manifest import Manifest
-from cliplab.settings.config import ConfigError, build, resolved
+from cliplab.settings.build import build
+from cliplab.settings.config import ConfigError, resolved
 from cliplab.settings.job import Job, Outcome
 from cliplab.settings.model_source import ModelSource, model_sources
 

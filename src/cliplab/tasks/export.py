@@ -7,7 +7,8 @@ from cliplab.assembly.weights import load_weights
 from cliplab.checkpoints.write import FORMATS, write
 from cliplab.reporting.model_card import model_card
 from cliplab.runs.folder import model_name, run_of
-from cliplab.settings.config import ConfigError, build, did_you_mean
+from cliplab.settings.build import build
+from cliplab.settings.config import ConfigError, did_you_mean
 from cliplab.settings.job import Job, Outcome
 from cliplab.settings.model_source import KEYS, model_source
 

@@ -19,7 +19,8 @@ from cliplab.assembly.process import quiet
 from cliplab.data.shards import FORMATS, SUFFIX, LeftOut, Ready, Recipe, make_ready
 from cliplab.data.source import CaptionSource
 from cliplab.files import whole_file
-from cliplab.settings.config import ConfigError, build
+from cliplab.settings.build import build
+from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
 
 CHUNK = 32  # rows that a process is given at a time

@@ -15,7 +15,8 @@ from cliplab.embedding.index import ExactIndex, recall
 from cliplab.embedding.model import EmbeddingModel, query_file
 from cliplab.embedding.table import read_table
 from cliplab.reporting.contact_sheet import contact_sheet
-from cliplab.settings.config import ConfigError, build
+from cliplab.settings.build import build
+from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
 
 PROBES = 200  # rows whose neighbours measure an approximate index

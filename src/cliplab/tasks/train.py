@@ -35,7 +35,8 @@ from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.runs import manifest as manifests
 from cliplab.runs.folder import save_config
-from cliplab.settings.config import ConfigError, build, did_you_mean, for_lightning
+from cliplab.settings.build import build
+from cliplab.settings.config import ConfigError, did_you_mean, for_lightning
 from cliplab.settings.job import Job, Outcome
 from cliplab.settings.model_source import KEYS, model_source
 from cliplab.signals import StopRequest, listening

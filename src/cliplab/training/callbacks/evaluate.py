@@ -15,6 +15,7 @@ from cliplab.evaluation.model import Tokenizer
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.running import EvaluationStopped, named_metrics, run_evaluator
 from cliplab.files import whole_file
+from cliplab.rules import Count, Natural
 from cliplab.signals import StopRequest
 from cliplab.training.callbacks.progress import ProgressLines
 from cliplab.training.loggers import CSVLogger
@@ -49,10 +50,10 @@ class Evaluate(Callback):
 
     def __init__(
         self,
-        every_n_epochs: int = 1,
-        every_n_steps: int | None = None,
+        every_n_epochs: Count = 1,
+        every_n_steps: Count | None = None,
         before_training: bool = True,
-        panel_images: int = 16,
+        panel_images: Natural = 16,
         trial_share: float | None = 1.0,
     ) -> None:
         self.every_n_epochs, self.every_n_steps, self.before_training = every_n_epochs, every_n_steps, before_training

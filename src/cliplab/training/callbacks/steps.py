@@ -8,6 +8,8 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
+from cliplab.rules import Count
+
 
 class LogSteps(Callback):
     """Every ``every_n_steps`` hands loggers what the step logged under ``train/``, with images/s, tokens/s (without
@@ -16,7 +18,7 @@ class LogSteps(Callback):
     It does so before a checkpoint of the same step is written, so that a run killed at any moment loses no row.
     """
 
-    def __init__(self, every_n_steps: int = 10) -> None:
+    def __init__(self, every_n_steps: Count = 10) -> None:
         self.every_n_steps = every_n_steps
         self.start: float | None = None
 

@@ -1,0 +1,155 @@
+"""Whether a plain value of a config can be what an annotation says, and how to tell that it cannot.
+
+Known are numbers, words, lists and mappings of them, ``Literal``, unions, and ``Annotated`` with the bounds of
+``annotated_types``. Any other annotation fits anything but a scalar where a class is wanted.
+"""
+
+import difflib
+import inspect
+import pathlib
+import types
+import typing
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import inf
+from typing import Any
+
+from annotated_types import Ge, Gt, Le, Lt
+
+LISTS = (list, tuple, set, frozenset, Sequence, Iterable, Collection)
+MAPPINGS = (dict, Mapping)
+BOUNDS = {Ge: ("ge", "{} or more"), Gt: ("gt", "above {}"), Le: ("le", "up to {}"), Lt: ("lt", "below {}")}
+
+
+def problem(value: Any, wanted: Any, taker: str = "") -> str | None:
+    """What is wrong with a value, in words that go behind its key; None when it fits. ``taker`` is who asks for it."""
+    if fits(value, wanted):
+        return None
+    bounds, choices = _bounds(wanted), _choices(wanted)
+    if bounds:
+        words = ", or ".join([*bounds, *map(str, choices)])
+        kind = "" if _numeric(value) and not _of_wrong_type(value, wanted) else f"is no {named(wanted)}; it "
+        return f"{value!r} {kind}must be {words}"
+    if choices and (isinstance(value, str) or len(_options(wanted)) == 1):
+        close = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"{value!r} is no choice; {hint}there are {', '.join(map(str, choices))}"
+    return f"{value!r} is no {named(wanted)}" + (f", which {taker} asks for" if taker else "")
+
+
+def fits(value: Any, wanted: Any) -> bool:
+    """Whether a plain value can be what an annotation says; annotations this does not know fit anything."""
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is typing.Annotated:
+        return fits(value, arguments[0]) and all(_within(value, bound) for bound in arguments[1:])
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, option) for option in arguments)
+    if origin is typing.Literal:
+        return any(value == choice and isinstance(value, bool) == isinstance(choice, bool) for choice in arguments)
+    if wanted is type(None) or wanted is None:
+        return value is None
+    if origin in LISTS or wanted in LISTS:
+        return isinstance(value, list) and _elements_fit(value, origin or wanted, arguments)
+    if origin in MAPPINGS or wanted in MAPPINGS:
+        return isinstance(value, dict) and (len(arguments) < 2 or all(fits(x, arguments[1]) for x in value.values()))
+    return _fits_class(value, wanted)
+
+
+def _fits_class(value: Any, wanted: Any) -> bool:
+    if wanted is bool:
+        return isinstance(value, bool)
+    if wanted is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if wanted is str or (inspect.isclass(wanted) and issubclass(wanted, pathlib.PurePath)):
+        return isinstance(value, str)
+    if wanted is Any or wanted is object or not inspect.isclass(wanted):
+        return True
+    return not isinstance(value, str | int | float)  # a class of its own cannot be written as a scalar
+
+
+def _elements_fit(value: list[Any], origin: Any, arguments: tuple[Any, ...]) -> bool:
+    if not arguments:
+        return True
+    if origin is tuple and arguments[-1] is not Ellipsis:
+        return len(value) == len(arguments) and all(fits(x, kind) for x, kind in zip(value, arguments, strict=True))
+    return all(fits(element, arguments[0]) for element in value)
+
+
+def _within(value: Any, bound: Any) -> bool:
+    """Whether a number keeps a bound; other things that annotations carry forbid nothing."""
+    if isinstance(bound, Ge):
+        return value >= bound.ge
+    if isinstance(bound, Gt):
+        return value > bound.gt
+    if isinstance(bound, Le):
+        return value <= bound.le
+    if isinstance(bound, Lt):
+        return value < bound.lt
+    return True
+
+
+def _options(wanted: Any) -> list[Any]:
+    """The members of a union, without null; the annotation itself when it is none."""
+    if typing.get_origin(wanted) in (typing.Union, types.UnionType):
+        return [option for member in typing.get_args(wanted) for option in _options(member)]
+    return [] if wanted in (None, type(None)) else [wanted]
+
+
+def _choices(wanted: Any) -> list[Any]:
+    return [
+        c for option in _options(wanted) if typing.get_origin(option) is typing.Literal for c in typing.get_args(option)
+    ]
+
+
+def _bounds(wanted: Any) -> list[str]:
+    """The bounds of each member of a union in words, such as ``1 or more`` or ``above 0, 2 of them``."""
+    return list(dict.fromkeys(words for option in _options(wanted) if (words := _bounds_of(option))))
+
+
+def _bounds_of(option: Any) -> str:
+    origin, arguments = typing.get_origin(option), typing.get_args(option)
+    if origin is typing.Annotated:
+        return _bounds_in_words(arguments[1:])
+    words = ", or ".join(_bounds(arguments[0])) if origin in LISTS and arguments else ""
+    exact = origin is tuple and arguments[-1] is not Ellipsis
+    return f"{words}, {len(arguments)} of them" if words and exact else words
+
+
+def _bounds_in_words(bounds: tuple[Any, ...]) -> str:
+    limits = {kind: getattr(bound, BOUNDS[kind][0]) for bound in bounds for kind in BOUNDS if isinstance(bound, kind)}
+    limits = {kind: limit for kind, limit in limits.items() if limit != inf}
+    if set(limits) == {Ge, Le}:
+        return f"between {limits[Ge]} and {limits[Le]}"
+    return " and ".join(BOUNDS[kind][1].format(limit) for kind, limit in limits.items())
+
+
+def _numeric(value: Any) -> bool:
+    values = value if isinstance(value, list) else [value]
+    return all(isinstance(x, int | float) and not isinstance(x, bool) for x in values)
+
+
+def _of_wrong_type(value: Any, wanted: Any) -> bool:
+    """Whether a value fails already by its type, such as 2.5 where a whole number is wanted."""
+    return not any(fits(value, _without_bounds(option)) for option in _options(wanted))
+
+
+def _without_bounds(wanted: Any) -> Any:
+    origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
+    if origin is typing.Annotated:
+        return _without_bounds(arguments[0])
+    if origin in LISTS and arguments:
+        return list[_without_bounds(arguments[0])]  # type: ignore[misc]
+    return wanted
+
+
+def named(wanted: Any) -> str:
+    """An annotation as it is written, without null and bounds: ``float | Tensor``."""
+    plain = [_without_bounds(o) for o in _options(wanted) if typing.get_origin(o) is not typing.Literal]
+    return " | ".join(dict.fromkeys(_name(option) for option in plain)) or str(wanted)
+
+
+def _name(plain: Any) -> str:
+    if typing.get_origin(plain) is None:
+        return getattr(plain, "__name__", str(plain))
+    return str(plain).replace("typing.", "").replace("collections.abc.", "")

@@ -1,0 +1,133 @@
+"""A resolved config against the code it will call: keys, arguments, types and values, each told with its dotted key.
+
+``check_sources`` reads the code and imports nothing: it comes first, before torch. ``check_imported`` looks at the imported
+classes, for what their source does not tell.
+"""
+
+import importlib.util
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import hydra
+
+from cliplab.rules import Seed
+from cliplab.settings.annotations import problem
+from cliplab.settings.config import ConfigError, did_you_mean, for_lightning
+from cliplab.settings.foreign import PACKAGES, rules_of
+from cliplab.settings.set_parts import parts_to_check
+from cliplab.settings.signatures import NotThere, Signature, imported_signature, read_signature
+
+SETTINGS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+TOP_LEVEL = {"seed": Seed}
+NOTHING_TYPED: Mapping[str, str] = MappingProxyType({})
+
+
+def check_sources(config: dict[str, Any], base: dict[str, Any], typed_at: Mapping[str, str] = NOTHING_TYPED) -> None:
+    """Check the top-level keys against those of the base config, then every ``_target_`` and its arguments, from the source
+    alone. Raises ConfigError naming the key, with a "did you mean". ``typed_at`` is what ``origins`` tells.
+    """
+    _check_top_level(config, base)
+    for place, node in targets(config):
+        _check_target(place, node, typed_at, _read)
+
+
+def check(config: dict[str, Any], base: dict[str, Any], typed_at: Mapping[str, str] = NOTHING_TYPED) -> None:
+    """Check the sources, then what is imported."""
+    check_sources(config, base, typed_at)
+    check_imported(config, typed_at)
+
+
+def check_imported(config: dict[str, Any], typed_at: Mapping[str, str] = NOTHING_TYPED) -> None:
+    """Check every ``_target_`` and its arguments against the imported class. Raises ConfigError."""
+    for place, node in targets(config):
+        _check_target(place, node, typed_at, _imported)
+
+
+def targets(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every node that names a class or function, with its dotted key."""
+    if isinstance(node, dict):
+        if re.fullmatch(r"zeroshot\.\w+", place) and "_target_" in node:
+            yield from ((place, part) for part in parts_to_check(node))
+        elif "_target_" in node:
+            yield place, for_lightning(node) if place == "trainer" else node
+        for key, value in node.items():
+            yield from targets(value, f"{place}.{key}" if place else str(key))
+    elif isinstance(node, list):
+        for i, value in enumerate(node):
+            yield from targets(value, f"{place}[{i}]")
+
+
+def check_package(place: str, package: str | None, reason: str) -> None:
+    """Raises ConfigError when a package that is needed is not installed; nothing is imported."""
+    if package and importlib.util.find_spec(package) is None:
+        raise ConfigError(
+            f"{place}: {reason} needs the package {package}, which is not installed; pip install {package}"
+        )
+
+
+def _check_top_level(config: dict[str, Any], base: dict[str, Any]) -> None:
+    for key, value in config.items():
+        if key not in base:
+            raise ConfigError(f"{key}: no such key at the top level{did_you_mean(key, base)}")
+        kind = TOP_LEVEL.get(key, type(base[key]) if isinstance(base[key], bool | int | str) else Any)
+        wrong = problem(value, kind)
+        if wrong:
+            raise ConfigError(f"{key}: {wrong}")
+        for name in value if key == "paths" else ():
+            if name not in base[key]:
+                raise ConfigError(f"paths.{name}: no such key{did_you_mean(name, base[key])}")
+
+
+def _read(place: str, target: str) -> Signature | None:
+    try:
+        return read_signature(target)
+    except NotThere as error:
+        raise ConfigError(f"{place}._target_: {target} cannot be imported: {error}") from error
+
+
+def _imported(place: str, target: str) -> Signature | None:
+    log = logging.getLogger("hydra.utils")
+    log.disabled = True  # it would tell the same error a second time
+    try:
+        return imported_signature(hydra.utils.get_object(target))
+    except Exception as error:
+        cause = str(error.__cause__ or error).splitlines()[0]
+        raise ConfigError(f"{place}._target_: {target} cannot be imported: {cause}") from error
+    finally:
+        log.disabled = False
+
+
+def _check_target(
+    place: str,
+    node: dict[str, Any],
+    typed_at: Mapping[str, str],
+    signature_of: Callable[[str, str], Signature | None],
+) -> None:
+    target = str(node["_target_"])
+    signature = signature_of(place, target)
+    if signature is None:
+        return
+    check_package(place, PACKAGES.get(target, signature.needs_package), target.rpartition(".")[2])
+    arguments = {key: value for key, value in node.items() if key not in SETTINGS}
+    for key in arguments:
+        if key not in signature.parameters and not signature.open_ended:
+            hint = did_you_mean(key, signature.parameters)
+            raise ConfigError(f"{place}.{key}: {target} takes no argument {key!r}{hint}")
+    for name, parameter in signature.parameters.items():
+        if parameter.required and name not in arguments and not node.get("_partial_") and not node.get("_args_"):
+            raise ConfigError(f"{place}.{name}: {target} needs this argument")
+    rules = rules_of(target)
+    for key, value in arguments.items():
+        if isinstance(value, dict) and "_target_" in value:
+            continue
+        parameter_rule = rules[key] if key in rules else _annotation(signature, key)
+        wrong = problem(value, parameter_rule, target)
+        if wrong:
+            raise ConfigError(f"{typed_at.get(f'{place}.{key}', f'{place}.{key}')}: {wrong}")
+
+
+def _annotation(signature: Signature, key: str) -> Any:
+    return signature.parameters[key].annotation if key in signature.parameters else Any

@@ -1,0 +1,70 @@
+"""What the values of foreign classes must be, where their own signatures say less, and the packages they need."""
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt, Le
+
+from cliplab.rules import Count, Decay, Natural, NonNegative, Positive, Share
+
+Limit = Count | Literal[-1] | None
+Part = Count | Annotated[float, Gt(0), Le(1)] | None
+"""So many batches, or a share of an epoch."""
+
+Precision = Literal[
+    "auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "transformer-engine",
+    "transformer-engine-float16", 64, 32, 16, "64", "32", "16", "bf16",
+]  # fmt: skip
+Strategy = Literal[
+    "auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_notebook", "ddp_find_unused_parameters_true",
+    "ddp_find_unused_parameters_false", "fsdp", "fsdp_cpu_offload", "deepspeed", "deepspeed_stage_1", "deepspeed_stage_2",
+    "deepspeed_stage_3", "deepspeed_stage_2_offload", "deepspeed_stage_3_offload", "single_device",
+]  # fmt: skip
+
+TRAINER = {
+    "accelerator": Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"],
+    "strategy": Strategy,
+    "precision": Precision,
+    "num_nodes": Count,
+    "max_epochs": Limit,
+    "max_steps": Limit,
+    "limit_train_batches": Part,
+    "gradient_clip_val": NonNegative | None,
+    "gradient_clip_algorithm": Literal["norm", "value"] | None,
+    "log_every_n_steps": Count,
+    "accumulate_grad_batches": Count,
+}
+OPTIMIZER = {
+    "lr": Positive,
+    "betas": tuple[Decay, Decay],
+    "eps": NonNegative,
+    "weight_decay": NonNegative,
+    "momentum": Share,
+    "dampening": Share,
+}
+CHECKPOINT = {
+    "mode": Literal["min", "max"],
+    "every_n_train_steps": Count | None,
+    "every_n_epochs": Count | None,
+}
+RULES: dict[str, dict[str, Any]] = {
+    "lightning.Trainer": TRAINER,
+    "lightning.pytorch.Trainer": TRAINER,
+    "torch.optim.*": OPTIMIZER,
+    "timm.optim.*": OPTIMIZER,
+    "lightning.pytorch.callbacks.ModelCheckpoint": CHECKPOINT,
+    "lightning.pytorch.callbacks.EarlyStopping": {"mode": Literal["min", "max"], "patience": Natural},
+}
+PACKAGES = {
+    "lightning.pytorch.loggers.WandbLogger": "wandb",
+    "lightning.pytorch.loggers.MLFlowLogger": "mlflow",
+    "lightning.pytorch.loggers.TensorBoardLogger": "tensorboard",
+    "lightning.pytorch.loggers.CometLogger": "comet_ml",
+    "lightning.pytorch.loggers.NeptuneLogger": "neptune",
+}
+
+
+def rules_of(target: str) -> dict[str, Any]:
+    """What is known of a class's arguments; a rule may be for all classes below a module."""
+    words = target.split(".")
+    above = [".".join([*words[:end], "*"]) for end in range(len(words) - 1, 0, -1)]
+    return next((RULES[name] for name in (target, *above) if name in RULES), {})
