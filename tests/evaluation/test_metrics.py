@@ -4,6 +4,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_accuracy, multiclass_calibration_error
 
+from cliplab.evaluation.intervals import wilson_interval
 from cliplab.evaluation.metrics import (
     CalibrationBins,
     Confusion,
@@ -12,7 +13,6 @@ from cliplab.evaluation.metrics import (
     label_ranks,
     same_answer_shares,
     top_confusions,
-    wilson_interval,
 )
 
 
