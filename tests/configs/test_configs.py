@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 
 from cliplab.cli import config_dir
 from cliplab.settings.check import check
-from cliplab.settings.config import base_config, fill_own_values, resolved
+from cliplab.settings.config import base_config, fill_known_values, resolved
 
 CONFIGS = config_dir()
 EXPERIMENTS = sorted(f.stem for f in (CONFIGS / "experiment").glob("*.yaml"))
@@ -67,7 +67,7 @@ def composed(*overrides: str) -> Any:
 def check_choices(choices: dict[str, str]) -> None:
     """The choices compose together, stand in the config under their group, and fit the code that they call."""
     cfg = copy.deepcopy(composed(*(f"{group}={choice}" for group, choice in choices.items())))
-    fill_own_values(cfg)
+    fill_known_values(cfg)
     config = resolved(cfg)
     config["logger"] = {"csv": config["logger"]["csv"]}  # the others come from packages that are optional
     check(config, base_config(CONFIGS))
@@ -166,7 +166,7 @@ def test_hugging_face_text_towers_build_on_the_meta_device_without_a_hub(choice:
 def test_image_towers_of_other_libraries_bring_their_own_image_size() -> None:
     cfg = composed("experiment=vit_b32", "model/image_encoder=timm", "model.image_encoder.name=test_vit", "data=emoji")
     cfg = copy.deepcopy(cfg)
-    fill_own_values(cfg)
+    fill_known_values(cfg)
     config = resolved(cfg)
     assert config["model"]["image_encoder"]["image_size"] == config["data"]["eval_transform"]["image_size"] == 160
     for choice, millions in {"timm": 24, "hf_vit": 86, "hf_dinov2": 86}.items():

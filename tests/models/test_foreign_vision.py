@@ -109,7 +109,7 @@ def test_normalisation_is_the_tower_s_own() -> None:
     assert stated.image_mean.flatten().tolist() == pytest.approx([0.1] * 3)
 
 
-def test_source_s_own_values_and_weights(tmp_path: Path) -> None:
+def test_source_s_known_values_and_weights(tmp_path: Path) -> None:
     from transformers import AutoConfig, AutoModel, ViTImageProcessorPil
 
     values = dict(TOWERS["vit"][0])
@@ -119,7 +119,7 @@ def test_source_s_own_values_and_weights(tmp_path: Path) -> None:
         tmp_path
     )
     node = {"source": str(tmp_path)} | dict.fromkeys(("architecture", "image_size", "image_mean", "image_std"))
-    own = HFVisionEncoder.own_values(node)
+    own = HFVisionEncoder.known_values(node)
     assert own["architecture"]["patch_size"] == 8
     assert (own["image_size"], own["image_mean"], own["image_std"]) == (32, [0.1] * 3, [0.9] * 3)
     tower = hf("vit", **node, pretrained=True, projection=lambda width, output_dim: nn.Identity()).eval()
@@ -137,4 +137,4 @@ def test_errors_name_the_way_on() -> None:
         hf("vit", image_mean=None)
     with pytest.raises(ValueError, match="'bert' model, which reads text"):
         hf("vit", architecture={"model_type": "bert"})
-    assert TimmVisionEncoder.own_values({"name": "test_resnet", "image_size": None}) == {"image_size": 160}
+    assert TimmVisionEncoder.known_values({"name": "test_resnet", "image_size": None}) == {"image_size": 160}

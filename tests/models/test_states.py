@@ -106,7 +106,7 @@ def test_no_patch_is_left_out_of_a_grid() -> None:
 
 
 def test_states_that_are_no_square_are_refused() -> None:
-    with pytest.raises(ValueError, match="12 states for a picture, which are no square grid"):
+    with pytest.raises(ValueError, match="12 states for a picture, which form no square grid"):
         grid_of_states(torch.zeros(1, 12, 4))
     with pytest.raises(NotImplementedError, match="ImageEncoder gives no states"):
         ImageEncoder().forward_states(torch.zeros(1, 3, 4, 4))

@@ -42,7 +42,7 @@ def test_it_reads_what_its_parts_read() -> None:
     ("parts", "weights", "message"),
     [
         ({}, None, r"objective.parts names no objective; add one, \+objective@objective.parts.clip=clip"),
-        ({"clip": ClipLoss()}, {"clap": 1}, "objective.weights.clap is of no part; there are clip"),
+        ({"clip": ClipLoss()}, {"clap": 1}, "objective.weights.clap: there is no such part; the parts are clip"),
         ({"clip": ClipLoss()}, {"clip": -1}, "objective.weights.clip -1 must be 0 or more"),
         ({"clip": ClipLoss()}, {"clip": float("nan")}, "objective.weights.clip nan must be 0 or more"),
     ],

@@ -9,11 +9,11 @@ from cliplab.settings.build import build
 
 
 def trained_objective(weights: Weights, model: CLIP) -> Objective | None:
-    """The objective with its trained parameters, in eval mode, for what it can tell beside the joint space (``Scorer``).
+    """The objective with its trained parameters, in eval mode, such as a ``Scorer`` needs.
 
-    None for weights that come without one, as foreign ones do, or without its parameters, as an export does. One that can no
-    longer be built is None too, since embeddings do not need it; a warning says why where trained parameters are left out.
-    Raises ValueError when parameters do not fit.
+    Returns None for foreign weights, for weights that were saved without the objective's parameters, and for an objective
+    that can no longer be built: embeddings do not need it. A warning says when trained parameters are left out. Raises
+    ValueError when the parameters do not fit.
     """
     if weights.objective is None:
         return None

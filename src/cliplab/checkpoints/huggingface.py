@@ -23,7 +23,7 @@ from cliplab.checkpoints.weights import (
     statistics,
 )
 from cliplab.data.tokenizers import CLIPTokenizer
-from cliplab.models.clip import CLIP_MEAN, CLIP_STD
+from cliplab.models.encoders import CLIP_MEAN, CLIP_STD
 from cliplab.models.hf_sources import quiet
 
 BLOCK = {

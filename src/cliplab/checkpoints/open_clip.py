@@ -19,7 +19,7 @@ from cliplab.checkpoints.stated import Stated, read_json
 from cliplab.checkpoints.tokenizer_files import has_tokenizer
 from cliplab.checkpoints.weights import RESNET, TEXT, VIT, Weights, check_sizes, clip_config, tokenizer_config
 from cliplab.data.tokenizers import CLIPTokenizer
-from cliplab.models.clip import CLIP_MEAN, CLIP_STD
+from cliplab.models.encoders import CLIP_MEAN, CLIP_STD
 from cliplab.models.hub import hub_or_cache, hub_silence
 
 CONFIG = "open_clip_config.json"

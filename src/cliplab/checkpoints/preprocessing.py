@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from cliplab.checkpoints.stated import Stated, read_json
-from cliplab.models.clip import CLIP_MEAN, CLIP_STD
+from cliplab.models.encoders import CLIP_MEAN, CLIP_STD
 
 CROP = "cliplab.data.transforms.EvalTransform"
 SQUASH = "cliplab.data.transforms.SquashTransform"

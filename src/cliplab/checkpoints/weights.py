@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cliplab.models.clip import CLIP_MEAN, CLIP_STD
+from cliplab.models.encoders import CLIP_MEAN, CLIP_STD
 
 VIT = "cliplab.models.vision_transformer.VisionTransformer"
 RESNET = "cliplab.models.modified_resnet.ModifiedResNet"

@@ -120,7 +120,7 @@ def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | Non
     from hydra.utils import get_method
 
     from cliplab.settings.check import check_sources
-    from cliplab.settings.config import base_config, fill_own_values, origins, resolved
+    from cliplab.settings.config import base_config, fill_known_values, origins, resolved
     from cliplab.settings.job import Job, Outcome
     from cliplab.settings.values import check_optimized, check_values
 
@@ -137,7 +137,7 @@ def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | Non
     if sweeping:
         check_optimized(config)
     if config["task"].get("builds", True):
-        fill_own_values(cfg)
+        fill_known_values(cfg)
         config = resolved(cfg)
     outcome: Outcome = get_method(config["task"]["function"])(Job(config, cfg, typed))
     if outcome.path is not None:

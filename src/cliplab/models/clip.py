@@ -13,16 +13,14 @@ from cliplab.models.encoders import ImageEncoder, ImageStates, TextEncoder, Text
 from cliplab.models.tokens import Tokens
 from cliplab.rules import Count, Positive
 
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
 EMBEDS = frozenset({"image_embeds", "text_embeds"})
 
 
 class Encoded(NamedTuple):
-    """What was encoded of a batch of pairs: unit embeddings and the exponentiated scale, and states where they were asked
-    for. A part that nobody reads is None."""
+    """What was encoded of a batch of pairs: unit embeddings, the exponentiated scale, and the states of the towers.
+
+    A part that nobody asked for is None.
+    """
 
     image_embeds: Float[Tensor, "batch embed_dim"] | None
     text_embeds: Float[Tensor, "batch embed_dim"] | None
@@ -37,7 +35,7 @@ class CLIP(nn.Module):
 
     ``init_temperature`` is the paper's 0.07; the scale ``exp(logit_scale)`` starts at its inverse and
     ``keep_in_range`` keeps it at ``max_logit_scale`` (100) or below. ``init_logit_bias`` adds SigLIP's bias.
-    ``image_mean`` and ``image_std`` normalise the pictures; None takes those of the image tower, or else the paper's.
+    ``image_mean`` and ``image_std`` normalise the pictures; None takes those of the image tower.
     Raises ValueError when a tower's ``output_dim`` is not ``embed_dim``.
     """
 
@@ -68,8 +66,8 @@ class CLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / init_temperature)))
         self.logit_bias = None if init_logit_bias is None else nn.Parameter(torch.tensor(init_logit_bias))
         self.max_log_scale = math.log(max_logit_scale)
-        image_mean = image_mean or getattr(image_encoder, "image_mean", CLIP_MEAN)
-        image_std = image_std or getattr(image_encoder, "image_std", CLIP_STD)
+        image_mean = image_mean or image_encoder.image_mean
+        image_std = image_std or image_encoder.image_std
         self.register_buffer("image_mean", torch.tensor(image_mean).view(3, 1, 1))
         self.register_buffer("image_std", torch.tensor(image_std).view(3, 1, 1))
 
@@ -82,7 +80,7 @@ class CLIP(nn.Module):
         return F.normalize(self.image_encoder(self.normalised(images)).float(), dim=-1)
 
     def normalised(self, images: Tensor) -> Float[Tensor, "batch 3 height width"]:
-        """What the image tower is given: pixels, uint8 in 0..255 or float in 0..1, less the mean, by the deviation."""
+        """The input of the image tower: pixels, uint8 in 0..255 or float in 0..1, minus the mean, over the deviation."""
         pixels = images.to(self.image_mean.dtype) / 255 if images.dtype == torch.uint8 else images
         return (pixels - self.image_mean) / self.image_std
 
@@ -91,7 +89,7 @@ class CLIP(nn.Module):
         return F.normalize(self.text_encoder(tokens).float(), dim=-1)
 
     def forward(self, images: Tensor, tokens: Tokens, reads: Set[str] = EMBEDS) -> Encoded:
-        """Each tower once at most, for the parts named in ``reads``."""
+        """Encode the parts named in ``reads``. Each tower runs at most once."""
         image_embeds = text_embeds = image_states = text_states = None
         if "image_states" in reads:
             image_states = self.image_encoder.forward_states(self.normalised(images))
@@ -108,5 +106,5 @@ class CLIP(nn.Module):
 
     @torch.no_grad()
     def keep_in_range(self) -> None:
-        """To be called after each optimizer step: the scale stays at ``max_logit_scale`` or below."""
+        """Limit the scale to ``max_logit_scale``. Call it after each optimizer step."""
         self.logit_scale.clamp_(max=self.max_log_scale)

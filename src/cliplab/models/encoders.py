@@ -1,12 +1,16 @@
 """What every tower offers: one vector for each input, its states where asked, and its layers in order."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cliplab.models.tokens import Tokens
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class ImageStates(NamedTuple):
@@ -28,10 +32,10 @@ class TextStates(NamedTuple):
 
 
 class LayeredModule(nn.Module):
-    """A module that tells its layers in order."""
+    """A module that lists its layers in order."""
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """Every parameter once, in groups from input to output; all of them as one where a module tells nothing."""
+        """Every parameter once, in groups from input to output. By default all parameters form one group."""
         return [list(self.parameters())]
 
 
@@ -40,22 +44,28 @@ class ImageEncoder(LayeredModule):
 
     ``forward`` gives the pooled vectors ``[batch, output_dim]`` alone, at the least cost. ``forward_states`` gives them
     with the states of the last layer, after the tower's last norm and before any projection; the vectors are equal to
-    those of ``forward``, bit for bit, in eval mode. ``state_width`` is the width of the states.
+    those of ``forward``, bit for bit, in eval mode. ``state_width`` is the width of the states. ``image_mean`` and
+    ``image_std`` are the statistics that images are normalised with.
     """
 
     image_size: int
     output_dim: int
     state_width: int
+    image_mean: Sequence[float] = CLIP_MEAN
+    image_std: Sequence[float] = CLIP_STD
 
     def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
         raise NotImplementedError
 
     def forward_states(self, images: Float[Tensor, "batch 3 height width"]) -> ImageStates:
-        raise NotImplementedError(f"{type(self).__name__} gives no states; an objective that reads them needs another")
+        raise NotImplementedError(f"{type(self).__name__} gives no states; use a tower that does, or another objective")
 
 
 class TextEncoder(LayeredModule):
-    """A text tower over Tokens; as ``ImageEncoder`` in all else. Raises ValueError for texts beyond ``context_length``."""
+    """A text tower over Tokens. ``forward`` and ``forward_states`` are as for ``ImageEncoder``.
+
+    Raises ValueError for texts beyond ``context_length``.
+    """
 
     output_dim: int
     state_width: int
@@ -66,7 +76,7 @@ class TextEncoder(LayeredModule):
         raise NotImplementedError
 
     def forward_states(self, tokens: Tokens) -> TextStates:
-        raise NotImplementedError(f"{type(self).__name__} gives no states; an objective that reads them needs another")
+        raise NotImplementedError(f"{type(self).__name__} gives no states; use a tower that does, or another objective")
 
     def check_length(self, ids: Int[Tensor, "batch length"]) -> None:
         """Raises ValueError for texts beyond ``context_length``."""
@@ -91,7 +101,7 @@ def grid_of_states(states: Float[Tensor, "batch length width"]) -> Float[Tensor,
     side = math.isqrt(states.shape[1])
     if side * side != states.shape[1]:
         raise ValueError(
-            f"model.image_encoder gives {states.shape[1]} states for a picture, which are no square grid; an objective "
-            "that reads the states of patches needs another tower"
+            f"model.image_encoder: this tower gives {states.shape[1]} states for a picture, which form no square grid; an "
+            "objective that reads image_states needs another tower"
         )
     return states.unflatten(1, (side, side))

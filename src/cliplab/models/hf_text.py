@@ -33,13 +33,13 @@ def _positions(backbone: nn.Module) -> int | None:
 
 
 def _forget_features(encoder: "HFTextEncoder", keys: Any) -> None:
-    """What was kept is of other weights, once new ones are loaded."""
+    """Clear the cache: its features belong to the weights from before the load."""
     if encoder.cache is not None:
         encoder.cache.clear()
 
 
 def _joined(hidden_states: list[int] | None, layers: int) -> int:
-    """How many states a text is told by. Raises ValueError for none, or one that is not there."""
+    """How many states are joined. Raises ValueError for an empty list and for a state that does not exist."""
     if hidden_states is None:
         return 1
     wrong = [i for i in hidden_states if not -layers - 1 <= i <= layers]
@@ -102,7 +102,7 @@ class HFTextEncoder(TextEncoder):
         self.register_load_state_dict_post_hook(_forget_features)
 
     @staticmethod
-    def own_values(node: dict[str, Any]) -> dict[str, Any]:
+    def known_values(node: dict[str, Any]) -> dict[str, Any]:
         """Values that the source knows, for arguments left at null."""
         needed = node["architecture"] is None and node["source"] is not None
         return {"architecture": read_architecture(node["source"], PLACE)} if needed else {}
@@ -138,7 +138,7 @@ class HFTextEncoder(TextEncoder):
         return self.projection(self.cache(tokens, self._features))
 
     def forward_states(self, tokens: Tokens) -> TextStates:
-        """The last states of the encoder, whichever ``hidden_states`` the pooled vector is made of; never from the cache."""
+        """The last states of the encoder, whatever ``hidden_states`` the pooled vector is made of. The cache is not used."""
         self.check_length(tokens.ids)
         output, mask = self._read(tokens)
         states = output.last_hidden_state.masked_fill(mask.unsqueeze(-1) == 0, 0)

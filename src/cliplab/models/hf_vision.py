@@ -84,7 +84,7 @@ class HFVisionEncoder(ImageEncoder):
         self.projection = projection(self.state_width, output_dim)
 
     @staticmethod
-    def own_values(node: dict[str, Any]) -> dict[str, Any]:
+    def known_values(node: dict[str, Any]) -> dict[str, Any]:
         """Values that the source knows, for arguments left at null."""
         if node["source"] is None:
             return {}

@@ -37,7 +37,7 @@ class Packing(NamedTuple):
     """Where the tokens of a packed batch ``[total, width]`` lie in the padded one ``[batch, length, width]``.
 
     ``index`` says which padded position each packed row is taken from. ``rows`` says which packed row each padded position
-    reads, where several positions share one; None: each position of ``index`` its own.
+    reads where several positions share a row. It is None where each position of ``index`` has a row for itself.
     """
 
     index: Int[Tensor, " total"]  # type: ignore[assignment]
@@ -56,7 +56,7 @@ class Packing(NamedTuple):
 
 
 def pack_tokens(ids: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"]) -> Packing:
-    """Every real token a row of its own."""
+    """One row for each real token."""
     position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
     index = (position < lengths.unsqueeze(1)).flatten().nonzero().squeeze(1)
     return Packing(index, ids.shape[0], ids.shape[1])
@@ -65,14 +65,17 @@ def pack_tokens(ids: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"]
 @torch.compiler.disable
 def pack_shared(ids: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"]) -> Packing:
     """One row for all texts that begin with the same tokens: in a causal tower a token's state depends on nothing else."""
-    rows, index, total, words = torch.zeros_like(ids), [], 0, int(ids.max()) + 1
-    last = torch.zeros_like(lengths)  # the row of each text's token before
+    rows, index, total = torch.zeros_like(ids), [], 0
+    vocabulary = int(ids.max()) + 1
+    previous_row = torch.zeros_like(lengths)  # of each text: the row of the token before
     for column in range(ids.shape[1]):
         texts = (lengths > column).nonzero().squeeze(1)
-        distinct, own = torch.unique(last[texts] * words + ids[texts, column], return_inverse=True)
-        place = texts * ids.shape[1] + column
-        index.append(place.new_full((len(distinct),), ids.numel()).scatter_reduce(0, own, place, "amin"))
-        rows[texts, column] = last[texts] = own + total
+        beginnings = previous_row[texts] * vocabulary + ids[texts, column]  # equal for texts that are the same so far
+        distinct, number = torch.unique(beginnings, return_inverse=True)
+        position = texts * ids.shape[1] + column
+        first = position.new_full((len(distinct),), ids.numel()).scatter_reduce(0, number, position, "amin")
+        index.append(first)  # a shared row is computed from the first text that has it
+        rows[texts, column] = previous_row[texts] = number + total
         total += len(distinct)
     return Packing(torch.cat(index), ids.shape[0], ids.shape[1], rows.flatten())
 
@@ -80,7 +83,8 @@ def pack_shared(ids: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"]
 def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     """Softmax attention over ``[batch, heads, length, head width]``.
 
-    The fused kernel on accelerators; plain products on a CPU, where its bfloat16 backward costs a quarter of a step.
+    It uses the fused kernel on accelerators. On a CPU it uses plain products, since the fused kernel's bfloat16 backward
+    takes a quarter of a training step there.
     """
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal)

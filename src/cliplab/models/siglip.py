@@ -61,7 +61,7 @@ class SiglipVisionTransformer(ImageEncoder):
             raise ValueError(f"output_dim {output_dim} must be the width {width}: this tower has no projection")
         self.image_size, self.patch_size, self.output_dim = image_size, patch_size, output_dim
         self.state_width = width
-        self.grid = image_size // patch_size  # a rest at the right and the bottom is cut, as a strided convolution does
+        self.grid = image_size // patch_size  # left-over pixels are cut, as by a strided convolution
         self.patch_embedding = nn.Linear(3 * patch_size**2, width)
         self.positional_embedding = nn.Parameter(torch.randn(self.grid**2, width) * width**-0.5)
         self.blocks = nn.ModuleList(
@@ -137,8 +137,7 @@ class SiglipTextTransformer(TextEncoder):
         return self._pool(self._transformed(tokens))
 
     def forward_states(self, tokens: Tokens) -> TextStates:
-        """As ``forward``; the states of the tokens that fill a text up are zero, although the pooled vector is made of
-        the last of them."""
+        """States on padding are zero, although the pooled vector is made of the last padding position."""
         x, length = self._transformed(tokens), tokens.ids.shape[1]
         padding = torch.arange(length, device=x.device) >= tokens.lengths.unsqueeze(1)
         states = self.ln_final(x[:, :length]).masked_fill(padding.unsqueeze(-1), 0)

@@ -67,7 +67,7 @@ class TimmVisionEncoder(ImageEncoder):
         self.state_width = int(backbone.num_features)
 
     @staticmethod
-    def own_values(node: dict[str, Any]) -> dict[str, Any]:
+    def known_values(node: dict[str, Any]) -> dict[str, Any]:
         """Values that timm knows, for arguments left at null."""
         return {"image_size": _facts(node["name"]).input_size[-1]} if node["image_size"] is None else {}
 
@@ -83,7 +83,7 @@ class TimmVisionEncoder(ImageEncoder):
         return self.projection(self.backbone(images))
 
     def forward_states(self, images: Float[Tensor, "batch 3 height width"]) -> ImageStates:
-        """timm's last features: the tokens of a transformer without the class token and its kind, or the feature map."""
+        """timm's last features: a transformer's tokens without class and register tokens, or a feature map."""
         backbone: Any = self.backbone
         features = backbone.forward_features(images)
         if features.ndim == 3:

@@ -25,8 +25,7 @@ def _logits(encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _result(loss: Tensor, encoded: Encoded, image_accuracy: Tensor, text_accuracy: Tensor) -> Loss:
-    """The loss with the shares of the batch that find their own partner (the text for an image, the image for a text) and
-    the scale."""
+    """The loss, the share of images whose best text is their own, the share of texts whose best image is, and the scale."""
     figures = {"image_accuracy": image_accuracy, "text_accuracy": text_accuracy, "logit_scale": encoded.logit_scale}
     return Loss(loss, figures)
 
@@ -48,7 +47,7 @@ def _groups_of(batch: Pairs, objective: str) -> Tensor:
 
 
 class _Contrastive(Objective):
-    """Compares in float32 whatever the run's precision."""
+    """Computes in float32, whatever the precision of the run."""
 
     def forward(self, encoded: Encoded, batch: Pairs) -> Loss:
         with torch.autocast(encoded.logit_scale.device.type, enabled=False):
@@ -85,7 +84,7 @@ class GroupedClipLoss(_Contrastive):
 
 
 class MaskedClipLoss(_Contrastive):
-    """InfoNCE in which the other samples of one's own group are left out of the denominator.
+    """InfoNCE in which other samples of the same group are left out of the denominator.
 
     ``batch.groups`` is int64 ``[batch]``. With all groups distinct it equals ``ClipLoss``.
     """

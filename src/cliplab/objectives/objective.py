@@ -13,8 +13,8 @@ from cliplab.models.tokens import Tokens
 
 @runtime_checkable
 class Pairs(Protocol):
-    """What an objective may ask of a batch: uint8 images ``[batch, 3, size, size]``, the tokens of their texts, and which
-    pairs show the same thing, int64 ``[batch]``."""
+    """What an objective may read from a batch: uint8 images ``[batch, 3, size, size]``, the tokens of their texts, and
+    ``groups``, int64 ``[batch]``, equal for pairs that show the same thing."""
 
     @property
     def images(self) -> Tensor: ...
@@ -32,23 +32,25 @@ class Loss(NamedTuple):
 
 
 class Objective(LayeredModule):
-    """What a model is trained for. It is given what was encoded of the batch, once, and may have parameters of its own.
+    """What a model is trained for. It gets what was encoded of a batch, and it may have parameters.
 
-    ``reads`` names the fields of Encoded that it asks for: ``image_embeds``, ``text_embeds``, ``image_states``,
+    ``reads`` names the fields of Encoded that it needs: ``image_embeds``, ``text_embeds``, ``image_states``,
     ``text_states``. Its parameters are trained, decayed, locked (``locking.objective``), saved as ``objective.*`` and
-    resumed like those of the towers; to use the model none of them is needed. ``layer_groups``, as towers have it, tells
-    their order from input to output, for ``locking.objective``.
+    resumed like those of the towers. A model can be used without them. ``layer_groups`` lists them in order from input to
+    output; locks and optimizers go by it.
 
-    It is called in the run's precision, under autocast where that is mixed; embeddings come in float32. Under
-    data-parallel training each rank sees its share of the batch, and gradients are averaged over ranks: a loss
-    that is a mean over samples is right as it is, one that compares samples gathers them (``cliplab.distributed.gather``).
+    It is called in the precision of the run, under autocast where that is mixed. Embeddings are always float32. In
+    data-parallel training each rank sees its share of the batch, and gradients are averaged over ranks. A loss that is a
+    mean over samples needs nothing more; one that compares samples gathers them (``cliplab.distributed.gather``).
     """
 
     reads: Set[str] = EMBEDS
 
     def build_heads(self, model: CLIP) -> None:
-        """Make the parameters whose sizes depend on the towers (``model.image_encoder.state_width``, …). Called once,
-        before anything is trained or loaded."""
+        """Make the parameters whose sizes depend on the towers, such as ``model.image_encoder.state_width``.
+
+        It is called once, before anything is trained or loaded.
+        """
 
     def forward(self, encoded: Encoded, batch: Pairs) -> Loss:
         raise NotImplementedError
@@ -56,8 +58,8 @@ class Objective(LayeredModule):
 
 @runtime_checkable
 class Scorer(Protocol):
-    """An objective that can tell how likely a text is for a picture, for zero-shot use without a joint space."""
+    """An objective that can say how likely a text is for a picture: zero-shot use without a joint space."""
 
     def score(self, model: CLIP, images: Tensor, texts: Tokens) -> Float[Tensor, "images texts"]:
-        """For each image of a batch and each text a score, the higher the likelier; without gradient, in eval mode."""
+        """A score for each pair of image and text; a higher score means a likelier text. Called in eval mode."""
         ...

@@ -10,11 +10,10 @@ from cliplab.objectives.objective import Loss, Objective, Pairs
 
 
 class WeightedSum(Objective):
-    """The sum of ``parts``, each times its weight; a part that ``weights`` does not name counts once.
+    """The sum of the losses of ``parts``, each times its weight. A part without a weight has the weight 1.
 
-    The batch is encoded once, for all of them. Figures of a part are named ``<part>/<figure>``, its loss, before the
-    weight, ``<part>/loss``. Raises ValueError for no parts, for a weight of no part, and for one that is no number of 0 or
-    more.
+    The batch is encoded once for all parts. Figures are named ``<part>/<figure>``; ``<part>/loss`` is the loss without its
+    weight. Raises ValueError without parts, for a weight of a part that does not exist, and for a negative weight.
     """
 
     def __init__(self, *, parts: Mapping[str, Objective], weights: Mapping[str, float] | None = None) -> None:
@@ -24,7 +23,7 @@ class WeightedSum(Objective):
             raise ValueError("objective.parts names no objective; add one, +objective@objective.parts.clip=clip")
         for name, weight in weights.items():
             if name not in parts:
-                raise ValueError(f"objective.weights.{name} is of no part; there are {', '.join(parts)}")
+                raise ValueError(f"objective.weights.{name}: there is no such part; the parts are {', '.join(parts)}")
             if not 0 <= weight < math.inf:
                 raise ValueError(f"objective.weights.{name} {weight} must be 0 or more")
         self.parts = nn.ModuleDict(dict(parts))

@@ -12,10 +12,10 @@ from cliplab.rules import Natural, NonNegative
 
 @dataclass(frozen=True)
 class TowerLock:
-    """How one tower trains, or the objective.
+    """How a tower, or the objective, trains.
 
-    A tower's groups run from its input to its output: embeddings, each layer, the projection. An objective's are what its
-    ``layer_groups`` tells. Only the last
+    The groups are those of its ``layer_groups``. A tower's run from its input to its output: embeddings, each layer, the
+    projection. Only the last
     ``unlocked_groups`` train (0: none, as Zhai et al. 2022, LiT; null: all), until ``unfreeze_at_step`` optimizer steps
     are done; then all do. Rates are the optimizer's times ``lr_multiplier``, times ``layer_decay`` once for every group
     after the parameter's own (Bao et al. 2021, BEiT). Raises ValueError on values outside their range.
@@ -34,11 +34,9 @@ class TowerLock:
                 f"unfreeze_at_step {self.unfreeze_at_step} needs something locked before it and must be 1 or more; "
                 "set unlocked_groups too"
             )
-        for name in ("lr_multiplier", "layer_decay"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"{name} {getattr(self, name)} must be above 0; to train nothing set unlocked_groups=0"
-                )
+        for name, factor in (("lr_multiplier", self.lr_multiplier), ("layer_decay", self.layer_decay)):
+            if not factor > 0:
+                raise ValueError(f"{name} {factor} must be above 0; to train nothing set unlocked_groups=0")
 
 
 class _LockedPart:
@@ -57,7 +55,7 @@ class _LockedPart:
         self.lockable = [p for layer in self.layers[: len(self.layers) - unlocked] for p in layer]
 
     def apply(self, step: int) -> bool:
-        """Freeze or unfreeze what is lockable, and whether that changed anything."""
+        """Freeze or unfreeze what is lockable. Returns whether anything changed."""
         trains = self.lock.unfreeze_at_step is not None and step >= self.lock.unfreeze_at_step
         changed = any(parameter.requires_grad != trains for parameter in self.lockable)
         for parameter in self.lockable:
@@ -82,9 +80,9 @@ class _LockedPart:
 
 
 class Locking:
-    """The locks of both towers of ``model`` and of what it is trained for, applied by step.
+    """The locks of both towers of ``model`` and of the objective, applied by step.
 
-    ``locks`` are by name: ``image_encoder``, ``text_encoder``, ``objective``; a part without one trains as it is.
+    ``locks`` has the keys ``image_encoder``, ``text_encoder`` and ``objective``. A part without a lock trains as a whole.
     """
 
     def __init__(self, model: CLIP, objective: LayeredModule, locks: Mapping[str, TowerLock]) -> None:
@@ -103,8 +101,11 @@ class Locking:
         return any(part.lock != TowerLock() for part in self.parts.values())
 
     def apply(self, step: int) -> bool:
-        """Set what trains after ``step`` optimizer steps, and whether that changed. A text tower of which nothing trains is
-        marked on the model, so that what is made of its embeddings can be kept."""
+        """Set what trains after ``step`` optimizer steps. Returns whether that changed.
+
+        ``model.text_fixed`` says whether the whole text tower is frozen. Values computed from its embeddings can then be
+        kept.
+        """
         changed = [part for part in self.parts.values() if part.apply(step)]
         if not changed:
             return False
@@ -125,5 +126,5 @@ class Locking:
         return {parameter for part in temporary for parameter in part.lockable}
 
     def lr_scales(self) -> dict[nn.Parameter, float]:
-        """Each parameter's share of the optimizer's rate; what is not named here trains at the whole rate."""
+        """Each parameter's share of the optimizer's rate. Parameters that are not listed train at the whole rate."""
         return {parameter: scale for part in self.parts.values() for parameter, scale in part.lr_scales().items()}

@@ -21,9 +21,9 @@ def muon(
     weight_decay: NonNegative,
     fallback_lr_scale: Positive,
 ) -> Optimizer:
-    """timm's Muon over the groups of the role ``hidden``, with its AdamW, at ``lr * fallback_lr_scale``, over the others.
+    """timm's Muon: groups of the role ``hidden`` get Muon, the others get AdamW at ``lr * fallback_lr_scale``.
 
-    ``momentum`` and ``nesterov`` are Muon's, ``betas`` AdamW's. Updates of matrices are scaled to the size of AdamW's, so
+    ``momentum`` and ``nesterov`` belong to Muon, ``betas`` to AdamW. Muon's updates are scaled to the size of AdamW's, so
     that one rate suits both (Liu et al. 2025, section 2.2). Source: Jordan et al. 2024, "Muon: an optimizer for hidden
     layers in neural networks".
     """

@@ -17,10 +17,14 @@ ROLES: tuple[Role, ...] = ("outer", "hidden", "vectors")
 class ParameterGroup(TypedDict):
     """Parameters of one part and one role that train at one rate.
 
-    ``name`` is ``<part>.<role>``, with ``@<lr_scale>`` where that is not 1. ``role`` is ``hidden`` for the matrices of inner
-    layers, ``outer`` for those of the first and the last (embeddings, projections) and of a part whose layers cannot be told
-    apart, and ``vectors`` for gains, biases and scalars: fewer than two dimensions, which do not decay (Radford et al.
-    2021, section 2.5). ``weight_decay`` stands in groups that do not decay; elsewhere the optimizer's own holds.
+    ``name`` is ``<part>.<role>``, followed by ``@<lr_scale>`` where that is not 1. The roles are:
+
+    - ``hidden``: matrices of inner layers.
+    - ``outer``: matrices of the first and the last layer (embeddings, projections), and all matrices of a part that has
+      fewer than three layer groups.
+    - ``vectors``: gains, biases and scalars, which have fewer than two dimensions. They do not decay (Radford et al. 2021,
+      section 2.5): ``weight_decay`` is 0. The other roles leave it out and get the optimizer's value.
+
     ``lr_scale`` is the group's share of the optimizer's rate.
     """
 
@@ -33,7 +37,7 @@ class ParameterGroup(TypedDict):
 
 @runtime_checkable
 class OptimizerRecipe(Protocol):
-    """An optimizer that lacks only its parameters: a class of torch's form, partly filled in by a config."""
+    """Makes an optimizer from parameter groups: an optimizer class with every other argument filled in by a config."""
 
     def __call__(self, params: list[ParameterGroup], /) -> Optimizer: ...
 
@@ -56,9 +60,11 @@ def parameter_groups(
     lr_scales: Mapping[nn.Parameter, float] | None = None,
     frozen_for_now: Collection[nn.Parameter] = (),
 ) -> list[ParameterGroup]:
-    """The groups that hold something: by rate, the optimizer's own first and then the highest; within a rate outer
-    matrices, hidden ones and vectors, and each of these by part: ``model`` (scale and bias), ``image_encoder``,
-    ``text_encoder``, ``objective``. Frozen parameters are left out, unless ``frozen_for_now`` names them.
+    """The groups that have parameters.
+
+    They are sorted by rate (first ``lr_scale`` 1, then from the highest to the lowest), then by role (outer, hidden,
+    vectors), then by part: ``model`` (scale and bias), ``image_encoder``, ``text_encoder``, ``objective``. Frozen
+    parameters are left out unless they are in ``frozen_for_now``.
     """
     lr_scales = lr_scales or {}
     layered = (model.image_encoder, model.text_encoder, objective)
@@ -82,8 +88,8 @@ def _group(parameters: list[nn.Parameter], rate: float, role: Role, part: str) -
 
 
 def build_optimizer(recipe: OptimizerRecipe, groups: list[ParameterGroup]) -> Optimizer:
-    """The optimizer over these groups, each at its share of the recipe's rate."""
+    """The recipe's optimizer over these groups. Each group's rate is the recipe's times ``lr_scale``."""
     optimizer = recipe(groups)
     for group in optimizer.param_groups:
-        group["lr"] *= group.get("lr_scale", 1.0)  # an optimizer may make groups of its own
+        group["lr"] *= group.get("lr_scale", 1.0)  # an optimizer may add groups
     return optimizer

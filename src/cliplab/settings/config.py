@@ -100,9 +100,9 @@ def _unresolved(error: Exception) -> str:
     return f"{place}{text.splitlines()[0]}"
 
 
-def fill_own_values(cfg: DictConfig) -> None:
+def fill_known_values(cfg: DictConfig) -> None:
     """Write into the config what a tower knows of itself, for arguments left at null: a tower's class says so with
-    ``own_values(node) -> values``. From then on the config needs neither its source nor its library to be read."""
+    ``known_values(node) -> values``. From then on the config needs neither its source nor its library to be read."""
     for place in ("model.image_encoder", "model.text_encoder"):
         node = OmegaConf.select(cfg, place)
         if not isinstance(node, DictConfig) or None not in node.values() or OmegaConf.missing_keys(node):
@@ -111,8 +111,8 @@ def fill_own_values(cfg: DictConfig) -> None:
             tower = hydra.utils.get_object(node["_target_"])
         except Exception:
             continue  # check tells it better
-        if hasattr(tower, "own_values"):
-            values = tower.own_values(OmegaConf.to_container(node, resolve=True))
+        if hasattr(tower, "known_values"):
+            values = tower.known_values(OmegaConf.to_container(node, resolve=True))
             for key, value in values.items():
                 OmegaConf.update(cfg, f"{place}.{key}", value, force_add=True)
 

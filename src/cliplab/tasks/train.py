@@ -141,6 +141,7 @@ def build_parts(
         total_steps=steps,
         config=without_definitions(config),
         locking=build(config["locking"], "locking"),
+        tokenizer_definition=getattr(tokenizer, "definition", None),
     )
     nodes = {key: node for key, node in config["callbacks"].items() if node}
     if datamodule.validation is None and str(nodes.get("best", {}).get("monitor")).startswith("val/"):

@@ -6,7 +6,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
 from torch import Tensor
 
 from cliplab.models.clip import CLIP, EMBEDS
@@ -15,13 +15,22 @@ from cliplab.optim.locking import Locking, TowerLock
 from cliplab.optim.param_groups import OptimizerRecipe, build_optimizer, parameter_groups
 
 
-class TrainingModule(lightning.LightningModule):
-    """Trains ``model`` and the objective's own parameters over the batches of the data module.
+def wrap_again(strategy: Strategy, module: lightning.LightningModule) -> None:
+    """Let DDP exchange the gradients of all parameters that train now; it knows those that did when it wrapped the module.
 
-    The heads of ``objective`` are built here. ``optimizer`` is a recipe that is called with named parameter groups,
-    ``schedule`` is called with (step, total_steps=…); ``total_steps`` counts optimizer steps. ``locking`` holds locks by
-    part. ``config`` (plain dicts and lists) travels in the checkpoint, which then says how to rebuild the model. The
-    loss and the objective's figures are logged as ``train/…``.
+    ``_setup_model`` is a private method of Lightning, and there is no public one.
+    """
+    if isinstance(strategy, DDPStrategy):
+        strategy.model = strategy._setup_model(module)
+
+
+class TrainingModule(lightning.LightningModule):
+    """Trains ``model``, and the parameters of ``objective``, over the batches of the data module.
+
+    The heads of the objective are built here. ``optimizer`` is called with named parameter groups, ``schedule`` with
+    (step, total_steps=…). ``total_steps`` counts optimizer steps. ``locking`` has a lock for each part. ``config`` (plain
+    dicts and lists) and ``tokenizer_definition`` are saved in the checkpoint, so that the model can be rebuilt from it.
+    The loss and the objective's figures are logged as ``train/…``.
     """
 
     model: CLIP
@@ -37,22 +46,23 @@ class TrainingModule(lightning.LightningModule):
         total_steps: int,
         config: dict[str, Any],
         locking: Mapping[str, TowerLock] | None = None,
+        tokenizer_definition: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         objective.build_heads(model)
         self.model, self.objective = model, objective
         self.optimizer_recipe, self.schedule = optimizer, schedule
-        self.total_steps, self.config = total_steps, config
+        self.total_steps, self.config, self.tokenizer_definition = total_steps, config, tokenizer_definition
         self.locking = Locking(model, objective, locking or {})
         self.locking.apply(0)
 
     @property
     def leaves_parameters_unread(self) -> bool:
-        """Whether something of the model gets no gradient, since the objective does not ask for it."""
+        """Whether parameters of the model get no gradient because the objective does not read what they give."""
         return not self.objective.reads >= EMBEDS
 
     def train(self, mode: bool = True) -> "TrainingModule":
-        """As ever, but frozen parts stay in eval mode."""
+        """Set the mode. Frozen parts stay in eval mode."""
         super().train(mode)
         self.locking.set_frozen_to_eval()
         return self
@@ -65,11 +75,12 @@ class TrainingModule(lightning.LightningModule):
         return loss
 
     def on_train_batch_start(self, batch: Pairs, batch_idx: int) -> None:
-        """Unfreeze what is due. What is drawn in a step (dropout) depends on seed, step and rank alone: nothing of it has to
-        be saved."""
-        strategy = self.trainer.strategy
-        if self.locking.apply(self.global_step) and isinstance(strategy, DDPStrategy):
-            strategy.model = strategy._setup_model(self)  # it exchanges gradients of what trained when it was wrapped
+        """Unfreeze what is due, and seed the step.
+
+        Random draws of a step (dropout) depend on seed, step and rank alone, so that no generator has to be saved.
+        """
+        if self.locking.apply(self.global_step):
+            wrap_again(self.trainer.strategy, self)
         part = batch_idx % self.trainer.accumulate_grad_batches  # of this step
         words = np.random.SeedSequence([self.config["seed"], part, self.global_step, self.global_rank])
         torch.manual_seed(int(words.generate_state(1, np.uint64)[0] >> np.uint64(1)))
@@ -78,7 +89,7 @@ class TrainingModule(lightning.LightningModule):
         self.model.keep_in_range()
 
     def configure_optimizers(self) -> Any:
-        if self.locking.changes_anything and "FSDP" in type(self.trainer.strategy).__name__:
+        if self.locking.changes_anything and isinstance(self.trainer.strategy, FSDPStrategy):
             raise ValueError("locking: sharded parameters cannot be told apart; use trainer=ddp, or locking=none")
         groups = parameter_groups(
             self.model,
@@ -86,7 +97,7 @@ class TrainingModule(lightning.LightningModule):
             lr_scales=self.locking.lr_scales(),
             frozen_for_now=self.locking.frozen_for_now(),
         )
-        optimizer = build_optimizer(self.optimizer_recipe, groups)  # the schedule multiplies each group's own rate
+        optimizer = build_optimizer(self.optimizer_recipe, groups)  # the schedule multiplies each group's rate
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.schedule(min(step, self.total_steps), total_steps=self.total_steps)
         )
@@ -94,7 +105,5 @@ class TrainingModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["cliplab_config"] = self.config
-        tokenizer = getattr(getattr(self.trainer, "datamodule", None), "tokenizer", None)
-        definition = getattr(tokenizer, "definition", None)
-        if definition is not None:
-            checkpoint["cliplab_tokenizer"] = definition
+        if self.tokenizer_definition is not None:
+            checkpoint["cliplab_tokenizer"] = self.tokenizer_definition
