@@ -9,10 +9,11 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, TiffImagePlugin
 
 from cliplab.data import retry
 from cliplab.data.datamodule import CaptionDataModule
+from cliplab.data.images import decode_image
 from cliplab.data.retry import persistent
 from cliplab.data.sources import caption_source
 from cliplab.data.tokenizers import CLIPTokenizer
@@ -185,3 +186,28 @@ def test_a_source_that_stays_away_stops_the_run(workers: int, assorted: Path, mo
     message = r"cannot be read any more, after 2 more attempts: FileNotFoundError: train.parquet is gone$"
     with pytest.raises(RuntimeError, match=message):
         list(module.train_dataloader())
+
+
+def test_a_header_that_makes_no_sense_costs_no_picture() -> None:
+    exif, fraction = Image.Exif(), TiffImagePlugin.IFDRational(1, 0)
+    exif[0x0112], exif[0x011A] = 6, fraction  # turned, and a resolution of one over nothing
+    turned_too = encoded(Image.new("RGB", (40, 20), "red"), "JPEG", exif=exif)
+    assert decode_image(turned_too).size == (20, 40)
+    start = turned_too.index(b"Exif\0\0") + 6
+    cut = turned_too[:start] + b"\xff" * 12 + turned_too[start + 12 :]
+    assert decode_image(cut).size == (40, 20)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_turn_is_pillows(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(NOISE.resize((30, 20)), "PNG", exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert decode_image(data).tobytes() == expected.tobytes()
+
+
+def test_warnings_of_a_decoder_stay_inside(recwarn: pytest.WarningsRecorder) -> None:
+    bomb = encoded(Image.new("1", (9_500, 9_500)))
+    assert decode_image(bomb).size == (9_500, 9_500)
+    assert not recwarn.list

@@ -128,8 +128,10 @@ class Counts:
         return {key: float(value) for key, value in whole.items()} | reasons | sources
 
     def __str__(self) -> str:
+        named = "; ".join(self.first_bad[:3])
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.bad.most_common())
         return (
             f"{self.seen} samples read, {self.bad.total()} unusable rows replaced"
             f"{f' ({reasons})' if reasons else ''}, {self.truncated} texts cut"
+            f"{f'; the first: {named}' if named else ''}"
         )

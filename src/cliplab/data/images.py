@@ -10,11 +10,20 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from cliplab.data.jpeg import decode_usual_jpeg
+from cliplab.data.jpeg import ORIENTATION, decode_usual_jpeg
 
 MAX_PIXELS = 100_000_000
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # by the number of the EXIF orientation
 
 
 class BadImage(ValueError):
@@ -82,6 +91,16 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF or XMP header says; where those make no sense, as it is. Pillow's own function also writes the
+    header anew, and fails at a fraction over nothing in it."""
+    try:
+        turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
+    except Exception:
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
 @contextmanager
 def _telling() -> Iterator[None]:
     """Whatever a decoder raises becomes BadImage; Pillow's raise anything on broken bytes. Their warnings stay away from
@@ -120,7 +139,7 @@ def decode_image(value: Any) -> Image.Image:
     animation is taken. Raises BadImage with a reason when there is nothing to show.
     """
     with _telling():
-        return _to_rgb(ImageOps.exif_transpose(_checked(value)))
+        return _to_rgb(_upright(_checked(value)))
 
 
 def decode_pixels(value: Any) -> UInt8[np.ndarray, "height width 3"]:

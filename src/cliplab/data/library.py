@@ -30,6 +30,11 @@ def no_progress_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
+def cache_key(dataset: datasets.Dataset) -> str:
+    """What the library knows a data set by in its cache. There is no public way to it."""
+    return str(dataset._fingerprint)
+
+
 def without_decoding(dataset: Any) -> Any:
     """The same data set with its pictures left encoded."""
     for column, feature in (dataset.features or {}).items():

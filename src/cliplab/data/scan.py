@@ -11,7 +11,7 @@ import numpy as np
 
 from cliplab.data.cells import to_columns, to_rows
 from cliplab.data.images import encoded
-from cliplab.data.library import no_progress_bars
+from cliplab.data.library import cache_key, no_progress_bars
 from cliplab.data.rows import CaptionRows
 
 HASHED_CAPTIONS, HASHED_PICTURES = 1_000_000, 256  # rows, evenly spread
@@ -40,7 +40,7 @@ def wanted_samples(dataset: datasets.Dataset, rows: CaptionRows) -> tuple[np.nda
         found = [(rows.refused(row), rows.count(row)) for row in to_rows(table)]
         return {"refused": [reason for reason, _ in found], "samples": [0 if r else count for r, count in found]}
 
-    facts = f"{dataset._fingerprint} {len(dataset)} {rows.order_facts}"
+    facts = f"{cache_key(dataset)} {len(dataset)} {rows.order_facts}"
     options = {"batched": True, "batch_size": 100, "remove_columns": needed}
     options["new_fingerprint"] = hashlib.sha256(facts.encode()).hexdigest()[:16]
     columns = dataset.select_columns(needed).with_format("arrow")

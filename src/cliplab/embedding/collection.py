@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from cliplab.data.columns import IMAGE_COLUMNS, first_present
 from cliplab.data.hub import UnreachableData
 from cliplab.data.layouts import reader_of, suffixes
+from cliplab.data.library import cache_key
 from cliplab.data.local import folder_of
 from cliplab.data.opening import open_dataset
 from cliplab.embedding.model import SUFFIXES, list_images
@@ -89,7 +90,7 @@ def _of_rows(images: str, split: str, id_column: str | None) -> Collection:
         value = rows[i][column]
         return root / value if root and isinstance(value, str) else value  # paths begin at the list's folder
 
-    return Collection(ids, read, str(rows._fingerprint))
+    return Collection(ids, read, cache_key(rows))
 
 
 def open_collection(images: Any, *, split: str = "train", id_column: str | None = None) -> Collection:
