@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 from cliplab.data.source import Sample, Source
 from cliplab.distributed import rank, world_size
 from cliplab.models.tokens import Tokens
+from cliplab.signals import leave_signals_to_the_parent
 
 
 class Batch(NamedTuple):
@@ -66,7 +67,9 @@ def _without_advice() -> Iterator[None]:
 
 def _torch_loader(dataset: Dataset, **options: Any) -> DataLoader:
     with _without_advice():
-        return DataLoader(dataset, pin_memory=torch.cuda.is_available(), **options)
+        return DataLoader(
+            dataset, pin_memory=torch.cuda.is_available(), worker_init_fn=leave_signals_to_the_parent, **options
+        )
 
 
 def _begin(loader: DataLoader) -> Iterator[Batch]:

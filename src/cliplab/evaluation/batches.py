@@ -16,6 +16,7 @@ from cliplab.distributed import gather, gather_objects, rank, worker_processes, 
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.model import Encoders
 from cliplab.rules import Count, Natural, NonNegative
+from cliplab.signals import leave_signals_to_the_parent
 
 IN_MEMORY = 2**29  # bytes of decoded pictures; more of them lie in a memory-mapped file
 
@@ -151,6 +152,7 @@ class EvaluationImages:
                 num_workers=self.num_workers,
                 persistent_workers=self.num_workers > 0,
                 collate_fn=_stacked,
+                worker_init_fn=leave_signals_to_the_parent,
                 generator=torch.Generator(),  # its own: an evaluation leaves the training's draws alone
             )
         return iter(self.loader)

@@ -3,6 +3,7 @@
 Configs name them here, whichever file they stand in.
 """
 
+from cliplab.training.callbacks.batches import WatchFirstBatch
 from cliplab.training.callbacks.evaluate import Evaluate
 from cliplab.training.callbacks.finite import NotFiniteError, SkipNaN, StopOnNaN, WatchWeights, watch
 from cliplab.training.callbacks.progress import ProgressBar, ProgressLines, progress_display
@@ -20,6 +21,7 @@ __all__ = [
     "SkipNaN",
     "StopBetweenSteps",
     "StopOnNaN",
+    "WatchFirstBatch",
     "WatchWeights",
     "progress_display",
     "watch",

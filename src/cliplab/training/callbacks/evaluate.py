@@ -15,7 +15,7 @@ from cliplab.evaluation.model import Tokenizer
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.running import EvaluationStopped, named_metrics, run_evaluator
 from cliplab.files import whole_file
-from cliplab.rules import Count, Natural
+from cliplab.rules import Count, Natural, Positive
 from cliplab.signals import StopRequest
 from cliplab.training.callbacks.progress import ProgressLines
 from cliplab.training.loggers import CSVLogger
@@ -54,7 +54,7 @@ class Evaluate(Callback):
         every_n_steps: Count | None = None,
         before_training: bool = True,
         panel_images: Natural = 16,
-        trial_share: float | None = 1.0,
+        trial_share: Positive | None = 0.5,
     ) -> None:
         self.every_n_epochs, self.every_n_steps, self.before_training = every_n_epochs, every_n_steps, before_training
         self.panel_images, self.trial_share = panel_images, trial_share

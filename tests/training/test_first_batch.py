@@ -1,0 +1,41 @@
+"""A batch from which nothing can be learned is told, in a sentence that names the key."""
+
+import pytest
+
+from cliplab.training.callbacks.batches import what_hinders
+
+
+def captions(*counts: int) -> list[str]:
+    return [f"caption {i}" for i, count in enumerate(counts) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("counts", "key", "words"),
+    [
+        ((1,), "data.batch_size: 1:", "nothing to tell apart"),
+        ((7,), "data.train:", "same caption"),
+        ((11, 11, 11), "data.batch_size:", "only 3 different ones, one of them 11 times"),
+        ((30, 1, 1), "data.batch_size:", "no more than 9% of a batch can come out right; lower it to 3, "),
+        ((25,) * 10, "data.batch_size:", "objective=clip_grouped"),
+    ],
+)
+def test_repeats_are_told(counts: tuple[int, ...], key: str, words: str) -> None:
+    texts = captions(*counts)
+    told = what_hinders(texts, list(range(len(texts))), grouped=False)
+    assert told.startswith(key)
+    assert words in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("counts", [(1,) * 8, (2,) * 8, (1, 1, 2, 4), (1, 1)])
+def test_a_few_repeats_are_what_real_captions_have(counts: tuple[int, ...]) -> None:
+    texts = captions(*counts)
+    assert what_hinders(texts, list(range(len(texts))), grouped=False) == ""
+
+
+def test_groups_take_repeats_in() -> None:
+    texts = captions(11, 11, 11)
+    of_caption = [hash(text) for text in texts]
+    assert what_hinders(texts, of_caption, grouped=True) == ""
+    assert "equal ones are of different groups" in what_hinders(texts, list(range(33)), grouped=True)
+    assert what_hinders(captions(*[1] * 9), [4] * 9, grouped=True).startswith("data.train.group_column: all 9 pictures")
