@@ -29,6 +29,7 @@ from cliplab.assembly.training import (
 from cliplab.assembly.weights import load_weights, with_weights
 from cliplab.checkpoints.own import self_contained, without_definitions
 from cliplab.checkpoints.weights import Weights
+from cliplab.data.datamodule import CaptionDataModule
 from cliplab.evaluation.running import named_metrics
 from cliplab.program import command_line, hydra_quoted
 from cliplab.reporting.html import write_report
@@ -116,12 +117,12 @@ def check_steps_left(total_steps: int, last: Path) -> None:
 
 def build_parts(
     config: dict[str, Any], weights: Weights | None, request: StopRequest
-) -> tuple[TrainingModule, Any, Evaluate, list[Any]]:
+) -> tuple[TrainingModule, CaptionDataModule, Evaluate, list[Any]]:
     """Module, data module, the evaluation callback and all callbacks; what cannot be reached stops the run here."""
     parts = carried(config, Path(config["paths"]["run"]) / "checkpoints" / "last.ckpt")
     tokenizer = build(parts["tokenizer"], "tokenizer")  # before data is read: it may be unreachable
     evaluators = build_evaluators(config)
-    datamodule = build(parts["data"], "data", tokenizer=tokenizer)
+    datamodule: CaptionDataModule = build(parts["data"], "data", tokenizer=tokenizer)
     evaluators += validation_evaluators(datamodule)
     steps_per_epoch, steps = count_steps(config, datamodule.steps_per_epoch)
     schedule = build(fitting_schedule(config["scheduler"], steps), "scheduler")
@@ -163,7 +164,7 @@ def build_parts(
         total_steps=steps,
     )
     short = evaluation.plan(
-        trained=steps * datamodule.batch_size, one_pass=len(datamodule.train) if datamodule.sized else None
+        trained=steps * datamodule.batch_size, one_pass=len(datamodule.train) if datamodule.train.sized else None
     )
     if short and is_first_rank():
         print(short, flush=True)
@@ -243,7 +244,7 @@ def _finish(
     trainer: lightning.Trainer,
     module: TrainingModule,
     evaluation: Evaluate,
-    datamodule: Any,
+    datamodule: CaptionDataModule,
 ) -> Outcome:
     """Results, manifest and report of the last weights."""
     evaluation.finish(trainer, module)
