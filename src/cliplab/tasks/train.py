@@ -164,7 +164,7 @@ def build_parts(
         total_steps=steps,
     )
     short = evaluation.plan(
-        trained=steps * datamodule.batch_size, one_pass=len(datamodule.train) if datamodule.train.sized else None
+        trained=steps * datamodule.batch_size, one_pass=len(datamodule.train) if datamodule.sized else None
     )
     if short and is_first_rank():
         print(short, flush=True)
