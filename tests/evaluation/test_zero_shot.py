@@ -8,11 +8,12 @@ import torch
 import torch.distributed as dist
 
 from cliplab.evaluation import prompts
+from cliplab.evaluation.model import ZeroShotModel
 from cliplab.evaluation.retrieval import Retrieval
 from cliplab.evaluation.zero_shot import ZeroShotClassification, imagenet_classification
 from tests.processes import run_ranks
 
-from .toys import Labelled, Numbered, prepared, toy_model
+from .toys import Labelled, Numbered, Words, prepared, toy_model
 
 NAMES = [f"n{i}" for i in range(6)]
 
@@ -117,6 +118,23 @@ def test_labels_in_another_order_and_names_of_another_set_are_told() -> None:
     few = [0, 1] * 10
     (warning,) = result_of(few, torch.eye(6)[few], torch.eye(6), NAMES, ["{}"]).details["warnings"]
     assert "only 2 of the 6 named classes have images" in warning
+
+
+def test_candidates_that_cannot_be_told_apart_are_named() -> None:
+    """By the tokenizer, which lower-cases; or since there is only one."""
+    model = toy_model(torch.eye(3), torch.eye(3))
+    tokenizer = Words()
+    lower = ZeroShotModel(model.encoders, lambda texts: tokenizer([text.lower() for text in texts]), model.device)
+    shown = prepared(Labelled([0, 1, 2], ["Ant", "ant", "bee"]))
+    warnings = ZeroShotClassification(name="t", images=shown, templates="plain").evaluate(lower).details["warnings"]
+    assert warnings == [
+        "2 names are not told apart by the tokenizer, which gives them the same tokens: 'Ant', 'ant'; the first of them in "
+        "label order is taken for all"
+    ]
+    single = ZeroShotClassification(name="t", images=prepared(Labelled([0], ["ant"])), templates="plain")
+    assert "'ant' is the only candidate" in single.notes[0]
+    with pytest.raises(ValueError, match=r"zeroshot.t.class_names: name 1 is 7; names are strings"):
+        ZeroShotClassification(name="t", images=shown, class_names=["a", 7, "b"])  # type: ignore[list-item]
 
 
 def test_wrong_number_of_names_is_refused() -> None:

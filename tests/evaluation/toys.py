@@ -60,6 +60,7 @@ class Numbered:
     """Picture i is 2 by 2 pixels of value ``first`` + i."""
 
     credits: Sequence[str] = ()
+    notes: Sequence[str] = ()
 
     def __init__(self, targets: Sequence[Any], fingerprint: str = "f", first: int = 0) -> None:
         self.targets, self.fingerprint, self.first = list(targets), fingerprint, first

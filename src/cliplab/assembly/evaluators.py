@@ -1,5 +1,6 @@
 """Zero-shot sets: from the values that a person types to evaluators with their pictures."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,12 @@ def build_evaluators(config: dict[str, Any]) -> list[Evaluator]:
     """An evaluator for each configured zero-shot set. All pictures are prepared as ``data.eval_transform`` says: as the
     weights were trained to see them."""
     transform = build(config["data"]["eval_transform"], "data.eval_transform")
-    return [build_evaluator(node, f"zeroshot.{key}", transform) for key, node in config["zeroshot"].items() if node]
+    nodes = {f"zeroshot.{key}": node for key, node in config["zeroshot"].items() if node}
+    evaluators = {place: build_evaluator(node, place, transform) for place, node in nodes.items()}
+    for place, evaluator in evaluators.items():
+        for note in evaluator.notes:
+            print(f"{place}: {note}", file=sys.stderr)
+    return list(evaluators.values())
 
 
 def validation_evaluators(datamodule: Any) -> list[Evaluator]:
@@ -47,3 +53,5 @@ def announce(results: Sequence[EvaluationResult]) -> None:
     for result in results:
         part = f" (a part, {result.details['subset']})" if result.details.get("subset") else ""
         print(f"{result.stem}{part}: {result.kind.say(result.metrics)}")
+        for warning in result.details.get("warnings") or ():
+            print(f"{result.stem}: {warning}", file=sys.stderr)

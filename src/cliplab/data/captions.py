@@ -183,8 +183,8 @@ class CaptionDataset(RowSource):
 class CaptionPairs:
     """A caption data set as the retrieval evaluator reads it: ``picture(i)``, and all its captions as ``target(i)``."""
 
-    def __init__(self, source: CaptionDataset) -> None:
-        self.source, self.credits = source, source.credits
+    def __init__(self, source: CaptionDataset, notes: Sequence[str] = ()) -> None:
+        self.source, self.credits, self.notes = source, source.credits, [*notes, *_left_out(source)]
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -209,6 +209,21 @@ class CaptionPairs:
             raise ValueError(
                 f"{self.source.place(index)}, of the evaluation pairs, cannot be read: {error}; remove it"
             ) from error
+
+
+def _left_out(source: CaptionDataset) -> list[str]:
+    """A sentence when rows of a set are not read."""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.refused.items() if count)
+    damaged = [f"{bad.place} ({bad.reason})" for bad in source.damaged]
+    more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
+    return [
+        *([f"rows are left out: {reasons}"] if reasons else []),
+        *(
+            [f"{len(damaged)} rows or files are damaged and left out: {', '.join(damaged[:5])}{more}"]
+            if damaged
+            else []
+        ),
+    ]
 
 
 def open_captions(
@@ -245,4 +260,5 @@ def caption_pairs(
         )
     columns = {"image_columns": image_columns, "caption_columns": caption_columns}
     source = open_captions(Location(path, split, name, data_files=data_files), path, columns, limit=limit)
-    return CaptionPairs(source)
+    notes = [] if limit is None else [f"only the first rows are read, at most {limit:,} (dataset.limit)"]
+    return CaptionPairs(source, notes)

@@ -1,7 +1,7 @@
 """Labelled pictures for zero-shot classification."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +9,20 @@ import datasets
 import numpy as np
 from PIL import Image
 
+from cliplab.data.class_folders import ClassFolders, find_class_folders, listed, names_and_notes
 from cliplab.data.columns import first_present
 from cliplab.data.emoji import CREDITS, STYLES, load_emoji
 from cliplab.data.fingerprint import content_fingerprint
 from cliplab.data.hub import UnreachableData, side_file
 from cliplab.data.images import BadImage, decode_image
+from cliplab.data.labels import are_numbers, check_range, checked_names, label_numbers, read_names, unused_note
 from cliplab.data.library import no_progress_bars
-from cliplab.data.local import DataFiles
-from cliplab.data.opening import open_dataset
+from cliplab.data.local import DataFiles, choose_files
+from cliplab.data.opening import Location, OpenedRows, open_layout, open_rows
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("label", "cls", "labels", "fine_label", "npy")
 NAMES_FILE, TEMPLATES_FILE = "classnames.txt", "zeroshot_classification_templates.txt"  # CLIP_benchmark's layout
-
-
-def _read_lines(file: str | Path) -> list[str]:
-    lines = Path(file).expanduser().read_text(encoding="utf8").splitlines()
-    return [line.strip() for line in lines if line.strip()]
 
 
 class LabelledImages:
@@ -36,8 +33,10 @@ class LabelledImages:
     folders. They stay None when there are none, as for bare numbers; folders called 0, 1, 2, … are labels, not names.
     ``templates`` are the data set's own, from CLIP_benchmark's file, or None.
 
-    ``picture(i)`` gives the i-th picture as it is, ``target(i)`` its label. Raises UnreachableData with the three ways
-    out, or ValueError when names and labels do not fit.
+    ``picture(i)`` gives the i-th picture as it is, ``target(i)`` its label. ``notes`` are sentences about what was not read,
+    or makes the task another one: class folders without pictures are no candidates unless ``keep_empty_classes``.
+
+    Raises UnreachableData with the three ways out, or ValueError when names and labels do not fit.
     """
 
     labels: np.ndarray
@@ -53,12 +52,19 @@ class LabelledImages:
         image_columns: Sequence[str] = IMAGE_COLUMNS,
         label_columns: Sequence[str] = LABEL_COLUMNS,
         class_names: str | Sequence[str] | None = None,
+        keep_empty_classes: bool = False,
         groups: dict[str, np.ndarray] | None = None,
         credits: Sequence[str] = (),
     ) -> None:
-        if dataset is None:
-            dataset = _opened(path=path, split=split, name=name, data_files=data_files)
         self.where = where = path or "data set"
+        self.notes: list[str] = []
+        given = _given_names(class_names, path)
+        if dataset is None:
+            folders = _class_folders(path, split, data_files, image_columns, label_columns)
+            opened = self._read_folders(folders, keep_empty_classes, given) if folders else None
+            dataset, self.place = opened or self._opened(path, split, name, data_files)
+        else:
+            self.place = lambda row: f"image {row}"
         self.image_column = first_present(dataset.column_names, image_columns, "image", where)
         try:
             self.label_column = first_present(dataset.column_names, label_columns, "label", where)
@@ -70,21 +76,35 @@ class LabelledImages:
             dataset = dataset.cast_column(self.image_column, datasets.Image(decode=False))
         self.dataset, self.credits = dataset, tuple(credits)
         templates = side_file(path, TEMPLATES_FILE) if path else None
-        self.templates = None if templates is None else _read_lines(templates)
+        self.templates = None if templates is None else read_names(templates)
         self.groups = groups or {}
-        self.class_names = self._names(class_names, path)
+        self.class_names = given or self._readable_names()
         self._read_labels()
 
-    def _names(self, given: str | Sequence[str] | None, path: str | None) -> list[str] | None:
-        if isinstance(given, str):
-            return _read_lines(given)
-        if given is not None:
-            return list(given)
-        file = side_file(path, NAMES_FILE) if path else None
-        if file is not None:
-            return _read_lines(file)
+    def _read_folders(
+        self, folders: ClassFolders, keep_empty: bool, given: Sequence[str] | None
+    ) -> tuple[Any, Callable[[int], str]] | None:
+        """Rows of class folders; None when there are fewer than two classes. Names for all folders keep the empty ones."""
+        for_all = given is not None and len(given) == len({*folders.classes, *folders.empty})
+        names, notes = names_and_notes(folders, keep_empty or for_all)
+        if len(names) < 2:
+            return None
+        self.notes += notes
+        return folders.dataset(names), lambda row: folders.files[row]
+
+    def _opened(
+        self, path: str | None, split: str, name: str | None, data_files: DataFiles
+    ) -> tuple[Any, Callable[[int], str]]:
+        opened = _opened(path=path, split=split, name=name, data_files=data_files)
+        if opened.damaged:
+            first = listed([f"{bad.place} ({bad.reason})" for bad in opened.damaged])
+            self.notes.append(f"{len(opened.damaged)} rows or files are damaged and left out: {first}")
+        self.notes += missing_shards(Path(path).expanduser(), split) if path else []
+        return opened.dataset, opened.place
+
+    def _readable_names(self) -> list[str] | None:
         names = self._own_names()
-        return None if names is None or _numbers(names) else [name.replace("_", " ") for name in names]
+        return None if names is None or are_numbers(names) else [name.replace("_", " ") for name in names]
 
     def _own_names(self) -> list[str] | None:
         """The label column's names: of its classes, or of the folders."""
@@ -93,15 +113,19 @@ class LabelledImages:
         return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
     def _read_labels(self) -> None:
-        labels = np.asarray([int(x) for x in self.dataset[self.label_column][:]])
-        own = self._own_names()
-        if own is not None and _numbers(own):
+        cells, own = self.dataset[self.label_column][:], self._own_names()
+        labels, words = label_numbers(cells, self.class_names, self.where)
+        if words is not None and self.class_names is None:
+            self.class_names = [word.replace("_", " ") for word in words]
+        if own is not None and are_numbers(own):
             labels = np.asarray([int(name) for name in own])[labels]  # folders 0, 1, 10, 2, … are sorted as text
-        if labels.min() < 0 or (self.class_names is not None and labels.max() >= len(self.class_names)):
+        elif own is not None and self.class_names is not None and len(own) != len(self.class_names):
             raise ValueError(
-                f"{self.where}: labels run from {labels.min()} to {labels.max()} but there are "
-                f"{len(self.class_names or ())} class names; give dataset.class_names in label order"
+                f"{self.where}: {len(self.class_names)} class names for {len(own)} classes of its own: {listed(own)}; give "
+                "dataset.class_names one name for each, in that order"
             )
+        check_range(labels, self.class_names, self.where)
+        self.notes += unused_note(labels, self.class_names)
         self.labels = labels
 
     def relabel(self, places: Sequence[int]) -> None:
@@ -121,7 +145,7 @@ class LabelledImages:
             return decode_image(self.dataset[index][self.image_column])
         except BadImage as error:
             raise ValueError(
-                f"{self.where}, image {index}: {error}; an evaluation leaves no image out: mend or remove it"
+                f"{self.where}, {self.place(index)}: {error}; an evaluation leaves no image out: mend or remove it"
             ) from error
 
     def target(self, index: int) -> Any:
@@ -151,20 +175,57 @@ class MultiLabelImages(LabelledImages):
                 f"{self.where}: {len(self.class_names)} class names for {self.labels.shape[1]} classes; "
                 "give dataset.class_names in label order"
             )
+        shown = np.flatnonzero(self.labels.any(0))
+        self.notes += unused_note(shown, self.class_names) if len(shown) else []
 
     def target(self, index: int) -> Any:
         return self.labels[index]
 
 
-def _numbers(names: Sequence[str]) -> bool:
-    return all(name.isdecimal() for name in names)
+def _given_names(class_names: str | Sequence[str] | None, path: str | None) -> list[str] | None:
+    """The names that were listed, or those in a file that was named or lies beside the data."""
+    if class_names is not None and not isinstance(class_names, str):
+        return checked_names(class_names, "dataset.class_names")
+    file = class_names or (side_file(path, NAMES_FILE) if path else None)
+    return None if file is None else read_names(file)
 
 
-def _opened(*, path: str | None, **where: Any) -> Any:
+def _class_folders(
+    path: str | None, split: str, data_files: DataFiles, images: Sequence[str], labels: Sequence[str]
+) -> ClassFolders | None:
+    """The class folders of a local folder, unless it holds tars or tables with pictures and labels."""
+    folder = Path(path).expanduser() if path else None
+    if folder is None or not folder.is_dir() or data_files is not None:
+        return None
+    try:
+        reader, _ = choose_files(folder, split, None)
+        if reader is not None:
+            columns = open_layout(Location(str(folder), split)).columns
+            if set(columns) & set(images) and set(columns) & set(labels):
+                return None
+    except ValueError:
+        pass  # what is there is no such table, or of another split
+    return find_class_folders(folder, split)
+
+
+def missing_shards(folder: Path, split: str) -> list[str]:
+    """A sentence when a folder of numbered tars lacks some: by CLIP_benchmark's ``nshards.txt``, or by a gap."""
+    place = folder / split if (folder / split).is_dir() else folder
+    numbers = {int(tar.stem) for tar in place.glob("*.tar") if tar.stem.isdecimal()} if place.is_dir() else set()
+    told = place / "nshards.txt"
+    count = told.read_text().strip() if told.is_file() else ""
+    expected = range(int(count)) if count.isdecimal() else range(min(numbers, default=0), max(numbers, default=-1) + 1)
+    missing = sorted(set(expected) - numbers) if numbers else []
+    if not missing:
+        return []
+    return [f"{len(missing)} of {len(expected)} tars are missing: {listed([f'{n}.tar' for n in missing])}"]
+
+
+def _opened(*, path: str | None, split: str, name: str | None, data_files: DataFiles) -> OpenedRows:
     if not path:
         raise ValueError("the zero-shot set has no path; give a hub id or a local folder")
     try:
-        return open_dataset(path=path, **where)
+        return open_rows(Location(path, split, name, data_files=data_files))
     except UnreachableData as error:
         raise UnreachableData(
             f"{error}. Three ways on: (1) log in with a token that may read it (hf auth login, or HF_TOKEN); "

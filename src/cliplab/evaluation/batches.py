@@ -24,10 +24,11 @@ IN_MEMORY = 2**29  # bytes of decoded pictures; more of them lie in a memory-map
 class PictureSet(Protocol):
     """Pictures by row, each with its target: a label, one truth a class, or captions.
 
-    ``fingerprint`` changes with the content, ``credits`` name whom to thank for it.
+    ``fingerprint`` changes with the content, ``credits`` name whom to thank for it, ``notes`` say what of it is not read.
     """
 
     credits: Sequence[str]
+    notes: Sequence[str]
 
     @property
     def fingerprint(self) -> str: ...

@@ -99,6 +99,7 @@ class LinearProbe:
             raise ValueError(f"linear probe {name}: fitted to pictures {prepared[0]} but tested on {prepared[1]}")
         self.name, self.images, self.train_images, self.c = name, images, train_images, c
         self.validation_fraction, self.max_iter = validation_fraction, max_iter
+        self.notes = [*dataset.notes, *(f"training part: {note}" for note in train.notes)]
         self.classes = max(int(max(train.labels)), int(max(dataset.labels))) + 1
         self.names = dataset.class_names or [str(i) for i in range(self.classes)]
 
@@ -169,6 +170,6 @@ class LinearProbe:
             "counts": counts.tolist(),
             "protocol": self.protocol,
             "subset": None,
-            "warnings": [],
+            "warnings": [*self.notes],
         }
         return EvaluationResult(self.name, self.kind, metrics, str(self.protocol["all"]), details, {}, seconds)

@@ -13,7 +13,7 @@ from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.kind import Kind
 from cliplab.evaluation.kinds.multi_label import KIND
 from cliplab.evaluation.model import ZeroShotModel
-from cliplab.evaluation.prompts import Prompts, chosen_prompts
+from cliplab.evaluation.prompts import Prompts, chosen_prompts, same_tokens_note
 from cliplab.evaluation.protocol import part_of, protocol_of
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.tally import evenly_spread, fewer
@@ -51,6 +51,7 @@ class MultiLabelClassification:
         self.name, self.images = name, images
         self.dataset: LabelledSet = images.dataset  # type: ignore[assignment]
         self.class_names, self.templates = chosen_prompts(name, self.dataset, class_names, templates)
+        self.notes = list(self.dataset.notes)
         self._prompts: Prompts | None = None
 
     @functools.cached_property
@@ -89,7 +90,7 @@ class MultiLabelClassification:
             "average_precision": [None if np.isnan(x) else x for x in precision.tolist()],
             "protocol": protocol,
             "subset": part,
-            "warnings": [],
+            "warnings": [*self.notes, *same_tokens_note(self._prompts.indistinct)],
         }
         samples: dict[str, list[Any]] = {}
         if thorough:

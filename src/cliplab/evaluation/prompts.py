@@ -64,6 +64,11 @@ def chosen_prompts(
     when there are no names, or not as many as the data set's."""
     own = dataset.class_names
     names = own if class_names is None else list(class_names)
+    for place, label in enumerate(names or ()):
+        if not isinstance(label, str) or not label.strip():
+            raise ValueError(
+                f"zeroshot.{name}.class_names: name {place} is {label!r}; names are strings, none of them empty"
+            )
     if names is None:
         raise ValueError(f"zeroshot set {name}: labels carry no names; set zeroshot.{name}.dataset.class_names")
     if class_names is None and looks_like_wordnet(names):
@@ -77,6 +82,34 @@ def chosen_prompts(
             f"check zeroshot.{name}.dataset.path, its split and class_names"
         )
     return list(names), load_templates(templates or dataset.templates or "openai_80")
+
+
+def few_names(names: Sequence[str]) -> list[str]:
+    """A sentence when there is nothing to choose from."""
+    if len(set(names)) > 1:
+        return []
+    return [
+        f"{names[0]!r} is the only candidate, so that every picture counts as right: an accuracy takes two names or more"
+    ]
+
+
+def _indistinct(names: Sequence[str], tokens: Tokens, rows: Tensor) -> list[list[str]]:
+    """Distinct names that reach the text tower as the same tokens."""
+    groups: dict[tuple[int, ...], list[str]] = {}
+    for name, row in zip(names, rows.tolist(), strict=True):
+        groups.setdefault(tuple(tokens.ids[row, : int(tokens.lengths[row])].tolist()), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def same_tokens_note(groups: Sequence[Sequence[str]]) -> list[str]:
+    """A sentence when a tokenizer cannot tell names apart."""
+    if not groups:
+        return []
+    shown = "; ".join(", ".join(map(repr, group[:4])) for group in groups[:3])
+    return [
+        f"{sum(map(len, groups))} names are not told apart by the tokenizer, which gives them the same tokens: {shown}"
+        f"{' and others' if len(groups) > 3 else ''}; the first of them in label order is taken for all"
+    ]
 
 
 def text_batches(lengths: Tensor, most: int) -> list[Tensor]:
@@ -132,6 +165,7 @@ class Prompts:
         distinct = {text: i for i, text in enumerate(dict.fromkeys(filled))}
         self.tokens = tokenizer(list(distinct))
         self.rows = torch.tensor([distinct[text] for text in filled]).view(len(names), len(templates))
+        self.indistinct = _indistinct(names, self.tokens, self.rows[:, 0])
         place = {name: i for i, name in enumerate(names)}
         self.classes = torch.tensor([place[name] for name in class_names])
         self._kept: Tensor | None = None

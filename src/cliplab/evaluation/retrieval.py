@@ -67,7 +67,7 @@ class Retrieval:
     final_only = False
 
     def __init__(self, *, name: str, images: EvaluationImages) -> None:
-        self.name, self.images = name, images
+        self.name, self.images, self.notes = name, images, list(images.dataset.notes)
         self._texts: tuple[Tokens, dict[str, int]] | None = None
 
     @functools.cached_property
@@ -106,7 +106,7 @@ class Retrieval:
         samples = retrieval_rows(captions, **ways) if thorough else {}
         part = None if rows is None else f"{limit:,} of the {len(self.images):,} images, evenly spread"
         protocol = self.protocol if part is None else part_of(self.protocol, part)
-        details: dict[str, Any] = {"protocol": protocol, "subset": part, "warnings": []}
+        details: dict[str, Any] = {"protocol": protocol, "subset": part, "warnings": [*self.notes]}
         hashed = str(protocol["all"])
         return EvaluationResult(self.name, self.kind, metrics, hashed, details, samples, phases.seconds())
 

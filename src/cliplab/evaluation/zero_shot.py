@@ -17,7 +17,7 @@ from cliplab.evaluation.kind import Kind
 from cliplab.evaluation.kinds.zero_shot import KIND
 from cliplab.evaluation.metrics import calibration_error, top_confusions
 from cliplab.evaluation.model import ZeroShotModel
-from cliplab.evaluation.prompts import Prompts, chosen_prompts, ensemble
+from cliplab.evaluation.prompts import Prompts, chosen_prompts, ensemble, few_names, same_tokens_note
 from cliplab.evaluation.protocol import part_of, protocol_of
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.tally import Tally, fewer, likely_mistakes, stratified_rows
@@ -50,7 +50,7 @@ class ZeroShotClassification:
         if subset is not None and subset < 1:
             raise ValueError(f"zeroshot.{name}.subset {subset} must be at least 1; null uses every image")
         self.subset = subset
-        self.notes: list[str] = []  # what a reader of the figures must know
+        self.notes = [*self.dataset.notes, *few_names(self.class_names)]
         self._prompts: Prompts | None = None
 
     @property
@@ -106,10 +106,13 @@ class ZeroShotClassification:
             "groups": groups,
             "protocol": protocol,
             "subset": part,
-            "warnings": [*self.notes, *likely_mistakes(pairs, metrics)],
+            "warnings": [*self.notes, *self._same_tokens(), *likely_mistakes(pairs, metrics)],
         }
         samples = {key: values.tolist() for key, values in table.items()}
         return EvaluationResult(self.name, self.kind, metrics, str(protocol["all"]), details, samples, seconds)
+
+    def _same_tokens(self) -> list[str]:
+        return [] if self._prompts is None else same_tokens_note(self._prompts.indistinct)
 
     def _per_template(self, tally: Tally) -> list[dict[str, Any]]:
         if not tally.templates.update_called:

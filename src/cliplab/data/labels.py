@@ -1,0 +1,123 @@
+"""Labels and class names as people write them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cliplab.data.class_folders import listed
+
+
+def read_names(file: str | Path) -> list[str]:
+    """One a line. Raises ValueError for an empty line among them: the names below it would move up by one."""
+    path = Path(file).expanduser()
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except OSError as error:
+        raise ValueError(
+            f"dataset.class_names: {file} cannot be read ({error.strerror}); name a file, or list them"
+        ) from error
+    while lines and not lines[-1]:
+        lines.pop()
+    if "" in lines:
+        raise ValueError(f"{file}: line {lines.index('') + 1} is empty; write a class name there, or remove the line")
+    return lines
+
+
+def checked_names(names: Sequence[Any], key: str) -> list[str]:
+    """Raises ValueError for a name that is no string or is empty."""
+    for place, name in enumerate(names):
+        if not isinstance(name, str):
+            raise ValueError(f"{key}: name {place} is {name!r}, no string; put it in quotes")
+        if not name.strip():
+            raise ValueError(f"{key}: name {place} is empty; every class needs a name for its prompts")
+    return list(names)
+
+
+def are_numbers(names: Sequence[str]) -> bool:
+    return all(name.isdecimal() for name in names)
+
+
+def label_numbers(cells: Sequence[Any], names: Sequence[str] | None, where: str) -> tuple[np.ndarray, list[str] | None]:
+    """Labels as int64 ``[rows]``, and the names that they bring when they are words.
+
+    Words are looked up among ``names``, or numbered in alphabetical order without them. Raises ValueError, naming the row,
+    for a cell that is no label.
+    """
+    cells = [cell.decode("utf8", errors="replace") if isinstance(cell, bytes) else cell for cell in cells]
+    words = [str(cell).strip() for cell in cells if isinstance(cell, str)]
+    if words and not all(_is_integer(word) for word in words):
+        return _looked_up(cells, names, where)
+    numbers = []
+    for row, cell in enumerate(cells):
+        number = _number(cell)
+        if number is None:
+            raise ValueError(
+                f"{where}: the label of row {row} is {cell!r}; labels are whole numbers from 0 on, or names"
+            )
+        numbers.append(number)
+    return np.asarray(numbers, dtype=np.int64), None
+
+
+def _is_integer(word: str) -> bool:
+    return word.removeprefix("-").isdecimal()
+
+
+def _number(cell: Any) -> int | None:
+    if isinstance(cell, str):
+        return int(cell.strip()) if _is_integer(cell.strip()) else None
+    if isinstance(cell, list | tuple | np.ndarray):
+        return _number(cell[0]) if np.ndim(cell) == 1 and len(cell) == 1 else None
+    if isinstance(cell, int | float | np.number) and float(cell).is_integer():
+        return int(cell)
+    return None
+
+
+def _looked_up(cells: Sequence[Any], names: Sequence[str] | None, where: str) -> tuple[np.ndarray, list[str] | None]:
+    for row, cell in enumerate(cells):
+        if not isinstance(cell, str) or not cell.strip():
+            raise ValueError(f"{where}: the label of row {row} is {cell!r} where others are names")
+    words = [cell.strip() for cell in cells]
+    own = sorted(set(words))
+    if names is None or (len(names) == len(own) and not set(own) & set(names)):
+        place = {
+            word: i for i, word in enumerate(own)
+        }  # other words for the same classes, in the order of the old ones
+        return np.asarray([place[word] for word in words]), own
+    place = {name: i for i, name in enumerate(names)}
+    missing = [word for word in own if word not in place]
+    if missing:
+        raise ValueError(
+            f"{where}: {len(missing)} labels are not among the {len(names)} class names: {listed(missing)}; name them in "
+            "dataset.class_names as the label column does, or leave it null for the column's own"
+        )
+    return np.asarray([place[word] for word in words]), None
+
+
+def check_range(labels: np.ndarray, names: Sequence[str] | None, where: str) -> None:
+    """Raises ValueError for labels that no class can have."""
+    if labels.min() < 0:
+        unlabelled = int((labels < 0).sum())
+        raise ValueError(
+            f"{where}: {unlabelled} of {len(labels)} labels are below 0, which is how pictures without a label are marked; "
+            "choose a labelled split with dataset.split"
+        )
+    if names is not None and labels.max() >= len(names):
+        raise ValueError(
+            f"{where}: labels run from {labels.min()} to {labels.max()} but there are {len(names)} class names; give "
+            "dataset.class_names in label order"
+        )
+
+
+def unused_note(labels: np.ndarray, names: Sequence[str] | None) -> list[str]:
+    """A sentence when named classes have no picture."""
+    if names is None:
+        return []
+    absent = np.setdiff1d(np.arange(len(names)), np.unique(labels))
+    if not len(absent):
+        return []
+    return [
+        f"{len(absent)} of the {len(names)} named classes have no picture and stay candidates: "
+        f"{listed([names[i] for i in absent])}"
+    ]
