@@ -1,5 +1,6 @@
 """A setting that a folder of transformers states is used, or refused by file and name; it is never ignored."""
 
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -198,3 +199,61 @@ def test_clips_own_tokenizer_gets_texts_as_transformers_hands_them_over(tmp_path
     theirs = AutoTokenizer.from_pretrained(tmp_path)(texts, truncation=True)["input_ids"]
     tokens = model.tokenizer(texts)
     assert [row[:n].tolist() for row, n in zip(tokens.ids, tokens.lengths, strict=True)] == theirs
+
+
+# What versions 4 of the library wrote into every config, as in openai/clip-vit-base-patch32
+LEGACY = {
+    "_name_or_path": "", "add_cross_attention": False, "architectures": None, "bad_words_ids": None, "bos_token_id": 0,
+    "chunk_size_feed_forward": 0, "cross_attention_hidden_size": None, "decoder_start_token_id": None,
+    "diversity_penalty": 0.0,
+    "do_sample": False, "dropout": 0.0, "early_stopping": False, "encoder_no_repeat_ngram_size": 0, "eos_token_id": 2,
+    "finetuning_task": None, "forced_bos_token_id": None, "is_decoder": False, "length_penalty": 1.0, "max_length": 20,
+    "min_length": 0, "no_repeat_ngram_size": 0, "num_beam_groups": 1, "num_beams": 1, "num_return_sequences": 1,
+    "output_scores": False, "pad_token_id": 1, "prefix": None, "pruned_heads": {}, "remove_invalid_values": False,
+    "repetition_penalty": 1.0, "sep_token_id": None, "task_specific_params": None, "temperature": 1.0,
+    "tokenizer_class": None,
+    "top_k": 50, "top_p": 1.0, "torchscript": False, "typical_p": 1.0, "use_bfloat16": False, "tie_word_embeddings": True,
+    "transformers_version": "4.16.0.dev0",
+}  # fmt: skip
+OLD_PROCESSOR = {
+    "crop_size": 32, "do_center_crop": True, "do_normalize": True, "do_resize": True, "resample": 3, "size": 32,
+    "feature_extractor_type": "CLIPFeatureExtractor", "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}  # fmt: skip
+
+
+@pytest.fixture
+def legacy_folder(tmp_path: Path) -> Path:
+    config = tiny_config("vit")
+    write_clip_folder(tmp_path, config, built(config).state_dict())
+    for part in ("text_config", "vision_config"):
+        edit(tmp_path / CONFIG, {f"{part}.{key}": value for key, value in LEGACY.items()})
+    edit(tmp_path / CONFIG, {"text_config_dict": None, "vision_config_dict": None, "torch_dtype": "float32"})
+    (tmp_path / "processor_config.json").unlink()
+    edit(tmp_path / PROCESSOR, OLD_PROCESSOR)
+    return tmp_path
+
+
+def test_a_folder_as_the_hub_has_had_them_for_years(legacy_folder: Path) -> None:
+    for theirs, ours in zip(transformers_features(legacy_folder), our_features(legacy_folder), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_new_tokens_beside_the_old_end_of_text_would_be_pooled(legacy_folder: Path) -> None:
+    """With eos_token_id 2 the library pools at the highest number, which an added token has."""
+    tokenizer = AutoTokenizer.from_pretrained(legacy_folder)
+    tokenizer.add_tokens(["<cat-toy>"])
+    tokenizer.save_pretrained(legacy_folder)
+    with pytest.raises(
+        ValueError, match=r"config.json: text_config.eos_token_id is 2 and .* elsewhere than at their end"
+    ):
+        cliplab.load(str(legacy_folder), device="cpu")
+
+
+def test_a_dictionary_beside_the_text_config_wins(bases: dict[str, Path], tmp_path: Path) -> None:
+    """As it does in the library: laion's early folders have both."""
+    folder = changed(bases["clip"], tmp_path, {})
+    stated = json.loads((folder / CONFIG).read_text())["text_config"]
+    edit(folder / CONFIG, {"text_config_dict": {**stated, "hidden_act": "gelu"}})
+    assert cliplab.load(str(folder), device="cpu").model.text_encoder.blocks[0].activation.__class__.__name__ == "GELU"
+    np.testing.assert_allclose(our_features(folder)[1], transformers_features(folder)[1], atol=2e-5)

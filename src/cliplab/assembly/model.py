@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from cliplab.assembly.device import one_device
 from cliplab.assembly.weights import check_classes, load_weights, resized, with_weights
-from cliplab.checkpoints.own import CONFIG, model_state, objective_state, self_contained
+from cliplab.checkpoints.run_checkpoint import CONFIG, model_state, objective_state, self_contained
 from cliplab.checkpoints.torchscript import is_torchscript
 from cliplab.checkpoints.weights import ObjectiveWeights, Weights
 from cliplab.embedding.model import EmbeddingModel

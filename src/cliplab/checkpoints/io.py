@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cliplab.checkpoints.impostors import what_it_is
-from cliplab.checkpoints.own import model_state, objective_state, self_contained
+from cliplab.checkpoints.run_checkpoint import model_state, objective_state, self_contained
 from cliplab.checkpoints.stated import read_json
 from cliplab.checkpoints.torchscript import is_torchscript, read_torchscript
 from cliplab.checkpoints.weights import listed

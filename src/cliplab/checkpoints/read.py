@@ -90,7 +90,7 @@ def _folder(folder: Path) -> Weights:
 def _file(path: Path) -> Weights:
     state, facts = read_file(path)
     if "cliplab" in facts:
-        return own_weights(facts["cliplab"], state, str(path), facts.get("objective", {}))
+        return run_weights(facts["cliplab"], state, str(path), facts.get("objective", {}))
     native = open_clip.native_state(state)
     if not looks_native(native):
         raise ValueError(f"{path}: {_kind(state)}; name its architecture, pretrained=open_clip:<model name>:{path}")
@@ -105,7 +105,7 @@ def _file(path: Path) -> Weights:
     return weights
 
 
-def own_weights(
+def run_weights(
     config: Mapping[str, Any], state: Mapping[str, Tensor], source: str, objective_state: Mapping[str, Tensor]
 ) -> Weights:
     """The weights in a checkpoint of ours, with the configs it carries."""

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AutoModel, AutoModelForTextEncoding
+from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
 
 from cliplab.models.encoders import TextEncoder, TextStates
 from cliplab.models.feature_cache import FeatureCache
@@ -20,8 +20,11 @@ PLACE = "model.text_encoder"
 def _kind(architecture: dict[str, Any]) -> Any:
     """The encoder half where the library has a class for it (T5 and its kin), else the base model."""
     config = config_class(architecture, PLACE)
-    encoders = AutoModelForTextEncoding._model_mapping
-    return AutoModelForTextEncoding if config in encoders and config().is_encoder_decoder else AutoModel
+    return (
+        AutoModelForTextEncoding
+        if config in MODEL_FOR_TEXT_ENCODING_MAPPING and config().is_encoder_decoder
+        else AutoModel
+    )
 
 
 def _positions(backbone: nn.Module) -> int | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from cliplab.checkpoints.own import without_definitions
+from cliplab.checkpoints.run_checkpoint import without_definitions
 from cliplab.settings.config import save_yaml
 from cliplab.settings.interpolations import with_interpolations
 from cliplab.settings.job import Job

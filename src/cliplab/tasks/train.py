@@ -27,7 +27,7 @@ from cliplab.assembly.training import (
     is_first_rank,
 )
 from cliplab.assembly.weights import load_weights, with_weights
-from cliplab.checkpoints.own import self_contained, without_definitions
+from cliplab.checkpoints.run_checkpoint import self_contained, without_definitions
 from cliplab.checkpoints.weights import Weights
 from cliplab.data.datamodule import CaptionDataModule
 from cliplab.evaluation.running import named_metrics

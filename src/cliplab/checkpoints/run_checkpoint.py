@@ -1,4 +1,4 @@
-"""What a checkpoint of ours carries beside its weights, so that nothing else is needed to use it."""
+"""What the checkpoint of a run carries beside its weights, so that nothing else is needed to use it."""
 
 from collections.abc import Mapping
 from typing import Any
