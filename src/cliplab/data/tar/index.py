@@ -6,6 +6,7 @@ there first, since nothing can be found in it otherwise.
 
 import bz2
 import contextlib
+import functools
 import gzip
 import hashlib
 import io
@@ -30,6 +31,7 @@ from cliplab.files import whole_file
 VERSION = 1  # of what is kept; a new number makes all anew
 MOST_TEXT = 2**20  # bytes of a text that are read
 KEPT_FROM = 2**23  # bytes of a tar from which its index is worth keeping
+REMEMBERED = 64  # indices, by a process
 MOST_FIELDS = 40  # columns, those that most samples have
 KEY = "__key__"
 OWN_COLUMNS = (KEY, "image", "caption")
@@ -192,13 +194,18 @@ def index_tar(file: str | Path, wanted: Sequence[str] = ()) -> IndexedTar:
     of members or JSON fields that captions are looked for in before the usual ones. Raises OSError."""
     path = Path(os.path.abspath(file))
     facts = path.stat()
-    known = repr((VERSION, str(path), facts.st_size, facts.st_mtime_ns, list(wanted)))
-    kept = cache_root() / "tars" / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.arrow"
+    return _index(path, facts.st_size, facts.st_mtime_ns, tuple(wanted), cache_root())
+
+
+@functools.lru_cache(maxsize=REMEMBERED)
+def _index(path: Path, size: int, changed: int, wanted: Sequence[str], folder: Path) -> IndexedTar:
+    known = repr((VERSION, str(path), size, changed, list(wanted)))
+    kept = folder / "tars" / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.arrow"
     indexed = _kept(kept)
     if indexed is not None and (not indexed.table.num_rows or _still_there(indexed.table)):
         return indexed
     indexed = _made(path, wanted, kept)
-    if facts.st_size < KEPT_FROM:
+    if size < KEPT_FROM:
         return indexed
     with _ignoring_disk():
         own = kept.with_name(f"{kept.stem}.{os.getpid()}")
