@@ -300,7 +300,7 @@ def test_damaged_tars_give_what_can_be_read(kind: str, found: int, told: str, tm
     assert table.num_rows == found
     assert table["__key__"].to_pylist()[-1] == ("009" if found == 10 else "010" if found == 11 else "019")
     reader = TarReader([str(tmp_path / "0.tar")], tmp_path)
-    with pytest.raises(DamagedPart, match=rf"0.tar: damaged_tar: {told}"):
+    with pytest.raises(DamagedPart, match=rf"0.tar: {told}.*: damaged_tar"):
         list(reader.rows(0))
 
 

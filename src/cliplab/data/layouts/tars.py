@@ -81,7 +81,7 @@ class TarReader:
                 yield Row(_with_bytes(values), f"{name}: {values['__key__']}")
         if indexed.faults:
             reason, detail = indexed.faults[0]
-            raise DamagedPart(name, reason, detail)
+            raise DamagedPart(f"{name}: {detail}", reason)
 
     @functools.cached_property
     def _indexed(self) -> list[IndexedTar]:
