@@ -1,11 +1,12 @@
 """What was typed, taken apart: Hydra's flags on one side, overrides of the config on the other."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
-from cliplab.program import command
+from cliplab.program import command, hydra_quoted
 
 # Hydra's flags, with the longest name first
 SWITCHES = (
@@ -24,6 +25,9 @@ VALUED = (
     ("--config-dir", "-cd"),
     ("--experimental-rerun",),
 )
+# A key and a value that can only be a path: it begins as one, and a sign in it has no place in Hydra's grammar.
+_PATH = re.compile(r"([\w.@/+]+)=((?:~|\.{0,2}/|\w[\w.-]*/)[^'\"\\$\n]*)", re.ASCII)
+_NO_GRAMMAR = re.compile(r"[{}\[\]=&#()~]|[^\x00-\x7f]")
 COMMANDS = ("cfg", "info", "shell_completion", "hydra_help")  # flags that show something and start no job
 
 
@@ -49,7 +53,7 @@ class Arguments:
         return any(self.flags.get(name) for name in COMMANDS)
 
     def with_(self, overrides: Sequence[str], **flags: Any) -> "Arguments":
-        return replace(self, flags={**self.flags, **flags}, overrides=tuple(overrides))
+        return replace(self, flags={**self.flags, **flags}, overrides=tuple(map(with_quoted_path, overrides)))
 
     def argv(self) -> list[str]:
         """The same for Hydra's parser, which wants all flags before the first override."""
@@ -85,6 +89,15 @@ def _check_dashes(argv: Sequence[str], names: Sequence[str]) -> None:
             raise UsageError(f"{word}: there is no such flag; values are typed as key=value, and the flags are {flags}")
 
 
+def with_quoted_path(override: str) -> str:
+    """The same, with a path in quotes that Hydra's grammar would not read: a range in braces, a pattern, an accent, ``=``.
+    Several values, with commas outside of braces, stay as they are."""
+    found = _PATH.fullmatch(override)
+    if found is None or not _NO_GRAMMAR.search(found[2]) or "," in re.sub(r"\{[^{}]*\}", "", found[2]):
+        return override
+    return f"{found[1]}={hydra_quoted(found[2])}"
+
+
 def read_arguments(argv: Sequence[str]) -> Arguments:
     """Raises UsageError naming the word that cannot be read."""
     for word in argv:
@@ -101,4 +114,5 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
         raise UsageError(
             f"--{'package' if found['package'] else 'resolve'}: it is for --cfg; --cfg job prints the config"
         )
-    return Arguments({name: value for name, value in found.items() if value not in (None, False)}, tuple(overrides))
+    flags = {name: value for name, value in found.items() if value not in (None, False)}
+    return Arguments(flags, tuple(map(with_quoted_path, overrides)))

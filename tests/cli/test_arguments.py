@@ -1,0 +1,45 @@
+"""What is typed reaches Hydra as it was meant."""
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from cliplab.cli.arguments import read_arguments
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/d/{00000..00099}.tar",
+        "/d/{a,b}/{0..9}.tar",
+        "d/{0..9}.tar::e/{0..3}.tar",
+        "./[ab]?.tar",
+        "../x/*.tar",
+        "~/x/{0..1}.tar",
+        "/d/x=1/a.tar",
+        "/d/caf\N{LATIN SMALL LETTER E WITH ACUTE} (1)/a.tar",
+        "/d/a&b#c.tar",
+        "/d/plain.tar",
+    ],
+)
+def test_paths_are_read_as_they_are_typed(path: str) -> None:
+    (override,) = read_arguments([f"data.path={path}"]).overrides
+    assert OverridesParser.create().parse_override(override).value() == path
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "data.path='/d/{0..9}.tar'",
+        'data.path="/d/{0..9}.tar"',
+        "data.path=/d/a,/d/b(1)",
+        "data.train.sources={a: /d/x, b: {path: /d/y}}",
+        "ckpt=[/d/a,/d/b]",
+        "data.path=${paths.data}/{0..9}.tar",
+        "optimizer.betas=[0.9,0.98]",
+        "data.path=/d/plain.tar",
+        "~callbacks.progress",
+        "model/image_encoder=rn50",
+    ],
+)
+def test_whatever_else_stays_as_it_is(override: str) -> None:
+    assert read_arguments([override]).overrides == (override,)
