@@ -22,6 +22,8 @@ def quiet() -> None:
     unwanted = (
         ".*LeafSpec.*",
         ".*does not have many workers.*",
+        "This DataLoader will create.*",  # data.num_workers was chosen, by a person or by the cores
+        ".*is smaller than the logging interval.*",  # an epoch's last step is logged, too
         ".*in eval mode at the start of training.*",  # frozen towers
         ".*monitor='val/.*could not find the monitored key.*",  # a rare evaluation
         "Be aware that when using `ckpt_path`.*",  # another trainer.on_nan

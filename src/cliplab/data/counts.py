@@ -71,8 +71,8 @@ class Counts:
     def add_lost(self, damaged: Sequence[tuple[str, str]]) -> None:
         """Rows, as (reason, place), that are lost with the files they were in: nothing stands in for them."""
         self.bad.update(reason for reason, _ in damaged)
-        told = [f"{place}: {reason}" for reason, place in damaged]
-        self.first_bad = list(dict.fromkeys([*told, *self.first_bad]))[:MOST_NAMED]
+        named = [f"{place}: {reason}" for reason, place in damaged]
+        self.first_bad = list(dict.fromkeys([*named, *self.first_bad]))[:MOST_NAMED]
 
     def check(
         self, max_bad_fraction: float, rows: int | None = None, lost: int = 0, *, whole_epoch: bool = False

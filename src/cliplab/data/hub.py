@@ -42,19 +42,19 @@ def hub_fingerprint(path: str, split: str, arguments: Mapping[str, Any]) -> str:
 
 def _failure(address: str) -> str:
     """Why an address does not answer in time; empty when it does. Looking up its name may hang, too: hence the thread."""
-    told: list[str] = []
+    answers: list[str] = []
 
     def ask() -> None:
         try:
             huggingface_hub.get_session().head(address, timeout=SECONDS_TO_ANSWER)
-            told.append("")
+            answers.append("")
         except Exception as error:
-            told.append(str(error) or type(error).__name__)
+            answers.append(str(error) or type(error).__name__)
 
     asking = threading.Thread(target=ask, daemon=True)
     asking.start()
     asking.join(SECONDS_TO_ANSWER)
-    return told[0] if told else f"no answer in {SECONDS_TO_ANSWER} seconds"
+    return answers[0] if answers else f"no answer in {SECONDS_TO_ANSWER} seconds"
 
 
 def reach_hub(path: str) -> None:

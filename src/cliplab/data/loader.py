@@ -140,7 +140,7 @@ class StreamBatches:
         return _begin(self.loader)
 
 
-def _clear(error: Exception) -> RuntimeError:
+def _without_traceback(error: Exception) -> RuntimeError:
     """What went wrong in a worker, without the worker's traceback."""
     text = str(error)
     if "exited unexpectedly" in text or "is killed by signal" in text:
@@ -189,7 +189,7 @@ class CaptionLoader:
             try:
                 batch = next(iterator)
             except RuntimeError as error:
-                raise _clear(error) from error
+                raise _without_traceback(error) from error
             self.position += 1
             self.count(batch)
             yield batch

@@ -49,11 +49,11 @@ def wanted_samples(dataset: datasets.Dataset, rows: CaptionRows) -> tuple[np.nda
             looked = columns.map(look, **options)
     else:
         looked = columns.map(look, **options, desc="Looking which rows are wanted")
-    told = looked.with_format("arrow")[:]  # whole columns at once
-    counts = told["samples"].to_numpy()
+    answer = looked.with_format("arrow")[:]  # whole columns at once
+    counts = answer["samples"].to_numpy()
     kept = np.repeat(np.arange(len(dataset)), counts)
     which = np.arange(len(kept)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return kept, which, Counter(reason for reason in told["refused"].to_pylist() if reason)
+    return kept, which, Counter(reason for reason in answer["refused"].to_pylist() if reason)
 
 
 def pairs_fingerprint(dataset: datasets.Dataset, rows: CaptionRows) -> str:
