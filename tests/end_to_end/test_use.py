@@ -89,10 +89,13 @@ def test_classify_writes_table_and_picture(
     said = capsys.readouterr().out.splitlines()
     assert "2 of 12 images skipped: not_an_image 2" in said
     rows = table(Path(said[-1]) / "predictions.csv")
-    assert rows[0] == ["id", "label", "probability", "cat", "dog", "fish"]
+    labels = ["cat", "dog", "fish"]
+    assert rows[0] == ["id", "label", "probability", *labels, "cosine", *(f"cosine {label}" for label in labels)]
     assert len(rows) == 11
     for row in rows[1:]:
-        shares = dict(zip(rows[0][3:], map(float, row[3:]), strict=True))
+        shares = dict(zip(labels, map(float, row[3:6]), strict=True))
+        cosines = dict(zip(labels, map(float, row[7:]), strict=True))
+        assert float(row[6]) == cosines[row[1]] == max(cosines.values())
         assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
         assert float(row[2]) == max(shares.values()) == shares[row[1]]
     assert Image.open(Path(said[-1]) / "predictions.png").width > 500
