@@ -70,6 +70,11 @@ def gather(local: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def summed(local: Tensor) -> Tensor:
+    """The sum over ranks of tensors of one shape; the tensor itself on one rank."""
+    return gather(local.unsqueeze(0)).sum(0, dtype=local.dtype) if world_size() > 1 else local
+
+
 def gather_objects(local: Any) -> list[Any]:
     """What every rank brings, in rank order. For small plain values, now and then."""
     if world_size() == 1:

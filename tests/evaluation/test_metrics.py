@@ -44,8 +44,8 @@ def test_rank_counts_add_up_over_batches() -> None:
     whole.update(label_ranks(logits, labels), labels)
     for rows in torch.arange(40).split(9):
         parts.update(label_ranks(logits[rows], labels[rows]), labels[rows])
-    assert torch.equal(whole.compute(), parts.compute())
-    images, hits, top5, ranks, _, _ = whole.compute().sum(0).tolist()
+    assert torch.equal(whole.total(), parts.total())
+    images, hits, top5, ranks, _, _ = whole.total().sum(0).tolist()
     order = logits.argsort(1, descending=True)
     place = (order == labels[:, None]).int().argmax(1)
     assert (images, hits, top5, ranks) == (40, (place < 1).sum(), (place < 5).sum(), place.sum())
@@ -54,10 +54,10 @@ def test_rank_counts_add_up_over_batches() -> None:
 def test_calibration_by_hand() -> None:
     bins = CalibrationBins(10)
     bins.update(torch.tensor([0.95, 0.95, 0.55, 0.55]), torch.tensor([True, True, True, False]))
-    assert calibration_error(bins.compute()) == pytest.approx((2 * 0.05 + 2 * 0.05) / 4, abs=1e-6)
-    assert bins.compute()[9].tolist() == pytest.approx([2, 2, 1.9])
+    assert calibration_error(bins.total()) == pytest.approx((2 * 0.05 + 2 * 0.05) / 4, abs=1e-6)
+    assert bins.total()[9].tolist() == pytest.approx([2, 2, 1.9])
     bins.update(torch.tensor([1.0, 0.0]), torch.tensor([True, False]))
-    assert bins.compute()[:, 0].sum() == 6
+    assert bins.total()[:, 0].sum() == 6
 
 
 def test_figures_are_torchmetrics() -> None:
@@ -66,22 +66,22 @@ def test_figures_are_torchmetrics() -> None:
     ranks = label_ranks(logits, labels)
     counts.update(ranks, labels)
     bins.update(logits.softmax(-1).max(1).values, ranks.rank < 1)
-    total = counts.compute().sum(0)
+    total = counts.total().sum(0)
     options = {"num_classes": 9, "average": "micro"}
     assert float(total[1] / total[0]) == pytest.approx(float(multiclass_accuracy(logits, labels, **options)))
     assert float(total[2] / total[0]) == pytest.approx(float(multiclass_accuracy(logits, labels, top_k=5, **options)))
-    recalls = counts.compute()[:, 1] / counts.compute()[:, 0]
+    recalls = counts.total()[:, 1] / counts.total()[:, 0]
     theirs = multiclass_accuracy(logits, labels, num_classes=9, average="none")
     torch.testing.assert_close(recalls, theirs)
     error = multiclass_calibration_error(logits.softmax(-1), labels, num_classes=9, n_bins=15, norm="l1")
-    assert calibration_error(bins.compute()) == pytest.approx(float(error), abs=1e-6)
+    assert calibration_error(bins.total()) == pytest.approx(float(error), abs=1e-6)
 
 
 def test_confusions_and_agreement_by_hand() -> None:
     confusion = Confusion(3)
     confusion.update(torch.tensor([0, 0, 0, 1]), torch.tensor([1, 1, 0, 2]))
     confusion.update(torch.tensor([2, 1]), torch.tensor([2, 2]))
-    pairs = confusion.compute()
+    pairs = confusion.total()
     assert pairs.tolist() == [[1, 2, 0], [0, 0, 2], [0, 0, 1]]
     wrong = [{"label": 0, "answer": 1, "count": 2}, {"label": 1, "answer": 2, "count": 2}]
     assert top_confusions(pairs) == wrong

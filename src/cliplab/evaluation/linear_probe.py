@@ -139,7 +139,7 @@ class LinearProbe:
                 c = self._choose(features, labels) if self.c is None else self.c
                 layer = self._fit(features, labels, c)
             logits = layer(test_features.clone().double())
-        counts = RankCounts(self.classes).to(device)
+        counts = RankCounts(self.classes, device)
         counts.update(label_ranks(logits, test_labels), test_labels)
         return self._result(counts.counts.cpu(), c, phases.seconds())  # every rank has counted the whole set
 

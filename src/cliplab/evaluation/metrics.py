@@ -1,10 +1,11 @@
-"""Exact counts with summed states."""
+"""Exact counts, added up over batches and ranks."""
 
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
+
+from cliplab.distributed import summed
 
 
 class Ranks(NamedTuple):
@@ -20,49 +21,41 @@ class Ranks(NamedTuple):
 
 def label_ranks(logits: Tensor, labels: Tensor) -> Ranks:
     """Ranks of the right classes; logits ``[batch, classes]``, labels ``[batch]``. What is not a number is a miss."""
-    own = logits.gather(1, labels.unsqueeze(1))
-    tied = logits == own
+    right = logits.gather(1, labels.unsqueeze(1))
+    tied = logits == right
     earlier = torch.arange(logits.shape[1], device=logits.device) < labels.unsqueeze(1)
-    best = (~(logits <= own)).sum(1)
+    best = (~(logits <= right)).sum(1)
     return Ranks(best + (tied & earlier).sum(1), best, best + tied.sum(1) - 1)
 
 
-class RankCounts(Metric):
+class RankCounts:
     """Per class: images, hits, top-five hits, summed rank, and the hits if every tie were lost or won."""
 
-    full_state_update = False
-    counts: Tensor
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.add_state("counts", torch.zeros(classes, 6, dtype=torch.int64), dist_reduce_fx="sum")
+    def __init__(self, classes: int, device: torch.device | str = "cpu") -> None:
+        self.counts = torch.zeros(classes, 6, dtype=torch.int64, device=device)
 
     def update(self, ranks: Ranks, labels: Tensor) -> None:
         rank, best, worst = ranks
         columns = torch.stack([torch.ones_like(rank), rank < 1, rank < 5, rank, worst < 1, best < 1], dim=1)
         self.counts.index_add_(0, labels, columns.to(torch.int64))
 
-    def compute(self) -> Tensor:
-        """int64 ``[classes, 6]``."""
-        return self.counts
+    def total(self) -> Tensor:
+        """Over all ranks; int64 ``[classes, 6]``."""
+        return summed(self.counts)
 
 
-class Confusion(Metric):
+class Confusion:
     """How often each class was answered with each, whatever the size of the set."""
 
-    full_state_update = False
-    pairs: Tensor
-
-    def __init__(self, classes: int) -> None:
-        super().__init__()
-        self.add_state("pairs", torch.zeros(classes, classes, dtype=torch.int32), dist_reduce_fx="sum")
+    def __init__(self, classes: int, device: torch.device | str = "cpu") -> None:
+        self.pairs = torch.zeros(classes, classes, dtype=torch.int32, device=device)
 
     def update(self, labels: Tensor, answers: Tensor) -> None:
         self.pairs.index_put_((labels, answers), torch.ones_like(labels, dtype=torch.int32), accumulate=True)
 
-    def compute(self) -> Tensor:
-        """int32 ``[classes, classes]``: rows are labels, columns answers."""
-        return self.pairs
+    def total(self) -> Tensor:
+        """Over all ranks; int32 ``[classes, classes]``: rows are labels, columns answers."""
+        return summed(self.pairs)
 
 
 def top_confusions(pairs: Tensor, most: int = 50) -> list[dict[str, int]]:
@@ -84,24 +77,20 @@ def same_answer_shares(pairs: Tensor) -> tuple[float, float]:
     return agreement(pairs), agreement(pairs.sum(0))
 
 
-class CalibrationBins(Metric):
+class CalibrationBins:
     """Per confidence bin: images, hits, summed confidence. What calibration needs, whatever the size of the set."""
 
-    full_state_update = False
-    bins: Tensor
-
-    def __init__(self, bins: int = 15) -> None:
-        super().__init__()
-        self.add_state("bins", torch.zeros(bins, 3, dtype=torch.float64), dist_reduce_fx="sum")
+    def __init__(self, bins: int = 15, device: torch.device | str = "cpu") -> None:
+        self.bins = torch.zeros(bins, 3, dtype=torch.float64, device=device)
 
     def update(self, confidence: Tensor, hit: Tensor) -> None:
         slot = (confidence * len(self.bins)).ceil().long().sub(1).clamp(0, len(self.bins) - 1)
         columns = torch.stack([torch.ones_like(confidence), hit.to(confidence.dtype), confidence], dim=1)
         self.bins.index_add_(0, slot, columns.double())
 
-    def compute(self) -> Tensor:
-        """float64 ``[bins, 3]``."""
-        return self.bins
+    def total(self) -> Tensor:
+        """Over all ranks; float64 ``[bins, 3]``."""
+        return summed(self.bins)
 
 
 def calibration_error(bins: Tensor) -> float:

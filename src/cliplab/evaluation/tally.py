@@ -15,10 +15,10 @@ class Tally:
     """Integer ranks, calibration bins, confusions, ranks of each template alone, and a short row per image."""
 
     def __init__(self, classes: int, templates: int, device: torch.device) -> None:
-        self.counts = RankCounts(classes).to(device)
-        self.bins = CalibrationBins().to(device)
-        self.confusion = Confusion(classes).to(device)
-        self.templates = RankCounts(templates).to(device)
+        self.counts = RankCounts(classes, device)
+        self.bins = CalibrationBins(device=device)
+        self.confusion = Confusion(classes, device)
+        self.templates = RankCounts(templates, device)
         self.rows: list[tuple[Tensor, ...]] = []
 
     def update(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
@@ -70,16 +70,21 @@ def fewer(*limits: int | None, of: int) -> int | None:
     return lowest if lowest < of else None
 
 
+def reversed_bits(n: int) -> list[int]:
+    """0 to n - 1, each with its 32 bits in reverse order (van der Corput's sequence, times 2 ** 32)."""
+    return [sum(1 << (31 - bit) for bit in range(32) if i >> bit & 1) for i in range(n)]
+
+
 def stratified_rows(labels: np.ndarray, most: int) -> list[int]:
     """``most`` rows in which each label has its share of the whole, evenly spread over its rows, in ascending order."""
     order = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels)
     within = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # 0, 1, … in each label
     size = np.repeat(sizes, sizes)
-    # The k-th of n rows comes at a place in (0, 1) that spreads any first few of them evenly (van der Corput's bits).
+    # The k-th of n rows comes at a place in (0, 1) that spreads any first few of them evenly.
     spread = np.empty(len(labels))
     for n in np.unique(size):
-        turns = np.argsort([int(f"{i:032b}"[::-1], 2) for i in range(n)], kind="stable")
+        turns = np.argsort(reversed_bits(n), kind="stable")
         place = np.empty(n)
         place[turns] = (np.arange(n) + 0.5) / n
         spread[size == n] = place[within[size == n]]

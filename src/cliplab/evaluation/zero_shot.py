@@ -87,7 +87,7 @@ class ZeroShotClassification:
         return self._result(tally, len(self.images) if rows is None else len(rows), phases.seconds())
 
     def _result(self, tally: Tally, expected: int, seconds: dict[str, float]) -> EvaluationResult:
-        counts, bins, pairs = (m.compute().cpu() for m in (tally.counts, tally.bins, tally.confusion))
+        counts, bins, pairs = (counted.total().cpu() for counted in (tally.counts, tally.bins, tally.confusion))
         images = int(counts[:, 0].sum())
         assert images == expected, f"{images} images counted, {expected} in the set"
         table = tally.table()
@@ -115,9 +115,9 @@ class ZeroShotClassification:
         return [] if self._prompts is None else same_tokens_note(self._prompts.indistinct)
 
     def _per_template(self, tally: Tally) -> list[dict[str, Any]]:
-        if not tally.templates.update_called:
+        totals = tally.templates.total().tolist()
+        if not any(images for images, *_ in totals):
             return []
-        totals = tally.templates.compute().tolist()
         return [
             {"template": template, "acc1": total[1] / total[0], "acc5": total[2] / total[0]}
             for template, total in zip(self.templates, totals, strict=True)

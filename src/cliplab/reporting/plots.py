@@ -11,9 +11,11 @@ matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
 from cliplab.evaluation.blocks import Calibration, Curve
+from cliplab.reporting.fonts import without_glyph_warnings
 
-INK = "#123456"  # stands for the page's text colour until the SVG is done
-COLOURS = [f"#a1b2c{i}" for i in range(6)]  # stand for the page's series colours --c0 to --c5
+# Colours of the SVG that the page's own replace: of its text, and of its series --c0 to --c5. No plot uses them otherwise.
+INK = "#123456"
+COLOURS = ["#a1b2c0", "#a1b2c1", "#a1b2c2", "#a1b2c3", "#a1b2c4", "#a1b2c5"]
 
 
 def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
@@ -21,7 +23,7 @@ def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
     style: dict[Any, Any] = dict.fromkeys(colours, INK)
     style |= {"svg.fonttype": "none", "svg.hashsalt": "cliplab", "font.size": 10, "font.family": "sans-serif"}
     style |= {"axes.linewidth": 0.6, "xtick.major.width": 0.6, "ytick.major.width": 0.6, "axes.titlesize": 10}
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(style), without_glyph_warnings():
         figure, axes = plt.subplots(figsize=(width, height), layout="constrained")
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=INK, alpha=0.15, linewidth=0.6)

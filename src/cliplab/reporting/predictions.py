@@ -11,12 +11,18 @@ import numpy as np
 from matplotlib import pyplot as plt
 
 from cliplab.data.images import decode_image
+from cliplab.reporting.fonts import families, without_glyph_warnings
 
 BARS, COLUMNS = 5, 3
 
 
 def prediction_sheet(path: Path, rows: Sequence[tuple[Any, str, np.ndarray]], labels: Sequence[str]) -> None:
-    """Write a PNG of (image, id, probabilities) rows, three to a line."""
+    """Write a PNG of (image, id, probabilities) rows, three to a line; names may be in any script."""
+    with matplotlib.rc_context({"font.family": families()}), without_glyph_warnings():
+        _draw_sheet(path, rows, labels)
+
+
+def _draw_sheet(path: Path, rows: Sequence[tuple[Any, str, np.ndarray]], labels: Sequence[str]) -> None:
     lines = -(-len(rows) // COLUMNS)
     figure, axes = plt.subplots(
         lines, 2 * COLUMNS, figsize=(4.6 * COLUMNS, 1.9 * lines), layout="constrained", squeeze=False
