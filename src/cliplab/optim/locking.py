@@ -15,10 +15,10 @@ class TowerLock:
     """How a tower, or the objective, trains.
 
     The groups are those of its ``layer_groups``. A tower's run from its input to its output: embeddings, each layer, the
-    projection. Only the last
-    ``unlocked_groups`` train (0: none, as Zhai et al. 2022, LiT; null: all), until ``unfreeze_at_step`` optimizer steps
-    are done; then all do. Rates are the optimizer's times ``lr_multiplier``, times ``layer_decay`` once for every group
-    after the parameter's own (Bao et al. 2021, BEiT). Raises ValueError on values outside their range.
+    projection. Only the last ``unlocked_groups`` train (0: none, as Zhai et al. 2022, LiT; null: all). From
+    ``unfreeze_at_step`` optimizer steps on all of them train. A rate is the optimizer's times ``lr_multiplier``, times
+    ``layer_decay`` once for every group after the parameter's (Bao et al. 2021, BEiT). Raises ValueError on values outside
+    their range.
     """
 
     unlocked_groups: Natural | None = None
