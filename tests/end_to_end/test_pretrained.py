@@ -60,7 +60,7 @@ def test_foreign_weights_are_evaluated(
 ) -> None:
     zeroshot = [a for a in beside if a.startswith(("zeroshot", "trainer.acc"))]
     assert command("task=evaluate", f"pretrained={foreign}", *zeroshot) == 0
-    (run,) = (tmp_path / "logs" / "evaluate" / "emoji").iterdir()
+    (run,) = (tmp_path / "logs" / "evaluate").glob("*/*")
     result = json.loads((run / "results" / "folder.json").read_text())
     assert (result["model"], result["pretrained"]) == ("tiny", "tiny")
     assert [f.name for f in (run / "results").iterdir()] == ["folder.json"]

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from cliplab.cli import places
 from cliplab.cli.grammar import one_line
+from cliplab.cli.naming import results_name
 from cliplab.cli.sweep import remove_empty
 from cliplab.program import command_line, hydra_quoted
 from cliplab.runs.outcome import holds_run, note_end, note_traceback, read_manifest
@@ -26,6 +27,7 @@ GLOBAL = ("experiment", "debug", "sweep", "local")  # groups whose files set val
 
 # Here, since processes of a launcher import this module alone
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
+OmegaConf.register_new_resolver("results_name", results_name, replace=True)
 
 
 def is_further_rank() -> bool:
@@ -58,8 +60,7 @@ def run_job(cfg: Any) -> float | None:
     try:
         return _ended(cfg, typed, folder, sweeping)
     finally:
-        if output != folder:
-            remove_empty(output)
+        remove_empty(output)  # where a task wrote elsewhere
         for name in RANK_VARIABLES:
             if before[name] is None:
                 os.environ.pop(name, None)

@@ -1,0 +1,53 @@
+"""What the folder of a command's results is called: as the model that was named, or else as the experiment."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from cliplab.runs.outcome import read_manifest
+from cliplab.settings.config import ConfigError
+from cliplab.settings.model_source import KEYS, SUFFIXES, model_sources
+
+OF_AN_EXPERIMENT = ("train", "data", "prepare", "benchmark")  # tasks that make or measure something new
+
+
+def results_name(_root_: Any) -> str:
+    """A resolver of Hydra's configs. ``name=`` that was typed comes first. Nothing of the model is read."""
+    typed = _root_.hydra.overrides.task
+    if _root_.task.name in OF_AN_EXPERIMENT or any(str(o).startswith("name=") for o in typed):
+        return str(_root_.name)
+    given = {key: OmegaConf.select(_root_, key) for key in KEYS}
+    plain = {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in given.items() if v}
+    names = list(dict.fromkeys(_names({**plain, "task": {"name": _root_.task.name}})))
+    return str(_root_.name) if not names else names[0] if len(names) == 1 else "several"
+
+
+def _names(config: Mapping[str, Any]) -> list[str]:
+    try:
+        specs = [source.spec for source in model_sources(config)]
+    except ConfigError:  # the task says what is wrong with it; task=report and task=compare take folders of any task
+        values = [config[key] for key in KEYS if key in config]
+        specs = [str(one) for value in values for one in (value if isinstance(value, list) else [value])]
+    return [model_name(spec) for spec in specs]
+
+
+def model_name(spec: str) -> str:
+    """The experiment of a run or a checkpoint; the name of foreign weights, as ``ViT-B-32`` for ViT-B-32.pt."""
+    path = Path(spec).expanduser()
+    for folder in (path, *list(path.parents)[:2]):
+        name = read_manifest(folder).get("run_name")
+        if name:
+            return str(name)
+    if spec.startswith("open_clip:"):
+        _, model, tag = [*spec.split(":", 2), "", ""][:3]
+        words = [model, _stem(Path(tag).name)]
+    else:
+        words = [_stem(path.resolve().name or spec)]
+    return re.sub(r"[^\w.-]+", "-", "-".join(filter(None, words))).strip("-.") or "model"
+
+
+def _stem(name: str) -> str:
+    return next((name.removesuffix(suffix) for suffix in SUFFIXES if name.endswith(suffix)), name)

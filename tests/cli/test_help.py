@@ -1,0 +1,45 @@
+"""--help comes from the comments of the configs."""
+
+import pytest
+
+from cliplab.cli import config_dir, places
+from cliplab.cli.arguments import read_arguments
+from cliplab.cli.help import header, help_text, settings
+
+TASKS = places.choices(config_dir() / "task")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_task_tells_what_it_does_how_it_is_typed_and_its_options(task: str) -> None:
+    told = help_text(read_arguments([f"task={task}", "--help"]))
+    what, usage, *_ = header(config_dir() / "task" / f"{task}.yaml")
+    assert told.startswith(f"task={task}: {what}")
+    assert usage.startswith(f"task={task} ")
+    assert usage in told
+    for setting in settings(config_dir() / "task" / f"{task}.yaml", "task."):
+        if setting.key not in ("task.name", "task.function"):
+            assert f"{setting.key}={setting.value}" in told
+            assert setting.comment in told
+    assert what in help_text(read_arguments(["--help"]))
+
+
+def test_keys_that_a_task_reads_are_explained() -> None:
+    told = help_text(read_arguments(["task=embed", "--help"]))
+    for key in ("images=null", "run=null", "ckpt=null", "pretrained=null", "format=null", "out=null"):
+        assert f"  {key} " in told
+    assert "query=null" not in told
+    assert "task.rows_per_part=1024  what a stopped job loses at most" in told
+
+
+def test_any_choice_of_a_group_tells_its_options() -> None:
+    told = help_text(read_arguments(["optimizer=adamw", "trainer=default", "--help"]))
+    assert "optimizer.weight_decay=0.2" in told
+    assert "trainer.max_steps=-1" in told
+
+
+def test_nested_keys_and_comments_of_a_config(tmp_path: object) -> None:
+    found = {s.key: s for s in settings(config_dir() / "data" / "_module.yaml", "data.")}
+    assert found["data.train_transform.flip"].value == "0.0"
+    assert found["data.train_transform.flip"].comment == "a chance"
+    assert "data.train_transform" not in found
+    assert found["data.train_transform.scale"].value == "[0.9, 1.0]"

@@ -1,0 +1,52 @@
+"""Results of a model lie in a folder of the model's name."""
+
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from cliplab.cli.naming import model_name, results_name
+
+
+def name_of(task: str = "evaluate", typed: tuple[str, ...] = (), **given: object) -> str:
+    root = {"name": "emoji", "task": {"name": task}, "ckpt": None, "run": None, "pretrained": None, **given}
+    return results_name(OmegaConf.create({**root, "hydra": {"overrides": {"task": list(typed)}}}))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "logs" / "2026"
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "checkpoints" / "last.ckpt").touch()
+    (folder / "manifest.json").write_text(json.dumps({"run_name": "mine"}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("ViT-B-32.pt", "ViT-B-32"),
+        ("/weights/model-v1.5", "model-v1.5"),
+        ("openai/clip-vit-base-patch32", "clip-vit-base-patch32"),
+        ("open_clip:ViT-B-32:laion2b_s34b_b79k", "ViT-B-32-laion2b_s34b_b79k"),
+        ("open_clip:RN50:/a/b c.pt", "RN50-b-c"),
+        ("a=b,é.safetensors", "a-b-é"),
+    ],
+)
+def test_foreign_weights_have_a_name_of_their_own(spec: str, name: str) -> None:
+    assert model_name(spec) == name
+    assert name_of(pretrained=spec) == name
+
+
+def test_a_checkpoint_is_called_as_its_run(run: Path) -> None:
+    for value in (run, run / "checkpoints" / "last.ckpt", run.parent):  # a folder above one run too
+        assert name_of("embed", run=str(value)) == "mine"
+    assert name_of(ckpt=[str(run), "other.pt"]) == "several"
+    assert name_of("report", run=str(run)) == "mine"
+
+
+def test_the_experiment_and_a_typed_name_come_first(run: Path) -> None:
+    assert name_of("train", pretrained="ViT-B-32.pt") == "emoji"
+    assert name_of(typed=("name=emoji",), run=str(run)) == "emoji"
+    assert name_of() == "emoji"
