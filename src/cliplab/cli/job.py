@@ -82,8 +82,11 @@ def _ended(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool) -> floa
         stopped = isinstance(code, int) and code >= 128
         if read_manifest(folder).get("status") == "running":
             note_end(folder, "interrupted" if stopped else "failed", typed)
-        if sweeping:  # Hydra takes an exit for the end of this job alone
+        if sweeping and stopped:  # Hydra takes an exit for the end of this job alone
             raise KeyboardInterrupt from stop
+        if sweeping:
+            note_end(folder, "failed", typed, error=f"exit {code}")
+            return None
         raise
     except Exception as error:
         message = _told(error, folder)
@@ -111,10 +114,10 @@ def _told(error: Exception, folder: Path) -> str:
     try:
         path = note_traceback(folder, error)
     except OSError:  # the disk may be full
-        return f"error: {type(error).__name__}: {one_line(error)}"
+        return f"error: {type(error).__name__}: {one_line(error) or 'it says no more'}"
     if expected and not isinstance(error, RuntimeError):
         return f"error: {one_line(error)}"
-    return f"error: {type(error).__name__}: {one_line(error)}; the traceback is in {path}"
+    return f"error: {type(error).__name__}: {one_line(error) or 'it says no more'}; the traceback is in {path}"
 
 
 def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | None:

@@ -1,0 +1,124 @@
+"""A job leaves in its folder how it ended; what was there before is left alone."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cliplab import cli
+from cliplab.runs.outcome import job_folders, note_end, read_manifest, unfinished_jobs
+from cliplab.settings.job import Job, Outcome
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
+    """The command with a task of the test's own in place of training."""
+    monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path))
+
+    def start(task: Callable[[Job], Outcome], *argv: str) -> int:
+        monkeypatch.setattr("hydra.utils.get_method", lambda _: task)
+        monkeypatch.setattr(sys, "argv", ["run.py", *argv])
+        try:
+            cli.main()
+        except SystemExit as stop:
+            if isinstance(stop.code, str):
+                print(stop.code, file=sys.stderr)
+                return 1
+            return int(stop.code or 0)
+        return 0
+
+    return start
+
+
+def writing(job: Job) -> Outcome:
+    job.run_dir.mkdir(parents=True, exist_ok=True)
+    (job.run_dir / "config.yaml").write_text("")
+    (job.run_dir / "manifest.json").write_text(json.dumps({"status": "running", "run_name": "x"}))
+    return Outcome(job.run_dir)
+
+
+def raising(error: BaseException) -> Callable[[Job], Outcome]:
+    def task(job: Job) -> Outcome:
+        writing(job)
+        raise error
+
+    return task
+
+
+@pytest.mark.parametrize("key", ["hydra.run.dir", "paths.run"])
+def test_a_folder_that_holds_a_run_is_left_alone(
+    run: Callable[..., int], key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "a=b c"
+    assert run(writing, f"{key}='{folder}'") == 0
+    before = {file: file.read_bytes() for file in folder.rglob("*")}
+    capsys.readouterr()
+    assert run(writing, f"{key}='{folder}'", "seed=2") == 1
+    said = capsys.readouterr().err.strip()
+    assert f"{folder} holds a run already (running), which is left alone" in said
+    assert said.endswith(f"go on with it: python run.py \"resume='{folder}'\"")
+    assert {file: file.read_bytes() for file in folder.rglob("*")} == before
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError("no"), AssertionError(), ZeroDivisionError("0")], ids=repr)
+def test_an_unknown_error_is_one_line_with_the_file_of_its_traceback(
+    run: Callable[..., int], error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(raising(error), f"hydra.run.dir={tmp_path}/run") == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"error: {type(error).__name__}: ")
+    assert said.endswith(f"the traceback is in {tmp_path}/run/traceback.txt")
+    assert "in task\n" in (tmp_path / "run" / "traceback.txt").read_text()
+    facts = read_manifest(tmp_path / "run")
+    assert (facts["status"], facts["error"], facts["run_name"]) == ("failed", said, "x")
+
+
+@pytest.mark.parametrize(("stop", "status"), [(SystemExit(143), 143), (KeyboardInterrupt(), 130)], ids=repr)
+def test_a_task_that_was_stopped_says_so_in_its_folder(
+    run: Callable[..., int], stop: BaseException, status: int, tmp_path: Path
+) -> None:
+    assert run(raising(stop), f"hydra.run.dir={tmp_path}/run") == status
+    assert read_manifest(tmp_path / "run")["status"] == "interrupted"
+
+
+def test_a_sweep_goes_on_whatever_a_job_raises(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    errors: dict[int, Any] = {1: KeyError("x"), 2: MemoryError(), 3: SystemExit(3), 4: None}
+
+    def task(job: Job) -> Outcome:
+        error = errors[job.config["seed"]]
+        if error is not None:
+            raise error
+        return Outcome(None, 0.5)
+
+    sweep = tmp_path / "sweep"
+    assert run(task, "-m", "seed=1,2,3,4", f"hydra.sweep.dir={sweep}") == 1
+    assert [read_manifest(job)["status"] for job in job_folders(sweep)] == ["failed", "failed", "failed", "finished"]
+    assert [job.name for job in unfinished_jobs(sweep)] == ["0", "1", "2"]
+    assert len((sweep / "summary.csv").read_text().splitlines()) == 5
+    capsys.readouterr()
+    assert run(task, "-m", "seed=4,4", f"hydra.sweep.dir={sweep}") == 1
+    assert "holds the runs of another multirun" in capsys.readouterr().err
+    assert run(task, "-m", "seed=4", f"hydra.sweep.dir={tmp_path}/good") == 0
+
+
+def test_a_sweep_that_does_not_compose_leaves_nothing(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(writing, "-m", "data=emoji,emojj") == 1
+    assert "data: no choice 'emojj'; did you mean 'emoji'?" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+
+
+def test_what_a_job_ended_with_is_added_to_what_it_wrote(tmp_path: Path) -> None:
+    note_end(tmp_path, "finished", ["a=1"], value=2)
+    note_end(tmp_path, "failed", ["b=1"])
+    assert read_manifest(tmp_path) == {"status": "failed", "value": 2}
+    assert (tmp_path / "overrides.yaml").read_text() == "- a=1\n"
+    (tmp_path / "manifest.json").write_text("{")
+    assert read_manifest(tmp_path) == {}
