@@ -72,10 +72,14 @@ def listening() -> Iterator[StopRequest]:
 
 def leave_signals_to_the_parent(worker: int = 0) -> None:
     """For processes that read data: a signal to the whole group, as a scheduler or Ctrl-C sends it, is the parent's to
-    answer. A second SIGTERM ends the process, since the parent may ask for that."""
-
-    def once(number: int, frame: Any) -> None:
-        signal.signal(number, signal.SIG_DFL)
-
+    answer. Only a SIGTERM of the parent's own ends the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, once)
+    if hasattr(signal, "sigwaitinfo"):  # it tells who sent a signal
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
 
-from cliplab.signals import listening
+from cliplab.signals import leave_signals_to_the_parent, listening
 from cliplab.training.callbacks import Evaluate, StopBetweenSteps
 from cliplab.training.loggers import CSVLogger
 
@@ -134,3 +135,21 @@ def test_handlers_are_put_back_and_a_forked_process_is_left_alone() -> None:
         os.kill(child, signal.SIGTERM)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+@pytest.mark.skipif(not hasattr(signal, "sigwaitinfo"), reason="nothing tells who sent a signal")
+def test_a_process_that_reads_data_ends_at_its_parents_word_alone() -> None:
+    here, there = os.pipe()
+    child = os.fork()
+    if child == 0:
+        leave_signals_to_the_parent()
+        os.write(there, b".")
+        time.sleep(30)
+        os._exit(3)
+    os.read(here, 1)
+    for name in ("-INT", "-TERM"):
+        subprocess.run(["kill", name, str(child)], check=True)  # as a scheduler, or a terminal
+    time.sleep(0.2)
+    assert os.waitpid(child, os.WNOHANG) == (0, 0)
+    os.kill(child, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

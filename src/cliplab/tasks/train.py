@@ -194,16 +194,17 @@ def run(job: Job) -> Outcome:
                 print_config(config)
                 sys.stdout.flush()  # a log shows at once that the run has begun
             return _train(config, manifest, weights, request)
-        except (KeyboardInterrupt, SystemExit):
-            manifest.finish("interrupted")
-            print(f"interrupted; go on with: {command_line(f'resume={hydra_quoted(run_dir)}')}", file=sys.stderr)
-            raise SystemExit(request.status) from None
         except BaseException as error:
+            way = command_line(f"resume={hydra_quoted(run_dir)}")
+            asked = request.number and not isinstance(error, NotFiniteError)  # the signal may have ended a helper first
+            if asked or isinstance(error, KeyboardInterrupt | SystemExit):
+                manifest.finish("interrupted")
+                print(f"interrupted; go on with: {way}", file=sys.stderr)
+                raise SystemExit(request.status) from None
             at = {"step": error.step} if isinstance(error, NotFiniteError) else {}
             with suppress(OSError):  # the disk may be full
                 manifest.finish("failed", error=f"{type(error).__name__}: {error}"[:500], **at)
             if last.is_file():
-                way = command_line(f"resume={hydra_quoted(run_dir)}")
                 print(f"stopped by an error; when it is mended, go on with: {way}", file=sys.stderr)
             raise
 
