@@ -112,6 +112,16 @@ def test_an_empty_class_folder_stays_a_candidate_when_asked_or_named(tmp_path: P
             LabelledImages(path=str(root), split="test", class_names=names)
 
 
+def test_numbered_folders_keep_their_numbers_whichever_are_empty_or_gone(tmp_path: Path) -> None:
+    for place in ("001/1.png", "002/2.png", "004/4.png"):
+        add(place)(tmp_path)
+    for gone in (False, True):
+        data = LabelledImages(path=str(tmp_path), split="test", class_names=[f"bird {i}" for i in range(5)])
+        assert data.labels.tolist() == [1, 2, 4]
+        if not gone:
+            (tmp_path / "003").mkdir()
+
+
 def test_pictures_all_two_deep_have_the_class_of_their_own_folder(tmp_path: Path) -> None:
     for place in ("animals/cat/1.png", "animals/dog/2.png", "plants/rose/3.png"):
         add(place)(tmp_path)
@@ -181,8 +191,9 @@ def test_names_without_pictures_are_told(tmp_path: Path) -> None:
     assert several.notes == ["1 of the 3 named classes have no picture and stay candidates: b"]
     names = tmp_path / "names.txt"
     names.write_text("a\n\nb\n")
-    with pytest.raises(ValueError, match="line 2 is empty"):
-        LabelledImages(dataset=table([0, 1]), class_names=str(names))
+    data = LabelledImages(dataset=table([0, 1, 2]), class_names=str(names))
+    assert data.class_names == ["a", "", "b"]
+    assert data.notes == ["class 1 has an empty name; its prompts are the templates alone"]
     names.write_text("\ufeffa\nb\n\n")
     assert LabelledImages(dataset=table([0, 1]), class_names=str(names)).class_names == ["a", "b"]
 

@@ -15,7 +15,16 @@ from cliplab.data.emoji import CREDITS, STYLES, load_emoji
 from cliplab.data.fingerprint import content_fingerprint
 from cliplab.data.hub import UnreachableData, side_file
 from cliplab.data.images import BadImage, decode_image
-from cliplab.data.labels import are_numbers, check_range, checked_names, label_numbers, read_names, unused_note
+from cliplab.data.labels import (
+    are_numbers,
+    check_range,
+    checked_names,
+    empty_note,
+    label_numbers,
+    read_names,
+    read_templates,
+    unused_note,
+)
 from cliplab.data.library import no_progress_bars
 from cliplab.data.local import DataFiles, choose_files
 from cliplab.data.opening import Location, OpenedRows, open_layout, open_rows
@@ -76,10 +85,11 @@ class LabelledImages:
             dataset = dataset.cast_column(self.image_column, datasets.Image(decode=False))
         self.dataset, self.credits = dataset, tuple(credits)
         templates = side_file(path, TEMPLATES_FILE) if path else None
-        self.templates = None if templates is None else read_names(templates)
+        self.templates = None if templates is None else read_templates(templates)
         self.groups = groups or {}
         self.class_names = given or self._readable_names()
         self._read_labels()
+        self.notes += empty_note(self.class_names)
 
     def _read_folders(
         self, folders: ClassFolders, keep_empty: bool, given: Sequence[str] | None

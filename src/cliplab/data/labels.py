@@ -10,19 +10,27 @@ from cliplab.data.class_folders import listed
 
 
 def read_names(file: str | Path) -> list[str]:
-    """One a line. Raises ValueError for an empty line among them: the names below it would move up by one."""
+    """One a line, in label order; an empty line is an empty name, since the names below it must not move up."""
     path = Path(file).expanduser()
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except OSError as error:
-        raise ValueError(
-            f"dataset.class_names: {file} cannot be read ({error.strerror}); name a file, or list them"
-        ) from error
+        reason = f"cannot be read ({error.strerror}); name a file, or list the names"
+        raise ValueError(f"dataset.class_names: {file} {reason}") from error
     while lines and not lines[-1]:
         lines.pop()
-    if "" in lines:
-        raise ValueError(f"{file}: line {lines.index('') + 1} is empty; write a class name there, or remove the line")
     return lines
+
+
+def read_templates(file: Path) -> list[str]:
+    """One a line; empty lines do not count."""
+    return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+
+
+def empty_note(names: Sequence[str] | None) -> list[str]:
+    """A sentence for classes whose name is empty, as one of CLEVR's distances is in CLIP_benchmark."""
+    empty = [str(place) for place, name in enumerate(names or ()) if not name]
+    return [f"class {', '.join(empty)} has an empty name; its prompts are the templates alone"] if empty else []
 
 
 def checked_names(names: Sequence[Any], key: str) -> list[str]:

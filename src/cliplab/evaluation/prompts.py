@@ -65,9 +65,9 @@ def chosen_prompts(
     own = dataset.class_names
     names = own if class_names is None else list(class_names)
     for place, label in enumerate(names or ()):
-        if not isinstance(label, str) or not label.strip():
+        if not isinstance(label, str):
             raise ValueError(
-                f"zeroshot.{name}.class_names: name {place} is {label!r}; names are strings, none of them empty"
+                f"zeroshot.{name}.class_names: name {place} is {label!r}; names are strings, put it in quotes"
             )
     if names is None:
         raise ValueError(f"zeroshot set {name}: labels carry no names; set zeroshot.{name}.dataset.class_names")
