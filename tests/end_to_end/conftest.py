@@ -93,8 +93,8 @@ def _blank_report(run_dir: Path) -> Path:
 def _nothing_but_the_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """No report unless a test is marked with it, and no waiting for the disk."""
     if not request.node.get_closest_marker("report"):
-        for task in ("train", "evaluate"):
-            monkeypatch.setattr(f"cliplab.tasks.{task}.write_report", _blank_report)
+        for module in ("tasks.train", "assembly.evaluating"):
+            monkeypatch.setattr(f"cliplab.{module}.write_report", _blank_report)
     monkeypatch.setattr(os, "fsync", lambda _: None)
 
 

@@ -69,7 +69,7 @@ def test_a_value_that_cannot_work_is_told_without_torch(tmp_path: Path) -> None:
         (["task=export", "pretrained=nope.pt", "format=openai"], "pretrained: nope.pt is neither a file nor a folder"),
         (["task=report"], "run: task=report needs a run folder"),
         (
-            ["experiment=vit_b32", "zeroshot.imagenet.dataset.path=/nowhere"],
+            ["experiment=vit_b32", "trainer=cpu", "zeroshot.imagenet.dataset.path=/nowhere"],
             "zeroshot.imagenet.dataset.path: /nowhere is neither a folder nor a file",
         ),
     ],

@@ -133,7 +133,7 @@ def test_export_comes_back_and_brings_a_card(
         (["task=embed"], "images: task=embed needs pictures"),
         (["task=embed", "format=csv"], "format: task=embed writes parquet or numpy, not 'csv'"),
         (["task=embed", "out=x.csv", "images=."], "out: x.csv must end in .parquet or .npz"),
-        (["task=embed", "images=."], "there are no images in this folder"),
+        (["task=embed", "images=."], "ckpt: task=embed needs a model: ckpt="),
         (["task=classify", "images=."], "labels: task=classify needs them"),
         (["task=classify", "images=.", "labels=lost.txt"], "labels: there is no file lost.txt"),
         (["task=search", "images=."], "query: task=search needs one"),

@@ -6,14 +6,11 @@ from typing import Any
 
 from cliplab.embedding.collection import Collection, open_collection
 from cliplab.embedding.model import Skipped
-from cliplab.settings.config import ConfigError
 
 
 def given_collection(config: dict[str, Any]) -> Collection:
-    """The collection of ``images=``. Raises ConfigError when it is not given, ValueError when it cannot be read."""
+    """The collection of ``images=``. Raises ValueError when it cannot be read."""
     task = config["task"]
-    if not config["images"]:
-        raise ConfigError(f"images: task={task['name']} needs pictures; images=<folder, file, Parquet or data set>")
     return open_collection(config["images"], split=task["split"], id_column=task["id_column"])
 
 

@@ -121,12 +121,11 @@ def _told(error: Exception, folder: Path) -> str:
 
 
 def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | None:
-    from hydra.utils import get_method
-
     from cliplab.settings.check import check_sources
     from cliplab.settings.config import base_config, fill_known_values, origins, resolved
-    from cliplab.settings.job import Job, Outcome
+    from cliplab.settings.job import Job
     from cliplab.settings.values import check_optimized, check_values
+    from cliplab.settings.verbs import check_verb, run_verb
 
     for group in GLOBAL:
         if group in cfg:
@@ -140,10 +139,11 @@ def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | Non
     check_sources(config, base_config(places.config_dir()), typed_at)
     if sweeping:
         check_optimized(config)
+    check_verb(Job(config, cfg, typed))
     if config["task"].get("builds", True):
         fill_known_values(cfg)
         config = resolved(cfg)
-    outcome: Outcome = get_method(config["task"]["function"])(Job(config, cfg, typed))
+    outcome = run_verb(Job(config, cfg, typed))
     if outcome.path is not None:
         print(outcome.path)
     return outcome.figure

@@ -18,7 +18,6 @@ from cliplab.embedding.collection import Collection
 from cliplab.embedding.model import EmbeddingModel
 from cliplab.files import whole_file
 
-FORMATS = {"parquet": ".parquet", "numpy": ".npz"}
 FACTS = b"cliplab"
 
 

@@ -1,11 +1,11 @@
 """One job: what a verb is asked to do, and what it gives back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cliplab.settings.config import typed_keys
+from cliplab.settings.config import ConfigError, typed_keys
 
 
 class Outcome(NamedTuple):
@@ -14,6 +14,18 @@ class Outcome(NamedTuple):
 
     path: Path | None
     figure: float | None = None
+
+
+def check_images(config: Mapping[str, Any]) -> None:
+    """Raises ConfigError when ``images=`` is not given, or is a local path that is not there."""
+    images = config["images"]
+    if not images:
+        name = config["task"]["name"]
+        raise ConfigError(f"images: task={name} needs pictures; images=<folder, file, Parquet or data set>")
+    for one in images if isinstance(images, list) else [images]:
+        path = Path(str(one)).expanduser()
+        if not path.exists() and (path.is_absolute() or str(one).startswith((".", "~"))):
+            raise ConfigError(f"images: there is no {path}; name a folder, a file or a data set")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from cliplab.settings.sources import (
     split_target,
 )
 
-__all__ = ["NotThere", "Parameter", "Signature", "imported_signature", "read_signature", "signature_of"]
+__all__ = ["NotThere", "Parameter", "Signature", "imported_signature", "read_fields", "read_signature", "signature_of"]
 
 TRANSPARENT = (
     "dataclass",
@@ -77,6 +77,18 @@ def read_signature(target: str) -> Signature | None:
             found = _member(found, name)
         return _signature(found, 0)
     except (Unreadable, SyntaxError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def read_fields(target: str) -> dict[str, Parameter] | None:
+    """The annotated fields of a class, such as a TypedDict, from its source. Raises NotThere when there is none."""
+    try:
+        module, names = split_target(target)
+        found = find(module, names[0], 0)
+        if not isinstance(found.node, ast.ClassDef):
+            return None
+        return _of_fields(found.module, found.node).parameters
+    except (Unreadable, SyntaxError):
         return None
 
 

@@ -6,14 +6,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cliplab.assembly.process import quiet, set_seed
-from cliplab.benchmarks.measured import Measured
-from cliplab.reporting.results import write_json
-from cliplab.runs.folder import save_config
-from cliplab.runs.manifest import Manifest
 from cliplab.settings.build import build
 from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
+
+
+def check(job: Job) -> None:
+    """Raises ConfigError when nothing is chosen."""
+    if not job.config.get("benchmark"):
+        raise ConfigError("benchmark: choose what to measure, such as benchmark=loader")
 
 
 def _shown(value: Any) -> str:
@@ -31,16 +32,19 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
 
 def run(job: Job) -> Outcome:
     """Call the chosen benchmark with the whole config, print its table, write ``benchmark.json``. Returns its path."""
+    from cliplab.assembly.process import quiet, set_seed
+    from cliplab.reporting.results import write_json
+    from cliplab.runs.folder import save_config
+    from cliplab.runs.manifest import Manifest
+
     config = job.config
-    if not config.get("benchmark"):
-        raise ConfigError("benchmark: choose what to measure, such as benchmark=loader")
     quiet()
     set_seed(config["seed"])
     measure = build(config["benchmark"], "benchmark")
     save_config(config, job)
     manifest = Manifest(job.run_dir, config, job.typed)
     manifest.start()
-    measured: Measured = measure(config=config)
+    measured = measure(config=config)
     write_json(job.run_dir / "benchmark.json", measured._asdict())
     manifest.finish("finished")
     print_rows(measured.rows)

@@ -4,13 +4,30 @@ import csv
 import warnings
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from cliplab.assembly.collection import by_reason, given_collection, report_skipped
-from cliplab.assembly.model import task_model
-from cliplab.reporting.predictions import prediction_sheet
+from cliplab.rules import Count, Natural
 from cliplab.settings.config import ConfigError
-from cliplab.settings.job import Job, Outcome
+from cliplab.settings.job import Job, Outcome, check_images
+from cliplab.settings.model_source import model_source
+
+
+class Options(TypedDict):
+    """What configs/task/classify.yaml sets."""
+
+    batch_size: Count
+    workers: Count
+    split: str
+    id_column: str | None
+    templates: str | list[str]
+    shown: Natural
+
+
+def check(job: Job) -> None:
+    """Raises ConfigError without labels, pictures or a model."""
+    given_labels(job.config["labels"])
+    check_images(job.config)
+    model_source(job.config)
 
 
 def given_labels(labels: Any) -> list[str]:
@@ -37,6 +54,10 @@ def given_labels(labels: Any) -> list[str]:
 
 def run(job: Job) -> Outcome:
     """Write predictions.csv and predictions.png into ``out=`` (the run folder). Returns that folder."""
+    from cliplab.assembly.collection import by_reason, given_collection, report_skipped
+    from cliplab.assembly.model import task_model
+    from cliplab.reporting.predictions import prediction_sheet
+
     config, out = job.config, job.out
     labels, collection = given_labels(config["labels"]), given_collection(config)
     model = task_model(job)

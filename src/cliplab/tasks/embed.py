@@ -1,14 +1,31 @@
 """task=embed: a folder, a Parquet file or a data set to a table of embeddings."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from cliplab.assembly.collection import given_collection, report_skipped
-from cliplab.assembly.model import task_model
-from cliplab.embedding.table import FORMATS, embed_collection
-from cliplab.runs.folder import model_name
+from cliplab.rules import Count
 from cliplab.settings.config import ConfigError, did_you_mean
-from cliplab.settings.job import Job, Outcome
+from cliplab.settings.job import Job, Outcome, check_images
+from cliplab.settings.model_source import model_source
+
+FORMATS = {"parquet": ".parquet", "numpy": ".npz"}
+
+
+class Options(TypedDict):
+    """What configs/task/embed.yaml sets."""
+
+    batch_size: Count
+    workers: Count
+    split: str
+    id_column: str | None
+    rows_per_part: Count
+
+
+def check(job: Job) -> None:
+    """Raises ConfigError without pictures or a model, and for a table of another kind."""
+    out_path(job.config)
+    check_images(job.config)
+    model_source(job.config)
 
 
 def absolute(images: Any) -> Any:
@@ -37,6 +54,11 @@ def out_path(config: dict[str, Any]) -> Path:
 
 def run(job: Job) -> Outcome:
     """Write the table. Stopped, the same command with the same ``out=`` goes on. Returns the table's path."""
+    from cliplab.assembly.collection import given_collection, report_skipped
+    from cliplab.assembly.model import task_model
+    from cliplab.embedding.table import embed_collection
+    from cliplab.runs.folder import model_name
+
     config = job.config
     out, collection = out_path(config), given_collection(config)
     model = task_model(job)

@@ -2,29 +2,44 @@
 
 from pathlib import Path
 
-from cliplab.assembly.model import model_weights
-from cliplab.assembly.weights import load_weights
-from cliplab.checkpoints.write import FORMATS, write
-from cliplab.reporting.model_card import model_card
-from cliplab.runs.folder import model_name, run_of
 from cliplab.settings.build import build
+from cliplab.settings.check import check_package
 from cliplab.settings.config import ConfigError, did_you_mean
 from cliplab.settings.job import Job, Outcome
-from cliplab.settings.model_source import KEYS, model_source
+from cliplab.settings.model_source import model_source
+
+FORMATS = ("huggingface", "open_clip", "openai", "onnx", "safetensors")
 
 
-def run(job: Job) -> Outcome:
-    """Write ``out=`` (the run folder's ``<format>/`` when it is not given). Returns its path."""
-    config = job.config
-    if any(config[key] for key in KEYS):
-        model_source(config)  # a place that is not there is told before its format
-    form = config["format"]
+def check(job: Job) -> None:
+    """Raises ConfigError without a format or a model, for a missing package, and for a folder that holds something."""
+    form = job.config["format"]
     if form not in FORMATS:
         hint = did_you_mean(str(form), FORMATS) if form else ""
         raise ConfigError(f"format: task=export needs one of {', '.join(FORMATS)}, not {form!r}{hint}")
-    out = Path(config["out"] or job.run_dir / form).expanduser()
+    if form == "onnx":
+        for package in ("onnx", "onnxscript"):
+            check_package("format", package, "onnx")
+    out = out_folder(job)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ConfigError(f"out: {out} exists and is no empty folder; name another")
+    model_source(job.config)
+
+
+def out_folder(job: Job) -> Path:
+    """``out=``, or a folder of the format's name in the run folder."""
+    return Path(job.config["out"] or job.run_dir / job.config["format"]).expanduser()
+
+
+def run(job: Job) -> Outcome:
+    """Write the model and its card. Returns their folder."""
+    from cliplab.assembly.model import model_weights
+    from cliplab.assembly.weights import load_weights
+    from cliplab.checkpoints.write import write
+    from cliplab.reporting.model_card import model_card
+    from cliplab.runs.folder import model_name, run_of
+
+    form, out = job.config["format"], out_folder(job)
     weights = model_weights(job)
     model = build(weights.model, "model")
     load_weights(model, weights)

@@ -11,20 +11,34 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypedDict
 
+from annotated_types import Ge, Le
 from rich.console import Console
 
 from cliplab.assembly.process import quiet
-from cliplab.data.shards import FORMATS, SUFFIX, LeftOut, Ready, Recipe, make_ready
+from cliplab.data.shards import FORMATS, LeftOut, Ready, Recipe, make_ready
 from cliplab.data.source import CaptionSource
 from cliplab.files import whole_file
+from cliplab.rules import Count
 from cliplab.settings.build import build
 from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
 
 CHUNK = 32  # rows that a process is given at a time
 DONE, BEGUN = "prepared.json", "unfinished"
+
+
+class Options(TypedDict):
+    """What configs/task/prepare.yaml sets."""
+
+    format: Literal["parquet", "webdataset"]
+    shortest_side: Count | None
+    encoding: Literal["jpeg", "webp", "png"]
+    quality: Annotated[int, Ge(1), Le(100)]
+    deduplicate: Literal["pixels", "bytes"] | None
+    rows_per_shard: Count
+    workers: Count | None
 
 
 class Shards:
@@ -165,28 +179,11 @@ def prepare(source: CaptionSource, out: Path, settings: dict[str, Any], recipe: 
     return shards.finish(settings)
 
 
-def _recipe(task: dict[str, Any]) -> Recipe:
-    """Raises ConfigError for a value that cannot be."""
-    choices: dict[str, list[Any]] = {
-        "format": [*FORMATS],
-        "encoding": [*SUFFIX],
-        "deduplicate": ["pixels", "bytes", None],
-    }
-    for key, known in choices.items():
-        if task[key] not in known:
-            raise ConfigError(f"task.{key}: no choice {task[key]!r}; there are {', '.join(map(str, known))}")
-    for key in ("rows_per_shard", "quality", "shortest_side", "workers"):
-        value = 1 if task[key] is None and key in ("shortest_side", "workers") else task[key]
-        if not isinstance(value, int) or value < 1:
-            raise ConfigError(f"task.{key}: {value!r} must be a whole number, at least 1")
-    return Recipe(*(task[key] for key in Recipe._fields))
-
-
 def run(job: Job) -> Outcome:
     """Prepare ``data=…`` into ``out=``. Returns that folder."""
     config = job.config
     task = config["task"]
-    recipe = _recipe(task)
+    recipe = Recipe(*(task[key] for key in Recipe._fields))
     if not config["out"]:
         raise ConfigError("out: task=prepare needs a folder to write to; out=<folder>")
     out = Path(config["out"]).expanduser()

@@ -4,26 +4,46 @@ import csv
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-import numpy as np
-
-from cliplab.assembly.collection import by_reason, given_collection, report_skipped
-from cliplab.assembly.model import task_model
-from cliplab.embedding.collection import is_table, open_collection
-from cliplab.embedding.index import ExactIndex, recall
-from cliplab.embedding.model import EmbeddingModel, query_file
-from cliplab.embedding.table import read_table
-from cliplab.reporting.contact_sheet import contact_sheet
+from cliplab.rules import Count
 from cliplab.settings.build import build
 from cliplab.settings.config import ConfigError
-from cliplab.settings.job import Job, Outcome
+from cliplab.settings.job import Job, Outcome, check_images
+from cliplab.settings.model_source import model_source
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cliplab.embedding.model import EmbeddingModel
 
 PROBES = 200  # rows whose neighbours measure an approximate index
 
 
+class Options(TypedDict):
+    """What configs/task/search.yaml sets."""
+
+    batch_size: Count
+    workers: Count
+    split: str
+    id_column: str | None
+    top: Count
+
+
+def check(job: Job) -> None:
+    """Raises ConfigError without a query, pictures or a model."""
+    if not job.config["query"]:
+        raise ConfigError('query: task=search needs one; query="a red car" or query=<image file>')
+    if not job.config["images"]:
+        raise ConfigError("images: task=search needs pictures; images=<folder, data set or table of task=embed>")
+    check_images(job.config)
+    model_source(job.config)
+
+
 def _pictures_of(facts: dict[str, Any], ids: Sequence[str]) -> Callable[[int], Any]:
     """From a row of a table to its picture: None where the pictures lie elsewhere by now, or the data set is another."""
+    from cliplab.embedding.collection import open_collection
+
     if facts["files"]:
         root = Path(str(facts["images"]))
         return lambda i: next((p for p in (root / ids[i], Path(ids[i])) if p.is_file()), None)
@@ -37,8 +57,14 @@ def _pictures_of(facts: dict[str, Any], ids: Sequence[str]) -> Callable[[int], A
     return lambda i: collection[places[ids[i]]]
 
 
-def _searched(config: dict[str, Any], model: EmbeddingModel) -> tuple[Sequence[str], np.ndarray, Callable[[int], Any]]:
+def _searched(
+    config: dict[str, Any], model: "EmbeddingModel"
+) -> tuple[Sequence[str], "np.ndarray", Callable[[int], Any]]:
     """Ids, unit vectors, and how to get the picture of a row (None when a table's pictures are out of reach)."""
+    from cliplab.assembly.collection import by_reason, given_collection, report_skipped
+    from cliplab.embedding.collection import is_table
+    from cliplab.embedding.table import read_table
+
     path = Path(str(config["images"])).expanduser()
     if is_table(path):
         ids, vectors, facts = read_table(path)
@@ -57,12 +83,15 @@ def _searched(config: dict[str, Any], model: EmbeddingModel) -> tuple[Sequence[s
 
 def run(job: Job) -> Outcome:
     """Write results.csv and index.html into ``out=`` (the run folder). Returns the page's path."""
+    import numpy as np
+
+    from cliplab.assembly.model import task_model
+    from cliplab.embedding.index import ExactIndex, recall
+    from cliplab.embedding.model import query_file
+    from cliplab.reporting.contact_sheet import contact_sheet
+
     config = job.config
     query, top = config["query"], config["task"]["top"]
-    if not query:
-        raise ConfigError('query: task=search needs one; query="a red car" or query=<image file>')
-    if not config["images"]:
-        raise ConfigError("images: task=search needs pictures; images=<folder, data set or table of task=embed>")
     model = task_model(job)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*texts cut.*")

@@ -179,8 +179,6 @@ def run(job: Job) -> Outcome:
     last = run_dir / "checkpoints" / "last.ckpt"
     weights = None
     named = any(config[key] for key in KEYS)
-    if config["pretrained_tower"] and not named:
-        raise ConfigError("pretrained_tower: it says which tower pretrained= fills; give pretrained=<weights> too")
     if named and not last.is_file():  # a resumed run has all it needs
         config, weights = with_weights(job.composed, job.typed, model_source(config))
     check_parts(config)

@@ -1,0 +1,73 @@
+"""The verb that ``task=`` names, before it works.
+
+A verb is one file in ``tasks/`` and one in ``configs/task/``. The file has ``run(job) -> Outcome`` and may have
+
+- ``Options``, a TypedDict of what its config sets under ``task``. It is read from the source.
+- ``check(job)``, which raises ConfigError for what was typed wrongly and can be told at once. Such a file imports torch and
+  what needs it inside of ``run``, so that the check comes before these seconds.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cliplab.settings.annotations import problem
+from cliplab.settings.config import ConfigError, did_you_mean
+from cliplab.settings.job import Job, Outcome
+from cliplab.settings.model_source import KEYS, model_sources
+from cliplab.settings.signatures import NotThere, read_fields
+
+OF_EVERY_TASK = ("name", "function", "builds")
+FROM_FILES = ("report", "compare")  # tasks whose run= is no model
+
+
+def run_verb(job: Job) -> Outcome:
+    """Run the verb's ``run``."""
+    run: Callable[[Job], Outcome] = getattr(_module(job.config["task"]), _function(job.config["task"])[1])
+    return run(job)
+
+
+def check_verb(job: Job) -> None:
+    """Check the options of the task, the model that is named, and what the verb itself checks. Raises ConfigError."""
+    task = job.config["task"]
+    _check_options(task)
+    named = any(job.config[key] for key in KEYS)
+    if named and task["name"] not in FROM_FILES:
+        model_sources(job.config)
+    if job.config["pretrained_tower"] and not named:
+        raise ConfigError("pretrained_tower: it says which tower pretrained= fills; give pretrained=<weights> too")
+    check = vars(_module(task)).get("check")
+    if check is not None:
+        check(job)
+
+
+def _function(task: Mapping[str, Any]) -> tuple[str, str]:
+    module, _, name = str(task.get("function")).rpartition(".")
+    return module, name
+
+
+def _module(task: Mapping[str, Any]) -> Any:
+    module, name = _function(task)
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"task.function: {task['function']} cannot be imported: {error}") from error
+    if not hasattr(found, name):
+        raise ConfigError(f"task.function: there is no {name!r} in {module}{did_you_mean(name, vars(found))}")
+    return found
+
+
+def _check_options(task: Mapping[str, Any]) -> None:
+    try:
+        known = read_fields(f"{_function(task)[0]}.Options")
+    except NotThere:
+        return
+    if known is None:
+        return
+    given = {key: value for key, value in task.items() if key not in OF_EVERY_TASK}
+    for key, value in given.items():
+        if key not in known:
+            raise ConfigError(f"task.{key}: task={task['name']} has no such option{did_you_mean(key, known)}")
+        wrong = problem(value, known[key].annotation)
+        if wrong:
+            raise ConfigError(f"task.{key}: {wrong}")

@@ -1,0 +1,90 @@
+"""What is wrong with a verb's command is told before torch is imported."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cliplab.cli import config_dir
+from cliplab.settings.config import ConfigError, did_you_mean
+from cliplab.settings.job import Job
+from cliplab.settings.signatures import NotThere, read_fields
+from cliplab.settings.verbs import OF_EVERY_TASK, check_verb
+
+TASKS = {path.stem: yaml.safe_load(path.read_text()) for path in (config_dir() / "task").glob("*.yaml")}
+NOTHING = dict.fromkeys(("ckpt", "run", "pretrained", "pretrained_tower", "images", "labels", "query", "format", "out"))
+
+
+def job(task: str, tmp_path: Path, options: dict[str, Any] | None = None, **given: Any) -> Job:
+    config = {
+        **NOTHING,
+        "benchmark": None,
+        "paths": {"run": str(tmp_path / "run")},
+        "task": TASKS[task] | (options or {}),
+    }
+    return Job({**config, **given}, None, ())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_options_are_those_that_the_config_sets(task: str) -> None:
+    try:
+        known = read_fields(TASKS[task]["function"].rpartition(".")[0] + ".Options")
+    except NotThere:
+        known = {}
+    assert known is not None
+    assert set(known) == set(TASKS[task]) - set(OF_EVERY_TASK)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "given", "message"),
+    [
+        ("embed", {"batch_size": 0}, {}, "task.batch_size: 0 must be 1 or more"),
+        ("embed", {"batch_sise": 8}, {}, "task.batch_sise: task=embed has no such option; did you mean 'batch_size'?"),
+        ("classify", {"shown": -1}, {}, "task.shown: -1 must be 0 or more"),
+        ("search", {"top": "all"}, {}, "task.top: 'all' is no int; it must be 1 or more"),
+        ("prepare", {"encoding": "jpg"}, {}, "task.encoding: 'jpg' is no choice; did you mean 'jpeg'?"),
+        ("prepare", {"quality": 101}, {}, "task.quality: 101 must be between 1 and 100"),
+        ("embed", {}, {}, "images: task=embed needs pictures"),
+        ("embed", {}, {"images": "/nowhere"}, "images: there is no /nowhere"),
+        ("embed", {}, {"images": "."}, "ckpt: task=embed needs a model"),
+        ("classify", {}, {"images": "."}, "labels: task=classify needs them"),
+        ("search", {}, {"images": "."}, "query: task=search needs one"),
+        ("export", {}, {"format": "onyx"}, "not 'onyx'; did you mean 'onnx'?"),
+        ("export", {}, {"format": "onnx", "out": "."}, "out: . exists and is no empty folder"),
+        ("evaluate", {}, {}, "ckpt: task=evaluate needs a model"),
+        ("evaluate", {}, {"run": "/nowhere"}, "run: /nowhere is neither a file nor a folder"),
+        ("train", {}, {"run": "/nowhere"}, "run: /nowhere is neither a file nor a folder"),
+        ("train", {}, {"pretrained_tower": "image"}, "give pretrained=<weights> too"),
+        ("benchmark", {}, {}, "benchmark: choose what to measure"),
+        (
+            "embed",
+            {"function": "cliplab.tasks.embedd.run"},
+            {},
+            "task.function: cliplab.tasks.embedd.run cannot be imported",
+        ),
+        ("embed", {"function": "cliplab.tasks.embed.runn"}, {"images": "."}, "no 'runn' in cliplab.tasks.embed"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    task: str, options: dict[str, Any], given: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_verb(job(task, tmp_path, options, **given))
+    assert message in str(caught.value)
+
+
+def test_verbs_with_checks_import_nothing_heavy() -> None:
+    names = [name for name in TASKS if name not in ("train", "prepare", "report", "compare")]
+    program = f"import sys, {', '.join(f'cliplab.tasks.{name}' for name in names)}\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_formats_that_are_offered_are_written() -> None:
+    from cliplab.checkpoints.write import FORMATS as WRITERS
+    from cliplab.tasks.export import FORMATS
+
+    assert tuple(WRITERS) == FORMATS
+    assert did_you_mean("onyx", FORMATS)
