@@ -82,6 +82,10 @@ def columns_of(reader: Any) -> dict[str, list[Any]]:
                 "score": [0.5, None, 1.0, 2.0, 3.0, 4.0],
             },
         ),
+        (
+            "image,caption,ok\n0.jpg,a,True\n1.jpg,b,\n2.jpg,c,FALSE\n",
+            {"caption": ["a", "b", "c"], "ok": [True, None, False]},
+        ),
         ("image,caption,id\n0.jpg,1.50,007\n1.jpg,TRUE,8\n", {"caption": ["1.50", "TRUE"], "id": ["007", "8"]}),
         ("image,caption\n0.jpg,\n1.jpg\n2.jpg,b\n", {"image": ["0.jpg", "1.jpg", "2.jpg"], "caption": ["", None, "b"]}),
     ],

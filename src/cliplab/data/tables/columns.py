@@ -12,6 +12,7 @@ from cliplab.data.tar.captions import texts_in
 
 _WHOLE = r"^-?(0|[1-9][0-9]{0,17})$"  # no zero before other digits: 007 is a name
 _DECIMAL = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
+_TRUTH = r"^(true|false|True|False|TRUE|FALSE)$"
 _PATH_KEYS = ("path", "file_name", "filename", "file", "url")
 
 
@@ -20,13 +21,14 @@ def _all(texts: pyarrow.ChunkedArray, pattern: str) -> bool:
 
 
 def typed(name: str, texts: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
-    """A column of text as numbers where every cell that is not empty is one; never a caption or a picture."""
+    """A column of text as numbers, or true and false, where every cell that is not empty is one; never a caption or a
+    picture."""
     if is_caption_name(name) or is_image_name(name):
         return texts
     filled = texts.filter(pyarrow.compute.not_equal(texts, ""))
     if not len(filled):
         return texts
-    kinds = ((_WHOLE, pyarrow.int64()), (_DECIMAL, pyarrow.float64()))
+    kinds = ((_WHOLE, pyarrow.int64()), (_DECIMAL, pyarrow.float64()), (_TRUTH, pyarrow.bool_()))
     kind = next((kind for pattern, kind in kinds if _all(filled, pattern)), None)
     if kind is None:
         return texts
