@@ -3,7 +3,7 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from cliplab.cli.arguments import read_arguments
+from cliplab.cli.arguments import UsageError, read_arguments
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,12 @@ def test_paths_are_read_as_they_are_typed(path: str) -> None:
 )
 def test_whatever_else_stays_as_it_is(override: str) -> None:
     assert read_arguments([override]).overrides == (override,)
+
+
+def test_braces_that_the_shell_expanded_are_told() -> None:
+    words = [f"data.path=/d/{k}.tar" for k in range(3)]
+    with pytest.raises(
+        UsageError, match=r"data.path: it is typed 3 times, /d/0.tar, /d/1.tar, …; did the shell expand"
+    ):
+        read_arguments(words)
+    assert read_arguments(["data.path=/d/0.tar", "data.path=/d/0.tar", "seed=1", "seed=2"]).overrides

@@ -27,6 +27,7 @@ VALUED = (
 )
 # A key and a value that can only be a path: it begins as one, and a sign in it has no place in Hydra's grammar.
 _PATH = re.compile(r"([\w.@/+]+)=((?:~|\.{0,2}/|\w[\w.-]*/)[^'\"\\$\n]*)", re.ASCII)
+_ANY_PATH = re.compile(r"([\w.@]*\bpath)=([^,]*/[^,]*)")
 _NO_GRAMMAR = re.compile(r"[{}\[\]=&#()~]|[^\x00-\x7f]")
 COMMANDS = ("cfg", "info", "shell_completion", "hydra_help")  # flags that show something and start no job
 
@@ -98,6 +99,18 @@ def with_quoted_path(override: str) -> str:
     return f"{found[1]}={hydra_quoted(found[2])}"
 
 
+def _check_braces(overrides: Sequence[str]) -> None:
+    """Raises UsageError for a path that a shell has made several of: the last would win, without a word."""
+    typed = [found.groups() for found in map(_ANY_PATH.fullmatch, overrides) if found]
+    for key, value in typed:
+        others = [other for name, other in typed if name == key and other != value]
+        if others:
+            raise UsageError(
+                f"{key}: it is typed {1 + len(others)} times, {value}, {others[0]}, …; did the shell expand braces? put the "
+                f'word in quotes: "{key}=/a/{{0..9}}.tar"'
+            )
+
+
 def read_arguments(argv: Sequence[str]) -> Arguments:
     """Raises UsageError naming the word that cannot be read."""
     for word in argv:
@@ -110,6 +123,7 @@ def read_arguments(argv: Sequence[str]) -> Arguments:
     _check_dashes(argv, [name for names in _flags() for name in names])
     found = vars(parser.parse_intermixed_args(list(argv)))
     overrides = found.pop("overrides")
+    _check_braces(overrides)
     if (found["package"] or found["resolve"]) and not found["cfg"]:
         raise UsageError(
             f"--{'package' if found['package'] else 'resolve'}: it is for --cfg; --cfg job prints the config"
