@@ -73,6 +73,8 @@ def _hydra(arguments: Arguments) -> int:
             return sweep_status(error)
         if error is not None:
             raise error
+    except BrokenPipeError:
+        raise
     except Exception as mistake:
         sys.exit(f"config error: {explained(mistake, arguments)}")
     return 0

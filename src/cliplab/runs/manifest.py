@@ -32,6 +32,8 @@ def now() -> str:
 
 
 def git_state(root: Path) -> dict[str, Any]:
+    """The commit of the clone that the code is run from, wherever the command was typed; null outside of one."""
+
     def git(*words: str) -> str | None:
         try:
             done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, timeout=10)
@@ -72,7 +74,7 @@ class Manifest:
             "resumed": [*earlier.get("resumed", []), now()] if earlier else [],
             "python": sys.version.split()[0],
             "versions": {p: metadata.version(p) for p in PACKAGES},
-            "git": git_state(Path(config["paths"]["root"])),
+            "git": git_state(Path(__file__).parent),
             "hardware": hardware(),
         }
 
