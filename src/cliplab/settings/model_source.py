@@ -90,7 +90,8 @@ def _existing(key: str, value: Any) -> Path:
 def _absent(key: str, path: Path) -> str:
     parent = next(folder for folder in path.parents if folder.exists())
     missing = path.relative_to(parent).parts[0]
-    hint = did_you_mean(missing, [entry.name for entry in parent.iterdir()]) if parent.is_dir() else ""
+    beside = [entry.name for entry in parent.iterdir()] if parent.is_dir() and str(parent) != parent.anchor else []
+    hint = did_you_mean(missing, beside)
     where = f" in {parent}" if hint and len(path.parts) > 1 else ""
     return f"{key}: {path} is neither a file nor a folder{hint}{where}"
 
