@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from cliplab import cli
+from cliplab.cli.job import RANK_VARIABLES
 from cliplab.training.module import TrainingModule
 from tests.processes import start, status
 
@@ -34,7 +35,7 @@ def _command(root: Path, argv: list[str], rank: int, ranks: int, port: int, kill
     os.environ |= {"CLIPLAB_ROOT": str(root), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
     if ranks == 1:
-        for name in cli.RANK_VARIABLES:
+        for name in RANK_VARIABLES:
             os.environ.pop(name, None)
     os.chdir(root)
     rank_zero_only.rank = rank  # noted when it was imported, in the server
