@@ -14,6 +14,7 @@ import pyarrow.compute
 from datasets.table import InMemoryTable
 
 from cliplab.data.layout import Part, Row
+from cliplab.data.local import fingerprint_of_files
 from cliplab.data.tables.delimited import is_picture_path
 from cliplab.data.tables.names import is_image_name
 
@@ -39,7 +40,9 @@ class TableReader:
 
     damaged: Sequence[tuple[str, str]] = ()
 
-    def __init__(self, files: Sequence[str], root: Path, *, image_root: str | None = None, said: object = ()) -> None:
+    def __init__(
+        self, files: Sequence[str], root: Path, *, image_root: str | None = None, said: Sequence[object] = ()
+    ) -> None:
         self.files, self.root, self.said = list(files), root, said
         self.begin = root if root.is_dir() else root.parent  # where paths begin that are left as they are
         self.image_root = None if image_root is None else Path(image_root).expanduser()
@@ -118,7 +121,12 @@ class TableReader:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Of all that stands in the tables, and how they are read."""
+        """Of the files' names, sizes and ends, and how they are read, where that is said."""
+        said = f" {self.said}" if any(option is not None for option in self.said) else ""
+        return fingerprint_of_files(self.files, self.root) + said
+
+    def _content(self) -> str:
+        """A hash of all that stands in the tables, for the cache of the datasets library."""
         digest = hashlib.sha256(repr(self.said).encode())
         for part, file in zip(self.parts, self.files, strict=True):
             digest.update(part.name.encode())
@@ -133,7 +141,7 @@ class TableReader:
             yield from (Row(row, self.place(number)) for number, row in enumerate(values, begin))
 
     def dataset(self, split: str) -> datasets.Dataset:
-        return datasets.Dataset(InMemoryTable(self._table), fingerprint=self.fingerprint)
+        return datasets.Dataset(InMemoryTable(self._table), fingerprint=self._content())
 
     def place(self, number: int) -> str:
         part = int(np.searchsorted(self._bounds, number, side="right")) - 1
