@@ -106,7 +106,7 @@ def test_a_gradient_that_is_no_number_is_left_out_though_the_loss_is_one() -> No
 
 def test_ten_steps_left_out_in_a_row_end_the_run_and_nine_do_not() -> None:
     fit([1.0, *[NAN] * 9, 1.0, *[NAN] * 9], [watch("skip", 10)])
-    with pytest.raises(NotFiniteError, match="10 steps one after the other, the last at step 11 "):
+    with pytest.raises(NotFiniteError, match="10 steps in a row, the last at step 11 "):
         fit([1.0, *[NAN] * 12], [watch("skip", 10)])
 
 

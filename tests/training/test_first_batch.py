@@ -12,10 +12,10 @@ def captions(*counts: int) -> list[str]:
 @pytest.mark.parametrize(
     ("counts", "key", "words"),
     [
-        ((1,), "data.batch_size: 1:", "nothing to tell apart"),
+        ((1,), "data.batch_size is 1:", "nothing to tell apart"),
         ((7,), "data.train:", "same caption"),
         ((11, 11, 11), "data.batch_size:", "only 3 different ones, one of them 11 times"),
-        ((30, 1, 1), "data.batch_size:", "no more than 9% of a batch can come out right; lower it to 3, "),
+        ((30, 1, 1), "data.batch_size:", "at most 9% of a batch can come out right; lower it to 3, "),
         ((25,) * 10, "data.batch_size:", "objective=clip_grouped"),
     ],
 )
@@ -37,5 +37,5 @@ def test_groups_take_repeats_in() -> None:
     texts = captions(11, 11, 11)
     of_caption = [hash(text) for text in texts]
     assert what_hinders(texts, of_caption, grouped=True) == ""
-    assert "equal ones are of different groups" in what_hinders(texts, list(range(33)), grouped=True)
+    assert "Equal captions of different groups" in what_hinders(texts, list(range(33)), grouped=True)
     assert what_hinders(captions(*[1] * 9), [4] * 9, grouped=True).startswith("data.train.group_column: all 9 pictures")

@@ -14,7 +14,7 @@ from cliplab.objectives.objective import Loss, Objective, Pairs
 
 
 def _logits(encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
-    """Logits by image ``[B, W * B]``, by text ``[B, W * B]``, and the column of each local row ``[B]``."""
+    """Logits by image ``[B, W * B]``, by text ``[B, W * B]``, and the column of each local row ``[B]``; W is the ranks."""
     images, texts = encoded.image_embeds, encoded.text_embeds
     assert images is not None
     assert texts is not None
@@ -25,7 +25,7 @@ def _logits(encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _result(loss: Tensor, encoded: Encoded, image_accuracy: Tensor, text_accuracy: Tensor) -> Loss:
-    """The loss, the share of images whose best text is their own, the share of texts whose best image is, and the scale."""
+    """The loss, and as figures both accuracies (the share whose best match is its own pair) and the scale."""
     figures = {"image_accuracy": image_accuracy, "text_accuracy": text_accuracy, "logit_scale": encoded.logit_scale}
     return Loss(loss, figures)
 

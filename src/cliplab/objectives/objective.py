@@ -1,4 +1,4 @@
-"""What every training objective is: what it reads, what it returns, and what it may add."""
+"""What an objective reads, what it returns, and what it may add."""
 
 from collections.abc import Set
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -32,7 +32,7 @@ class Loss(NamedTuple):
 
 
 class Objective(LayeredModule):
-    """What a model is trained for. It gets what was encoded of a batch, and it may have parameters.
+    """What a model is trained for. It gets the encoded batch, and it may have parameters of its own.
 
     ``reads`` names the fields of Encoded that it needs: ``image_embeds``, ``text_embeds``, ``image_states``,
     ``text_states``. Its parameters are trained, decayed, locked (``locking.objective``), saved as ``objective.*`` and

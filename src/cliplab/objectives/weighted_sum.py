@@ -40,7 +40,8 @@ class WeightedSum(Objective):
     def forward(self, encoded: Encoded, batch: Pairs) -> Loss:
         losses, figures = [], dict[str, Tensor]()
         for name, part in self._named_parts():
-            loss, told = part(encoded, batch)
+            loss, part_figures = part(encoded, batch)
             losses.append(self.weights[name] * loss)
-            figures |= {f"{name}/loss": loss.detach(), **{f"{name}/{key}": value for key, value in told.items()}}
-        return Loss(sum(losses[1:], losses[0]), figures)
+            figures[f"{name}/loss"] = loss.detach()
+            figures |= {f"{name}/{key}": value for key, value in part_figures.items()}
+        return Loss(sum(losses[1:], start=losses[0]), figures)

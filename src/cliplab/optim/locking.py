@@ -14,11 +14,11 @@ from cliplab.rules import Natural, NonNegative
 class TowerLock:
     """How a tower, or the objective, trains.
 
-    The groups are those of its ``layer_groups``. A tower's run from its input to its output: embeddings, each layer, the
-    projection. Only the last ``unlocked_groups`` train (0: none, as Zhai et al. 2022, LiT; null: all). From
-    ``unfreeze_at_step`` optimizer steps on all of them train. A rate is the optimizer's times ``lr_multiplier``, times
-    ``layer_decay`` once for every group after the parameter's (Bao et al. 2021, BEiT). Raises ValueError on values outside
-    their range.
+    The groups are those of ``layer_groups``. In a tower they run from input to output: embeddings, each layer, the
+    projection. Only the last ``unlocked_groups`` train (0: none, as in LiT, Zhai et al. 2022; null: all). After
+    ``unfreeze_at_step`` optimizer steps all of them train. The rate of a parameter is the optimizer's times
+    ``lr_multiplier``, times ``layer_decay`` once for each group after its own (Bao et al. 2021, BEiT). Raises ValueError
+    on values outside their range.
     """
 
     unlocked_groups: Natural | None = None

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints are written whole or not at all."""
 
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from cliplab.files import whole_file
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there when it is whole and on the disk.
+    """Writes a checkpoint to a temporary file and moves it into place once it is whole and on the disk.
 
-    A kill, a power cut or a full disk in between leaves the checkpoint before it as it was. Raises OSError that says so.
+    A kill, a power cut or a full disk leaves the previous checkpoint untouched. Raises OSError when a write fails.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
@@ -22,5 +22,5 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
         except (OSError, RuntimeError) as error:  # torch wraps what a write raises
             reason = str(error.__cause__ or error.__context__ or error).splitlines()[0]
-            kept = "; the checkpoint before it is whole: make room and resume" if target.is_file() else ""
+            kept = "; the previous checkpoint is whole: make room and resume" if target.is_file() else ""
             raise OSError(f"checkpoint {target} could not be written: {reason}{kept}") from error

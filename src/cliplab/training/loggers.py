@@ -12,8 +12,8 @@ from cliplab.files import whole_file
 
 
 class CSVLogger(Logger):
-    """Writes ``<save_dir>/metrics.csv``. On resume the rows beyond the checkpoint's step are dropped, so that no step
-    stands there twice; a new column rewrites the header."""
+    """Writes ``<save_dir>/metrics.csv``. On resume the rows after the checkpoint's step are dropped, so that no step is
+    listed twice. A new column rewrites the header."""
 
     def __init__(self, save_dir: str) -> None:
         super().__init__()
@@ -22,8 +22,8 @@ class CSVLogger(Logger):
         self.columns = ["step"]
         if self.path.is_file():
             with self.path.open(newline="") as file:
-                whole = [line for line in file if line.endswith("\n")]  # a kill may have cut the last
-            self.rows = list(csv.DictReader(whole))
+                whole_lines = [line for line in file if line.endswith("\n")]  # a kill may have cut the last line
+            self.rows = list(csv.DictReader(whole_lines))
             self.columns = list(self.rows[0]) if self.rows else ["step"]
 
     @property
@@ -40,21 +40,24 @@ class CSVLogger(Logger):
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Forget rows after ``step``, from where training goes on; all of them when it starts over."""
+        """Forget the rows after ``step``, where training continues. Forget all rows when it starts over."""
         self.rows = [row for row in self.rows if int(row["step"]) <= step] if step > 0 else []
         self._rewrite()
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         row = {"step": int(step or 0), **metrics}
-        fresh = [key for key in row if key not in self.columns]
-        self.columns += fresh
+        new_columns = [key for key in row if key not in self.columns]
+        self.columns += new_columns
         if self.rows and int(self.rows[-1]["step"]) == row["step"]:
             self.rows[-1] = {**self.rows[-1], **row}
             self._rewrite()
         else:
             self.rows.append(row)
-            self._rewrite() if fresh or len(self.rows) == 1 else self._append(row)
+            if new_columns or len(self.rows) == 1:
+                self._rewrite()
+            else:
+                self._append(row)
 
     def _append(self, row: dict[str, Any]) -> None:
         with self.path.open("a", newline="") as file:

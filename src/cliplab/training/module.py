@@ -16,9 +16,10 @@ from cliplab.optim.param_groups import OptimizerRecipe, build_optimizer, paramet
 
 
 def wrap_again(strategy: Strategy, module: lightning.LightningModule) -> None:
-    """Let DDP exchange the gradients of all parameters that train now; it knows those that did when it wrapped the module.
+    """Let DDP exchange the gradients of all parameters that train now. It only knows those that trained when it wrapped the
+    module.
 
-    ``_setup_model`` is a private method of Lightning, and there is no public one.
+    ``_setup_model`` is a private method of Lightning; there is no public one.
     """
     if isinstance(strategy, DDPStrategy):
         strategy.model = strategy._setup_model(module)
@@ -81,9 +82,10 @@ class TrainingModule(lightning.LightningModule):
         """
         if self.locking.apply(self.global_step):
             wrap_again(self.trainer.strategy, self)
-        part = batch_idx % self.trainer.accumulate_grad_batches  # of this step
-        words = np.random.SeedSequence([self.config["seed"], part, self.global_step, self.global_rank])
-        torch.manual_seed(int(words.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        part_of_step = batch_idx % self.trainer.accumulate_grad_batches
+        sequence = np.random.SeedSequence([self.config["seed"], part_of_step, self.global_step, self.global_rank])
+        seed = int(sequence.generate_state(1, np.uint64)[0])
+        torch.manual_seed(seed // 2)  # 63 bits: torch takes a signed number
 
     def on_train_batch_end(self, outputs: Any, batch: Pairs, batch_idx: int) -> None:
         self.model.keep_in_range()

@@ -8,6 +8,7 @@ import numpy as np
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from PIL import Image, ImageDraw, ImageFont
 
+from cliplab.evaluation.batches import PictureSet
 from cliplab.evaluation.result import EvaluationResult
 
 CELL, SIDE, COLUMNS, MARGIN = (264, 96), 80, 4, 8
@@ -26,38 +27,38 @@ def fitting(text: str, font: Any, width: int) -> str:
 
 
 def draw_panel(pictures: Sequence[Image.Image], lines: Sequence[Sequence[tuple[str, str]]]) -> Image.Image:
-    """A grid of pictures, four a row, each with its own lines of (text, colour) beside it."""
+    """A grid of pictures, four to a row. Beside each picture stand its lines of (text, colour)."""
     font = ImageFont.load_default(size=13)
     rows = -(-len(pictures) // COLUMNS)
     panel = Image.new("RGB", (CELL[0] * min(COLUMNS, len(pictures)), CELL[1] * rows), "white")
     draw = ImageDraw.Draw(panel)
-    for i, (picture, own) in enumerate(zip(pictures, lines, strict=True)):
+    for i, (picture, picture_lines) in enumerate(zip(pictures, lines, strict=True)):
         x, y = CELL[0] * (i % COLUMNS) + MARGIN, CELL[1] * (i // COLUMNS) + MARGIN
         panel.paste(picture, (x + (SIDE - picture.width) // 2, y + (SIDE - picture.height) // 2))
-        for j, (text, colour) in enumerate(own):
+        for j, (text, colour) in enumerate(picture_lines):
             place = (x + SIDE + MARGIN, y + 2 + 19 * j)
             draw.text(place, fitting(text, font, CELL[0] - SIDE - 3 * MARGIN), colour, font)
     return panel
 
 
 class PredictionPanel:
-    """The same ``images`` pictures of a set at each evaluation, chosen evenly the first time, as
-    ``<run>/zeroshot/panel/<set>-<step>.png`` and in loggers that take images."""
+    """Draws the same pictures of a set at each evaluation. It writes ``<run>/zeroshot/panel/<set>-<step>.png`` and hands the
+    panel to loggers that take images. The first evaluation chooses ``images`` of them, evenly spread."""
 
     def __init__(self, run_dir: Path, images: int) -> None:
         self.folder, self.images = run_dir / "zeroshot" / "panel", images
         self.chosen: dict[int, Image.Image] = {}
 
-    def _choose(self, dataset: Any, indices: Sequence[int]) -> None:
+    def _choose(self, dataset: PictureSet, indices: Sequence[int]) -> None:
         count = min(self.images, len(indices))
         for i in range(count):
             picture = dataset.picture(indices[i * len(indices) // count])
             picture.thumbnail((SIDE, SIDE))
             self.chosen[indices[i * len(indices) // count]] = picture
 
-    def show(self, dataset: Any, result: EvaluationResult, loggers: Sequence[Logger], step: int) -> Path:
-        """Draw the panel of a result, as its kind tells each picture's answers, and hand it on; the path of the file is
-        returned."""
+    def show(self, dataset: PictureSet, result: EvaluationResult, loggers: Sequence[Logger], step: int) -> Path:
+        """Draw the panel of a result and hand it to the loggers. Returns the path of the file. The result's kind says what
+        stands beside a picture."""
         samples = result.samples
         if not self.chosen:
             self._choose(dataset, samples["index"])
@@ -82,7 +83,7 @@ class PredictionPanel:
 
 
 def log_reference_lines(loggers: Sequence[Logger], results: Sequence[EvaluationResult], model: str, step: int) -> None:
-    """In TensorBoard's custom scalars, one chart a set: the headline, chance, and what is published for this
+    """Add a chart for each set to TensorBoard's custom scalars: the headline, chance, and the published figures of this
     architecture."""
     charts = {}
     for result in results:

@@ -1,4 +1,4 @@
-"""How much of each set an evaluation takes when the whole would outlast the run that it is made for."""
+"""How much of each set is evaluated when whole sets would take longer than the run itself."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,10 +11,10 @@ FEWEST = 8  # images of a set
 
 
 class Parts(NamedTuple):
-    """Of how many images of each evaluator's set an evaluation is made; None stands for all sets as they are.
+    """How many images of each evaluator's set are evaluated. None stands for whole sets.
 
-    ``before`` is of the evaluation before training, ``during`` of the others, the last included: a run that has one is a
-    trial, whose figures are of parts.
+    ``before`` holds for the evaluation before training, ``during`` for all others, the last one included. A run with
+    ``during`` is a trial: its figures are of parts of the sets.
     """
 
     before: dict[str, int] | None = None
@@ -22,8 +22,8 @@ class Parts(NamedTuple):
 
 
 def parts_of(sizes: dict[str, int], images: int, share: float | None) -> dict[str, int] | None:
-    """So many images of each set that together they are ``share`` of ``images``, each set in proportion and with
-    ``FEWEST`` at least. None when the whole sets are no more than that, or ``share`` is None."""
+    """How many images to take of each set, so that together they are ``share`` of ``images``. Each set gives its
+    proportion, and at least ``FEWEST``. None when the whole sets are no more than that, or ``share`` is None."""
     whole = sum(sizes.values())
     if share is None or whole <= share * images:
         return None
@@ -31,15 +31,15 @@ def parts_of(sizes: dict[str, int], images: int, share: float | None) -> dict[st
 
 
 def plan_parts(sizes: dict[str, int], *, trained: int, one_pass: int | None, share: float | None) -> Parts:
-    """Parts for a run that trains on ``trained`` images, where ``one_pass`` over the training data are so many (None when
-    that is not known). Only a run that ends within its first pass is a trial: the last evaluation of any other is whole.
+    """Parts for a run that trains on ``trained`` images. ``one_pass`` is the number of images in the training data, or None
+    when it is not known. Only a run that ends within its first pass is a trial. All other runs end with a whole evaluation.
     """
     parts = parts_of(sizes, trained, share)
     return Parts(parts, parts if one_pass is None or trained < one_pass else None)
 
 
 def describe(parts: Parts, evaluators: Sequence[Evaluator], trained: int) -> str:
-    """A sentence for the screen; empty when all is evaluated whole."""
+    """A sentence for the screen; empty when all sets are evaluated whole."""
     if parts.before is None:
         return ""
     which = "every evaluation takes" if parts.during else "the evaluation before training takes"
@@ -54,7 +54,7 @@ def describe(parts: Parts, evaluators: Sequence[Evaluator], trained: int) -> str
 
 @contextmanager
 def in_small_batches(images: EvaluationImages, most: int | None) -> Iterator[None]:
-    """Batches no larger than the part, since each is filled up to its full size."""
+    """Limit batches to the size of the part, since each batch is filled up to its full size."""
     before = images.batch_size
     images.batch_size = min(before, most or before)
     try:
@@ -64,5 +64,5 @@ def in_small_batches(images: EvaluationImages, most: int | None) -> Iterator[Non
 
 
 def sizes_of(evaluators: Sequence[Evaluator]) -> dict[str, int]:
-    """Images by evaluator, of those that run in every evaluation."""
+    """The number of images of each evaluator that runs in every evaluation."""
     return {e.kind.stem(e.name): len(e.images) for e in evaluators if not e.final_only}

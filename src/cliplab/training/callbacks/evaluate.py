@@ -1,4 +1,4 @@
-"""Evaluation while training: evaluators are called, and what comes back is written down."""
+"""Evaluation while training: call the evaluators and write down their results."""
 
 import functools
 import json
@@ -25,8 +25,8 @@ from cliplab.training.trial import Parts, describe, in_small_batches, plan_parts
 
 
 class Latest(NamedTuple):
-    """The latest evaluation that was due: its step, and its metrics by logged name (None until it is made). And the latest
-    step at which callbacks were told that an epoch ended."""
+    """The step of the latest evaluation that was due, its metrics by logged name (None until it is made), and the latest
+    step at which callbacks learned that an epoch ended."""
 
     step: int = -1
     metrics: dict[str, float] | None = None
@@ -41,11 +41,11 @@ class Evaluate(Callback):
     The evaluation of the last step is thorough; ``evaluated_step`` is the step of the latest thorough one. ``panel_images``
     of the first set whose kind has a panel are drawn with the answers each time; 0 draws none.
 
-    A run that is short beside its evaluations is a trial: they take a part of each set, so that together they see no more
-    than ``trial_share`` of the images that are trained on (see ``plan_parts``); None always takes all.
+    A run that is short compared with its evaluations is a trial. Its evaluations take a part of each set, so that together
+    they see at most ``trial_share`` of the images that are trained on (see ``plan_parts``). None always takes whole sets.
 
     A signal ends an evaluation before its next batch, and nothing of it is kept. A checkpoint says whether the evaluation
-    of its step was made; a run that goes on from it makes up for what was not.
+    of its step was made. A run that resumes from it makes a missing one first.
     """
 
     def __init__(
@@ -76,8 +76,7 @@ class Evaluate(Callback):
         check: Callable[[Trainer], None] = lambda trainer: None,
         request: StopRequest | None = None,
     ) -> None:
-        """Set by the task: what to evaluate, with which tokenizer, where the history goes, when epochs end, what is to be
-        checked before an evaluation is worth its while, and who notes signals."""
+        """Called by the task. ``check`` runs before each evaluation, and may raise; ``request`` notes signals."""
         self.check, self.request = check, request or self.request
         self.evaluators, self.tokenizer = evaluators, tokenizer
         self.history = run_dir / "zeroshot" / "history.jsonl"
@@ -85,7 +84,7 @@ class Evaluate(Callback):
         self.steps_per_epoch, self.total_steps = steps_per_epoch, total_steps
 
     def plan(self, *, trained: int, one_pass: int | None) -> str:
-        """Decide on parts for a run over ``trained`` images; a sentence for the screen, empty where all is whole."""
+        """Decide on parts for a run over ``trained`` images. Returns a sentence for the screen, empty for whole sets."""
         sizes = sizes_of(self.evaluators)
         self.parts = plan_parts(sizes, trained=trained, one_pass=one_pass, share=self.trial_share)
         return describe(self.parts, self.evaluators, trained)
@@ -97,7 +96,7 @@ class Evaluate(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
         step = trainer.global_step
         if trainer.is_global_zero:
-            # What was evaluated after the step where training goes on is forgotten; all of it when training starts over.
+            # Forget evaluations after the step where training continues, and all of them when it starts over.
             self._keep_history(lambda earlier: 0 < step >= earlier)
             for logger in trainer.loggers:
                 if isinstance(logger, CSVLogger):
@@ -134,8 +133,8 @@ class Evaluate(Callback):
             self._make_up(trainer, module, thorough=True)
 
     def _make_up(self, trainer: Trainer, module: TrainingModule, *, thorough: bool = False) -> None:
-        """Where training goes on, callbacks that follow a figure know it again. What a checkpoint was written too early
-        for is done now: the evaluation of its step, and what best.ckpt and early stopping make of it at an epoch's end."""
+        """Give callbacks that monitor a figure its value again after a resume. If the checkpoint was written before the
+        evaluation of its step, evaluate now, and let best.ckpt and early stopping see the result at an epoch's end."""
         step = trainer.global_step
         if step == self.latest.step and self.latest.metrics is None:
             metrics = self._uninterrupted(trainer, module, thorough=thorough or step == self.total_steps)
@@ -148,17 +147,17 @@ class Evaluate(Callback):
                 if isinstance(callback, kinds) and callback.monitor in known:
                     callback.on_train_epoch_end(trainer, module)
                 if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
-                    trainer.should_stop = True  # which no checkpoint holds
+                    trainer.should_stop = True  # checkpoints do not hold this
 
     def _uninterrupted(self, trainer: Trainer, module: TrainingModule, *, thorough: bool) -> dict[str, float]:
-        """Outside steps there is nothing to finish first. Raises KeyboardInterrupt at a signal."""
+        """An evaluation between steps, where a signal may end the run at once. Raises KeyboardInterrupt at a signal."""
         metrics = self.evaluate(trainer, module, thorough=thorough)
         if metrics is None:
             raise KeyboardInterrupt
         return metrics
 
     def _stopped(self, trainer: Trainer) -> bool:
-        """Whether any rank has had a signal; every rank must ask."""
+        """Whether any rank has received a signal. Every rank must call it."""
         return trainer.strategy.reduce_boolean_decision(bool(self.request.number), all=False)
 
     def evaluate(self, trainer: Trainer, module: TrainingModule, *, thorough: bool) -> dict[str, float] | None:
@@ -229,7 +228,7 @@ class Evaluate(Callback):
         return result
 
     def _show(self, loggers: Sequence[Any], model: str, step: int) -> None:
-        """The panel of the first set whose pictures have answers to draw, and the lines that figures are held against."""
+        """Show the panel of the first set whose kind has one, and the reference lines."""
         latest = [(e.images.dataset, self.results.get(e.kind.stem(e.name))) for e in self.evaluators]
         drawn = [(dataset, result) for dataset, result in latest if result and result.kind.panel and result.samples]
         if drawn and self.panel_images:
@@ -241,6 +240,6 @@ class Evaluate(Callback):
         if self.history.is_file():
             lines = self.history.read_text().splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and keep(json.loads(line)["step"])]
-            if kept != lines:  # the last may also have been cut by a kill
+            if kept != lines:  # a kill may have cut the last line
                 with whole_file(self.history) as file:
                     file.write("".join(kept))

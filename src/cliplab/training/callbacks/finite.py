@@ -1,4 +1,4 @@
-"""Loss, gradient and weights are numbers, or the run says so: ``trainer.on_nan``."""
+"""What happens when loss, gradient or weights are NaN or infinite: ``trainer.on_nan``."""
 
 import sys
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-MOST_IN_A_ROW = 10  # steps left out one after the other, after which a run is given up
-NEVER = 2**62  # no step
-MOST_TOLD = 10  # of the first steps left out each is printed, and named in the manifest
+MOST_IN_A_ROW = 10  # skipped steps in a row, after which the run stops
+NEVER = 2**62  # later than any step
+MOST_REPORTED = 10  # the first skipped steps, each of which is printed and named in the manifest
 
 
 class NotFiniteError(RuntimeError):
@@ -45,25 +45,25 @@ def _loss_of(outputs: Any) -> Tensor:
 
 
 def _floating(module: nn.Module) -> Iterator[Tensor]:
-    """Weights and buffers, as far as they are floating point."""
+    """Floating-point weights and buffers."""
     for tensor in (*module.parameters(), *module.buffers()):
         if tensor.is_floating_point():
             yield tensor
 
 
 def answers_at_once(device: torch.device) -> bool:
-    """Whether a value of the device can be read without waiting for what else was asked of it."""
+    """Whether a value on the device can be read without waiting for other work."""
     return device.type == "cpu"
 
 
 def all_finite(tensors: Iterator[Tensor]) -> bool:
-    """Whether no tensor holds NaN or infinity; waits for the device once."""
+    """Whether every tensor is free of NaN and infinity. Waits for the device once."""
     checks = [tensor.detach().isfinite().all() for tensor in tensors]
     return not checks or bool(torch.stack(checks).all())
 
 
 class WatchWeights(Callback):
-    """Lets no checkpoint be written of weights that hold NaN or infinity, on whichever rank. Raises NotFiniteError."""
+    """Raises NotFiniteError instead of saving weights that hold NaN or infinity on any rank."""
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         broken = not all_finite(_floating(pl_module))
@@ -71,18 +71,18 @@ class WatchWeights(Callback):
             raise NotFiniteError("the weights are no longer finite", trainer.global_step, trainer)
 
     def check(self, trainer: Trainer) -> None:
-        """Asked before an evaluation, by every rank."""
+        """Called by every rank before an evaluation."""
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of it."""
+        """Entries for the manifest."""
         return {}
 
 
 class StopOnNaN(WatchWeights):
     """Raises NotFiniteError after the first step whose loss is NaN or infinite, on all ranks alike.
 
-    A CPU tells each step. A GPU would have to be waited for: there the first such step is noted on the device, and asked
-    for every ``every_n_steps`` steps, at the last step of an epoch, and before an evaluation or a checkpoint.
+    On a CPU each step is checked. On a GPU a check waits for the device, so the device notes the first such step. The note
+    is read every ``every_n_steps`` steps, at the last step of an epoch, and before an evaluation or a checkpoint.
     """
 
     def __init__(self, every_n_steps: int) -> None:
@@ -99,7 +99,7 @@ class StopOnNaN(WatchWeights):
             self.check(trainer)
 
     def check(self, trainer: Trainer) -> None:
-        """Ask the device; every rank must."""
+        """Read the device's note. Every rank must call it."""
         if self.first is None:
             return
         known = trainer.strategy.reduce(self.first, reduce_op="min")
@@ -113,12 +113,12 @@ class StopOnNaN(WatchWeights):
 
 
 class SkipNaN(WatchWeights):
-    """Leaves out a step whose loss or gradient is NaN or infinite: no optimizer update is made for it, on any rank, and
-    buffers (batch norm) are put back. Rate, order of samples and draws go on as if it had been made.
+    """Skips the optimizer update of a step whose loss or gradient is NaN or infinite, on all ranks, and restores buffers
+    (batch norm). Learning rate, order of samples and random draws continue as if the update had been made.
 
-    Such steps are counted, also over a resume, and printed. After ``MOST_IN_A_ROW`` one after the other it raises
-    NotFiniteError. Each step waits for the device once. With ``precision=16-mixed`` an infinite gradient is what its
-    scaling expects now and then, so that only the loss counts.
+    Skipped steps are printed and counted; the count survives a resume. ``MOST_IN_A_ROW`` of them in a row raise
+    NotFiniteError. Each step waits for the device once. With ``precision=16-mixed`` only the loss counts, since its
+    scaling makes gradients infinite now and then.
     """
 
     def __init__(self) -> None:
@@ -134,14 +134,14 @@ class SkipNaN(WatchWeights):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
         assert self.loss is not None
-        fine = self.loss.isfinite()
+        finite = self.loss.isfinite()
         if getattr(trainer.precision_plugin, "scaler", None) is None:
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            fine = fine & torch.nn.utils.get_total_norm(gradients).isfinite()
-        if not trainer.strategy.reduce_boolean_decision(not bool(fine), all=False):
+            finite = finite & torch.nn.utils.get_total_norm(gradients).isfinite()
+        if not trainer.strategy.reduce_boolean_decision(not bool(finite), all=False):
             self.in_a_row = 0
             return
-        optimizer.zero_grad(set_to_none=True)  # what has no gradient is not updated
+        optimizer.zero_grad(set_to_none=True)  # parameters without a gradient are not updated
         with torch.no_grad():
             for buffer, before in zip(pl_module.buffers(), self.buffers, strict=True):
                 buffer.copy_(before)
@@ -149,14 +149,14 @@ class SkipNaN(WatchWeights):
 
     def _note(self, step: int, trainer: Trainer) -> None:
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
-        if len(self.steps) < MOST_TOLD:
+        if len(self.steps) < MOST_REPORTED:
             self.steps.append(step)
-        if trainer.is_global_zero and self.skipped <= MOST_TOLD:
-            last = ", and so are those to come, without a word" if self.skipped == MOST_TOLD else ""
+        if trainer.is_global_zero and self.skipped <= MOST_REPORTED:
+            last = "; further ones are counted but not printed" if self.skipped == MOST_REPORTED else ""
             print(f"step {step}: loss or gradient is not finite; the step is left out{last}", file=sys.stderr)
         if self.in_a_row >= MOST_IN_A_ROW:
             raise NotFiniteError(
-                f"the loss or the gradient is not finite in {MOST_IN_A_ROW} steps one after the other, the last",
+                f"the loss or the gradient is not finite in {MOST_IN_A_ROW} steps in a row, the last",
                 step,
                 trainer,
             )
@@ -171,10 +171,11 @@ class SkipNaN(WatchWeights):
         self.skipped, self.in_a_row, self.steps = (state_dict[key] for key in ("skipped", "in_a_row", "steps"))
 
     def facts(self) -> dict[str, Any]:
-        """What the manifest says of it: how many steps were left out, and the first of them."""
+        """How many steps were skipped, and the first of them."""
         return {"skipped_steps": self.skipped, "first_skipped_steps": self.steps} if self.skipped else {}
 
 
 def watch(on_nan: str, every_n_steps: int) -> WatchWeights:
-    """The callback for ``trainer.on_nan``, ``stop`` or ``skip``; it must be the first of all callbacks."""
-    return {"stop": lambda: StopOnNaN(every_n_steps), "skip": SkipNaN}[on_nan]()
+    """The callback for ``trainer.on_nan``, ``stop`` or ``skip``. It must be the first of all callbacks."""
+    assert on_nan in ("stop", "skip")
+    return SkipNaN() if on_nan == "skip" else StopOnNaN(every_n_steps)

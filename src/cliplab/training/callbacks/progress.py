@@ -1,4 +1,4 @@
-"""What is seen while a run trains: a bar on a terminal, lines elsewhere."""
+"""Progress of a run: a bar on a terminal, lines elsewhere."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ SHOWN = {"train/loss": "loss", "train/logit_scale": "scale", "train/images_per_s
 
 
 def shown_figures(known: dict[str, Any]) -> dict[str, float]:
-    """What is shown of the known figures, by a short name."""
+    """The figures that are shown, by a short name."""
     return {short: float(known[key]) for key, short in SHOWN.items() if key in known}
 
 
@@ -33,13 +33,13 @@ class ProgressBar(RichProgressBar):
         return self._batches_of_epoch(self.trainer.global_step)
 
     def _batches_of_epoch(self, step: int) -> int:
-        """From the epoch's own first step on, whichever of its steps this is."""
+        """The number of steps in the epoch that ``step`` belongs to; the last epoch may be shorter."""
         each = int(self.trainer.num_training_batches)
         steps: int = self.trainer.lightning_module.total_steps  # type: ignore[assignment]
         return min(each, steps - step // each * each)
 
     def _initialize_train_progress_bar_id(self) -> None:
-        """A resumed run goes on in the middle of an epoch, of which a step is done by now."""
+        """A resumed run continues within an epoch, and by now one of its steps is done."""
         total = self._batches_of_epoch(self.trainer.global_step - 1)
         self.train_progress_bar_id = self._add_task(total, self._get_train_description(self.trainer.current_epoch))
 
@@ -54,8 +54,8 @@ class ProgressBar(RichProgressBar):
 
 
 class ProgressLines(LightningProgressBar):
-    """A line for each logged step and for each set that is evaluated, flushed at once: for a file, a pipe, a scheduler's
-    log. The time left counts steps and the evaluations met so far, at the pace of this start of the run."""
+    """Prints a line for each logged step and each evaluated set, flushed at once, for a file, a pipe or a scheduler's log.
+    The time left is estimated from the time since this start of the run, evaluations included."""
 
     def __init__(self, every_n_steps: int) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class ProgressLines(LightningProgressBar):
         self.shown = True
 
     def disable(self) -> None:
-        """Lightning asks this of every rank but the first."""
+        """Lightning calls this on every rank but the first."""
         self.shown = False
 
     def enable(self) -> None:
@@ -76,7 +76,7 @@ class ProgressLines(LightningProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.first, self.began = trainer.global_step, time.monotonic()
         if self.first:
-            self.print(f"going on after step {self.first:,}")
+            self.print(f"continuing after step {self.first:,}")
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:  # type: ignore[override]
         step, total = trainer.global_step, pl_module.total_steps
@@ -96,7 +96,7 @@ class ProgressLines(LightningProgressBar):
 
 
 def duration(seconds: float) -> str:
-    """As 45 s, 12 min, 3 h 05 min."""
+    """Such as ``45 s``, ``12 min``, ``3 h 05 min``."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -104,8 +104,7 @@ def duration(seconds: float) -> str:
 
 
 def progress_display(refresh_rate: int, every_n_steps: int) -> LightningProgressBar:
-    """A bar that moves every ``refresh_rate`` steps where there is a terminal or a notebook, else a line every
-    ``every_n_steps``."""
+    """A bar that moves every ``refresh_rate`` steps on a terminal or in a notebook, else a line every ``every_n_steps``."""
     console = Console(file=sys.stdout)
     if console.is_terminal or console.is_jupyter:
         return ProgressBar(refresh_rate)

@@ -1,4 +1,4 @@
-"""What a step leaves behind: figures for the loggers, counts of what was read, the norm of the gradient."""
+"""Records of each step: figures for the loggers, counts of the data read, the norm of the gradient."""
 
 import sys
 import time
@@ -12,10 +12,10 @@ from cliplab.rules import Count
 
 
 class LogSteps(Callback):
-    """Every ``every_n_steps`` hands loggers what the step logged under ``train/``, with images/s, tokens/s (without
+    """Every ``every_n_steps`` steps, hands loggers what the step logged under ``train/``, with images/s, tokens/s (without
     padding; evaluation time does not count) and the learning rate.
 
-    It does so before a checkpoint of the same step is written, so that a run killed at any moment loses no row.
+    This happens before a checkpoint of the same step is written, so that a run killed at any moment loses no row.
     """
 
     def __init__(self, every_n_steps: Count = 10) -> None:
@@ -55,9 +55,9 @@ class LogSteps(Callback):
 
 
 class ReportData(Callback):
-    """At the end of each epoch and of the run hands loggers what all ranks have read so far (``data/…``), prints it when a
-    row was unusable, and stops when too many were, however few were read. It belongs to the epoch's last step, so that a
-    checkpoint of that step already knows of it."""
+    """At the end of each epoch and of the run, hands loggers the counts of what all ranks have read so far (``data/…``).
+    Prints them when a row was unusable, and stops the run when too many were. It runs in the epoch's last step, so that a
+    checkpoint of that step already counts it."""
 
     def __init__(self) -> None:
         self.step = -1  # of the latest report

@@ -1,4 +1,4 @@
-"""Signals: a run stops between two steps, and can go on from there."""
+"""Signals: a run stops between two steps, and can be resumed from there."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from cliplab.signals import StopRequest
 
 
 class StopBetweenSteps(Callback):
-    """On SIGINT or SIGTERM finishes the step, writes ``path`` and stops; on a second signal stops at once.
+    """On SIGINT or SIGTERM, finishes the step, writes ``path`` and stops. On a second signal, stops at once.
 
     A checkpoint from the middle of a step could not be resumed exactly. All ranks stop after the same step.
     """
@@ -18,7 +18,7 @@ class StopBetweenSteps(Callback):
         self.path, self.request = path, StopRequest()
 
     def prepare(self, request: StopRequest) -> None:
-        """Set by the task: who notes signals."""
+        """Called by the task. ``request`` notes signals."""
         self.request = request
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
