@@ -108,7 +108,15 @@ def _shards(folder: Path, names: Any) -> None:
         (lambda f: (f / "config.json").write_text('{"model_type": "blip"}'), "config.json: model_type is 'blip'"),
         (lambda f: (f / "config.json").write_bytes(b"\xff\xfe\x00"), "config.json: this is no JSON .*decode"),
         (lambda f: _cut(f / "model.safetensors"), "model.safetensors: this is no whole safetensors file"),
-        (lambda f: (f / "model.safetensors").unlink(), "neither model.safetensors nor pytorch_model.bin"),
+        (
+            lambda f: (f / "model.safetensors").unlink(),
+            "neither model.safetensors nor pytorch_model.bin .*; fetch it again",
+        ),
+        (
+            lambda f: (f / "model.safetensors").rename(f / "model.fp16.safetensors"),
+            "neither model.safetensors nor .*; it has model.fp16.safetensors: save or convert it under",
+        ),
+        (lambda f: (f / "config.json").unlink(), "put it in a folder as model.safetensors .*, with its config.json"),
         (
             lambda f: _shards(f, {"weight_map": {"a": "model-1.safetensors"}}),
             "index.json: it names model-1.safetensors, which",
@@ -159,3 +167,9 @@ def test_sizes_that_do_not_divide_are_told(state: dict[str, Tensor], tmp_path: P
     torch.save(to_openai(narrow, built(narrow).state_dict()), tmp_path / "a.pt")
     with pytest.raises(ValueError, match=r"a.pt: text_encoder: width 32 is not a multiple of heads 0"):
         read_pretrained(str(tmp_path / "a.pt"))
+
+
+def test_a_file_of_a_folder_points_to_the_folder(folder: Path) -> None:
+    for name, message in (("config.json", "name the folder it is in: "), ("model.safetensors", "name the folder ")):
+        with pytest.raises(ValueError, match=message + re.escape(str(folder))):
+            read_pretrained(str(folder / name))

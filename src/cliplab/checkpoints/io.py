@@ -11,12 +11,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cliplab.checkpoints.impostors import what_it_is
 from cliplab.checkpoints.run_checkpoint import model_state, objective_state, self_contained
 from cliplab.checkpoints.stated import read_json
 from cliplab.checkpoints.torchscript import is_torchscript, read_torchscript
 from cliplab.checkpoints.weights import listed
+from cliplab.files import what_it_is
 
+WEIGHTS_OF_OTHERS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
 DEEPEST = 4  # holders around a state dict
 # Names under which programs save a model's state dict among other things; an average of weights comes last
 HOLDERS = (
@@ -104,6 +105,8 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     facts: dict[str, Any] = {}
     if stand_in := what_it_is(path):
         raise ValueError(f"{path}: this is no file of weights: {stand_in}")
+    if path.suffix == ".json":
+        raise ValueError(f"{path}: this is no file of weights; name the folder it is in: {path.parent}")
     if path.suffix == ".safetensors":
         state, metadata = read_safetensors(path)
         if "cliplab" in metadata:
@@ -149,4 +152,6 @@ def read_folder_state(folder: Path, stem: str) -> dict[str, Tensor]:
             if missing:
                 raise ValueError(f"{index}: it names {', '.join(missing)}, which is not there")
             return {key: value for shard in shards for key, value in read_file(folder / shard)[0].items()}
-    raise ValueError(f"{folder}: there is neither {stem}.safetensors nor {names['.bin']}.bin in this folder")
+    others = sorted(file.name for file in folder.iterdir() if file.suffix in WEIGHTS_OF_OTHERS)
+    found = f"; it has {listed(others)}: save or convert it under one of these names" if others else "; fetch it again"
+    raise ValueError(f"{folder}: there is neither {stem}.safetensors nor {names['.bin']}.bin in this folder{found}")

@@ -17,12 +17,13 @@ from cliplab.models.hub import hub_or_cache, hub_silence
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NAMED = "open_clip:"
+TRANSFORMERS = "a state dict of transformers"
 # What a foreign state dict is, by a key that stands in no other
 KINDS = {
     "visual.trunk.": "an open_clip model around a timm tower",
     "text_decoder.": "a CoCa model",
-    "vision_model.": "a state dict of transformers, whose config.json stands beside it: name the folder",
-    "text_model.": "a state dict of transformers, whose config.json stands beside it: name the folder",
+    "vision_model.": TRANSFORMERS,
+    "text_model.": TRANSFORMERS,
     "text.transformer.embeddings.": "an open_clip model around a Hugging Face text tower",
     "visual.blocks.": "an EVA model",
     "text.": "an open_clip model with a custom text tower",
@@ -93,7 +94,7 @@ def _file(path: Path) -> Weights:
         return run_weights(facts["cliplab"], state, str(path), facts.get("objective", {}))
     native = open_clip.native_state(state)
     if not looks_native(native):
-        raise ValueError(f"{path}: {_kind(state)}; name its architecture, pretrained=open_clip:<model name>:{path}")
+        raise ValueError(f"{path}: {_kind(state)}; {_way_on(state, path)}")
     weights = read_openai(native, str(path), facts.get("classes"))
     if weights.assumed:
         what = "heads of width 64" + (" and QuickGELU" if "text_encoder.activation" in weights.assumed else "")
@@ -120,6 +121,14 @@ def _kind(state: Mapping[str, Tensor]) -> str:
         if any(key.startswith(start) for key in state):
             return f"this is {what}"
     return f"no CLIP model is known by the keys {listed(sorted(state)[:4])}"
+
+
+def _way_on(state: Mapping[str, Tensor], path: Path) -> str:
+    if TRANSFORMERS not in _kind(state):
+        return f"name its architecture, pretrained=open_clip:<model name>:{path}"
+    if (path.parent / "config.json").is_file():
+        return f"its config.json stands beside it: name the folder {path.parent}"
+    return "put it in a folder as model.safetensors or pytorch_model.bin, with its config.json, and name the folder"
 
 
 def _fetched(repository: str) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from cliplab.checkpoints.impostors import what_it_is
+from cliplab.files import what_it_is
 
 
 class Stated:

@@ -12,6 +12,7 @@ import datasets
 
 from cliplab.data.cells import to_rows
 from cliplab.data.layout import Part, Row
+from cliplab.data.layouts import suffixes
 from cliplab.data.local import fingerprint_of_files, has_split_folders, name_within, refuse_empty, refuse_options
 
 ROWS_AT_ONCE = 32  # rows asked of the library together; far faster than one by one
@@ -136,7 +137,8 @@ class ImageFolder(LibraryReader):
     def __init__(self, root: Path, split: str, files: Sequence[str], named: bool) -> None:
         """``files`` are all of the folder's, or just those that are wanted, when they are ``named``."""
         if not root.is_dir() and not named:
-            raise ValueError(f"{root.name} is neither a folder nor a file of a known layout")
+            known = ", ".join(sorted(suffixes()))
+            raise ValueError(f"{root.name} is no folder, and its name ends as no known layout's; there are {known}")
         self.root, self.split, self.files, self.named = root, split, files, named
 
     def arguments(self, split: str) -> dict[str, Any]:

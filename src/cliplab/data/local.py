@@ -14,6 +14,7 @@ from cliplab.data.tables.json_records import holds_pairs
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval")
 SPLIT_NAMES = [{"train", "training"}, {"val", "valid", "validation"}, {"test", "testing"}]  # as in file names
 ABOUT_PICTURES = ("metadata.csv", "metadata.jsonl")  # tables of an image folder, which the datasets library reads
+NO_ROWS = "corresponds to no data"  # what the datasets library says of an empty split
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 END = 4096  # bytes of each end of a file that enter its fingerprint
 ENDS_HASHED = (".tar", ".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".json", ".gz", ".tgz", ".txt")

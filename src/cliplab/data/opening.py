@@ -13,13 +13,23 @@ import datasets
 
 from cliplab.data.hub import UnreachableData, hub_arguments, hub_fingerprint, reach_hub
 from cliplab.data.layout import Layout, Part, Reader, Row, Unusable
+from cliplab.data.layouts import reader_of
 from cliplab.data.library import HeldRows, ImageFolder, LibraryStream, place_in, without_decoding
-from cliplab.data.local import DataFiles, choose_files, fingerprint_of_files, local_path
+from cliplab.data.local import (
+    ABOUT_PICTURES,
+    NO_ROWS,
+    DataFiles,
+    choose_files,
+    fingerprint_of_files,
+    local_path,
+    name_within,
+)
 from cliplab.data.patterns import matching_files
+from cliplab.data.tables.json_records import wrong_line
+from cliplab.files import what_it_is
 
 T = TypeVar("T")
 SCRIPTS = "it needs a loading script, which the datasets library no longer runs; use a Parquet or webdataset copy"
-NO_ROWS = "corresponds to no data"  # what the library says of an empty split
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,9 @@ def _saved_files(path: Path, split: str) -> Sequence[str]:
 def _split_layout(location: Location, split: str) -> Layout:
     path = local_path(location.path)
     if path is not None:
-        return _local(path, split, location)
+        reader = _local(path, split, location)
+        _ = reader.columns  # some readers look into their files only now; what is wrong with one is told here
+        return reader
     arguments = hub_arguments(location.name, location.revision, location.data_files)
     reach_hub(location.path)
     stream = datasets.load_dataset(location.path, split=split, streaming=True, **arguments)
@@ -143,6 +155,19 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}"
 
 
+def _fault_of_file(location: Location) -> str:
+    """What is wrong with one of the local files of a data set that cannot be opened, where that can be seen; else ""."""
+    path = Path(location.path).expanduser()
+    for file in [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else ():
+        is_table = file.name in ABOUT_PICTURES
+        if not file.is_file() or not (is_table or reader_of(file.name)):
+            continue
+        fault = what_it_is(file) or (wrong_line(file) if is_table and file.suffix == ".jsonl" else "")
+        if fault:
+            return f"{name_within(str(file), path)}: {fault}"
+    return ""
+
+
 def _opened(location: Location, split: str, how: Callable[[Location, str], T]) -> T:
     """Raises UnreachableData with the ways out, or ValueError for a split without rows."""
     try:
@@ -151,7 +176,7 @@ def _opened(location: Location, split: str, how: Callable[[Location, str], T]) -
         if NO_ROWS in str(error) and how is not _split_layout:
             columns = ", ".join(_split_layout(location, split).columns)
             raise ValueError(f"{location.path}: split {split!r} is empty; its columns are {columns}") from None
-        reason = SCRIPTS if "script" in str(error).lower() else _reason(error)
+        reason = _fault_of_file(location) or (SCRIPTS if "script" in str(error).lower() else _reason(error))
         raise UnreachableData(f"data set {location.path!r} (split {split!r}) cannot be opened: {reason}") from error
 
 

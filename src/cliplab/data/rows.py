@@ -1,5 +1,6 @@
 """What a row of a caption source holds: which columns, which captions, and whether it is wanted at all."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -63,9 +64,15 @@ class CaptionRows:
         return list(dict.fromkeys(wanted))
 
     def picture(self, row: Mapping[str, Any]) -> Any:
-        """What ``decode_image`` reads; a relative path begins at ``root``."""
+        """What ``decode_image`` reads; a relative path begins at ``root``, also one in a cell ``{bytes, path}``."""
         value = row.get(self.image_column)
-        return str(self.root / value) if self.root and isinstance(value, str) else value
+        if self.root and isinstance(value, str):
+            return str(self.root / value)
+        if self.root and isinstance(value, Mapping) and value.get("bytes") is None and value.get("offset") is None:
+            path = value.get("path")
+            if isinstance(path, str) and not os.path.isfile(path):
+                return str(self.root / path)
+        return value
 
     def captions(self, row: Mapping[str, Any]) -> list[str]:
         """Those within the filter's bounds. Raises BadImage."""

@@ -12,6 +12,7 @@ from cliplab.data.layout import Row, Unusable
 from cliplab.data.rows import CaptionRows
 
 DRAWS = 100  # rows drawn at random to stand in for an unusable one, before a source is given up
+MOST_TOLD = 200  # characters of what is wrong with a row
 STAND_INS = 2**48  # where the random numbers of such draws begin; those of samples are below
 
 TrainingTransform = Callable[[np.ndarray, np.random.Generator], Tensor]
@@ -100,7 +101,7 @@ def first_usable(attempts: Iterator[Callable[[], Sample]], place: Callable[[], s
 
     Raises RuntimeError when no attempt is usable, or at once when ``on_error`` is ``stop``.
     """
-    reason, tried = "", 0
+    reason, detail, tried = "", "", 0
     for read in attempts:
         tried += 1
         try:
@@ -110,10 +111,14 @@ def first_usable(attempts: Iterator[Callable[[], Sample]], place: Callable[[], s
                 raise RuntimeError(
                     f"{place()} is unusable: {error}; mend it, or replace it with data.train.on_error=replace"
                 ) from error
-            reason = reason or error.reason
+            reason, detail = reason or error.reason, detail or str(error)[:MOST_TOLD]
         else:
             return sample._replace(bad=Unusable(reason, place())) if reason else sample
-    raise RuntimeError(f"{place()} is unusable ({reason}), and so are {tried - 1} rows drawn at random in its place")
+    told = detail if reason == "missing_file" else reason
+    raise RuntimeError(
+        f"{place()} is unusable ({told}), and so are {tried - 1} rows drawn at random in its place; mend the data, or name "
+        "the right columns: data.train.image_columns=[…] data.train.caption_columns=[…]"
+    )
 
 
 def check_on_error(on_error: str) -> None:

@@ -19,7 +19,7 @@ import pyarrow.parquet
 from cliplab.data.cache import cache_root
 from cliplab.data.cells import to_rows
 from cliplab.data.layout import Part, Row
-from cliplab.data.local import fingerprint_of_files, name_within, refuse_empty, refuse_options
+from cliplab.data.local import NO_ROWS, fingerprint_of_files, name_within, refuse_empty, refuse_options
 from cliplab.data.tables.arrow_types import PICTURE, common_type, converted
 from cliplab.files import whole_file
 
@@ -123,6 +123,8 @@ class ParquetReader:
         return pyarrow.record_batch(arrays, pyarrow.schema([*self.kinds.items()]))
 
     def dataset(self, split: str) -> datasets.Dataset:
+        if not self.parts:
+            raise ValueError(f"{self.root.name} {NO_ROWS}")
         if not any(map(self._differs, self.schemas)):
             return datasets.load_dataset("parquet", data_files={split: [*self.schemas]}, split=split)
         features = datasets.Features.from_arrow_schema(pyarrow.schema([*self.kinds.items()]))

@@ -30,6 +30,17 @@ def _named(value: Any) -> dict[str, Any]:
     return {}
 
 
+def wrong_line(file: Path) -> str:
+    """The first line of a file of JSON lines that is none, in words; "" when each is."""
+    with open_text(file) as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                json.loads(line if line.strip() else "{}")
+            except ValueError as error:
+                return f"line {number} is no JSON ({error}); mend or remove it"
+    return ""
+
+
 def _of_lines(file: Path, encoding: str | None) -> Iterator[Record]:
     """A line that is no JSON is a record without values. Raises ValueError when no line is."""
     sound, wrong = False, ""
