@@ -89,7 +89,7 @@ def test_mistakes_are_told() -> None:
 
 
 def test_contact_sheet_holds_what_the_towers_see() -> None:
-    from cliplab.tasks.contact_sheet import Shown, page, picture_of, sheet
+    from cliplab.assembly.first_samples import Shown, page, picture_of, sheet
 
     image = noise()
     assert np.array_equal(np.asarray(picture_of(image)).transpose(2, 0, 1), image)
@@ -104,7 +104,7 @@ def test_contact_sheet_holds_what_the_towers_see() -> None:
 
 
 def test_command_writes_the_first_batch(tmp_path: Path) -> None:
-    from cliplab.tasks.contact_sheet import first_samples
+    from cliplab.assembly.first_samples import first_samples
 
     rows = {"image": [picture(i) for i in range(12)], "text": [captions(i)[0] for i in range(12)]}
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")

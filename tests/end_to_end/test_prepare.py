@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cliplab.assembly import preparing as prepare
 from cliplab.benchmarks.loader import photograph
 from cliplab.data import shards
 from cliplab.data.images import decode_image
 from cliplab.data.sources import caption_source
-from cliplab.tasks import prepare
 
 
 def rotated() -> bytes:

@@ -1,6 +1,7 @@
 """Options of Lightning that would do nothing here, or undo the counting of steps and samples, are refused by name."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,15 @@ import pytest
 
 from cliplab.settings import trainer as settings
 from cliplab.settings.config import ConfigError
-from cliplab.settings.trainer import REFUSED, REFUSED_CALLBACKS, check_gpu, check_trainer, gpu_is_possible, why_refused
+from cliplab.settings.trainer import (
+    REFUSED,
+    REFUSED_CALLBACKS,
+    check_gpu,
+    check_processes,
+    check_trainer,
+    gpu_is_possible,
+    why_refused,
+)
 
 
 @pytest.mark.parametrize(
@@ -98,3 +107,18 @@ def test_only_training_on_a_gpu_needs_one(monkeypatch: pytest.MonkeyPatch) -> No
         check_gpu({"trainer": {"accelerator": accelerator}, "task": {"name": task}})
     with pytest.raises(ConfigError, match=r"trainer.accelerator: no GPU .* trainer=cpu"):
         check_gpu({"trainer": {"accelerator": "gpu"}, "task": {"name": "train"}})
+
+
+@pytest.mark.parametrize(
+    ("trainer", "refused"),
+    [
+        ({"accelerator": "cpu", "devices": 9999}, True),
+        ({"accelerator": "cpu", "devices": "9999"}, True),
+        ({"accelerator": "cpu", "devices": 2}, False),
+        ({"accelerator": "cpu", "devices": "auto"}, False),
+        ({"accelerator": "gpu", "devices": 9999}, False),  # Lightning knows the GPUs
+    ],
+)
+def test_more_processes_than_cores_are_told(trainer: dict, refused: bool) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.devices: .* cores") if refused else nullcontext():
+        check_processes(trainer)

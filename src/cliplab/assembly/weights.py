@@ -21,18 +21,6 @@ FREE = ("max_logit_scale", "image_encoder.patch_dropout", "image_encoder.image_s
 RESNET_STRIDE = 32  # pixels for one position of the attention pool
 
 
-def _chosen_tower(cfg: Any) -> str | None:
-    """``pretrained_tower`` as the name of a tower. Raises ConfigError for anything else, or outside of training."""
-    choice = cfg.get("pretrained_tower")
-    if choice is None:
-        return None
-    if choice not in ("image", "text"):
-        raise ConfigError(f"pretrained_tower: {choice!r} is neither image nor text; null takes both")
-    if cfg.task.name != "train":
-        raise ConfigError(f"pretrained_tower: task={cfg.task.name} needs both towers; leave this out")
-    return f"{choice}_encoder"
-
-
 def _chosen_model(weights: Weights, tower: str | None, cfg: Any, overrides: Sequence[str], source: ModelSource) -> Any:
     """The file's model config (of one tower and the joint space, with ``tower``, the rest as configured) with what was typed
     under ``model`` and does not contradict it.
@@ -105,7 +93,8 @@ def with_weights(cfg: Any, overrides: Sequence[str], source: ModelSource) -> tup
 
     A run folder that holds a config already (a resumed run, a further rank) has settled this and keeps it.
     """
-    tower = _chosen_tower(cfg)
+    choice = cfg.get("pretrained_tower")
+    tower = f"{choice}_encoder" if choice else None
     weights = read_source(source)
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=False))
     if not (Path(str(cfg.paths.run)) / "config.yaml").is_file():
@@ -127,5 +116,5 @@ def with_weights(cfg: Any, overrides: Sequence[str], source: ModelSource) -> tup
 
 def load_weights(model: Any, weights: Weights) -> None:
     """Every tensor of the file into the model, or into the one tower. Raises ValueError listing what does not fit."""
-    own = {k: v for k, v in model.state_dict().items() if weights.tower and not k.startswith(f"{weights.tower}.")}
-    load_exactly(model, {**own, **weights.state}, weights.source)
+    kept = {k: v for k, v in model.state_dict().items() if weights.tower and not k.startswith(f"{weights.tower}.")}
+    load_exactly(model, {**kept, **weights.state}, weights.source)

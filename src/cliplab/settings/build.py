@@ -20,7 +20,7 @@ def build(node: Any, place: str, **extra: Any) -> Any:
     """
     try:
         return hydra.utils.instantiate(node, _convert_="all", **extra)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a part must not end the command
         cause, inner = _cause(error)
         raise ConfigError(_told(cause, node, place, inner)) from cause
 

@@ -121,6 +121,19 @@ def check_gpu(config: Mapping[str, Any]) -> None:
         raise ConfigError(NO_GPU)
 
 
+def check_processes(trainer: Mapping[str, Any]) -> None:
+    """Raises ConfigError for more processes on CPUs than there are cores; each imports torch and waits for all."""
+    accelerator, devices = trainer.get("accelerator"), trainer.get("devices")
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not gpu_is_possible())
+    most = max(2, os.cpu_count() or 1)
+    count = int(devices) if isinstance(devices, int | str) and str(devices).isdecimal() else 0
+    if on_cpu and count > most:
+        raise ConfigError(
+            f"trainer.devices: {devices!r} processes on CPUs are more than the {most} that this machine has cores for; "
+            f"set trainer.devices={most} or less"
+        )
+
+
 def why_refused(key: str, known: Collection[str]) -> str:
     """Why an option of Lightning is refused and what to use instead; empty for an option that is not. ``known`` are the keys
     of the group."""

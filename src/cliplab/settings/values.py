@@ -8,7 +8,7 @@ from cliplab.data.patterns import is_pattern, matching_files
 from cliplab.rules import NonNegative
 from cliplab.settings.annotations import problem
 from cliplab.settings.config import ConfigError, value_at
-from cliplab.settings.trainer import check_gpu, check_trainer
+from cliplab.settings.trainer import check_gpu, check_processes, check_trainer
 
 READ_DATA = ("train", "data", "prepare")  # tasks that read the captions of data=
 LOCAL = ("/", "./", "../", "~")  # beginnings of what can be no hub id
@@ -19,6 +19,8 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     names key, value and what fits."""
     check_trainer(config)
     check_gpu(config)
+    if (config.get("task") or {}).get("name") == "train":
+        check_processes(config.get("trainer") or {})
     trainer = config.get("trainer") or {}
     if {"max_epochs", "max_steps"} <= set(trainer) and {trainer["max_epochs"], trainer["max_steps"]} <= {None, -1}:
         raise ConfigError("trainer.max_epochs: without a limit here, trainer.max_steps must say how long to train")

@@ -34,11 +34,22 @@ def check_verb(job: Job) -> None:
     named = any(job.config[key] for key in KEYS)
     if named and task["name"] not in FROM_FILES:
         model_sources(job.config)
-    if job.config["pretrained_tower"] and not named:
-        raise ConfigError("pretrained_tower: it says which tower pretrained= fills; give pretrained=<weights> too")
+    _check_tower(job.config["pretrained_tower"], task["name"], named)
     check = vars(_module(task)).get("check")
     if check is not None:
         check(job)
+
+
+def _check_tower(choice: Any, task: str, named: bool) -> None:
+    """What ``pretrained_tower`` may be: image or text, in training, beside weights."""
+    if choice is None:
+        return
+    if choice not in ("image", "text"):
+        raise ConfigError(f"pretrained_tower: {choice!r} is neither image nor text; null takes both")
+    if task != "train":
+        raise ConfigError(f"pretrained_tower: task={task} needs both towers; leave this out")
+    if not named:
+        raise ConfigError("pretrained_tower: it says which tower pretrained= fills; give pretrained=<weights> too")
 
 
 def _function(task: Mapping[str, Any]) -> tuple[str, str]:

@@ -1,32 +1,13 @@
 """task=prepare: a source is read once and written as shards; after a kill it goes on to the very same files."""
 
-import contextlib
-import csv
-import itertools
-import json
-import multiprocessing
-import os
-import time
-from collections import Counter, deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 from annotated_types import Ge, Le
-from rich.console import Console
 
-from cliplab.assembly.process import quiet
-from cliplab.data.shards import FORMATS, LeftOut, Ready, Recipe, make_ready
-from cliplab.data.source import CaptionSource
-from cliplab.files import whole_file
 from cliplab.rules import Count
-from cliplab.settings.build import build
 from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
-
-CHUNK = 32  # rows that a process is given at a time
-DONE, BEGUN = "prepared.json", "unfinished"
 
 
 class Options(TypedDict):
@@ -41,168 +22,19 @@ class Options(TypedDict):
     workers: Count | None
 
 
-class Shards:
-    """The shards written so far. A shard counts from the moment its record is there; the record is written last."""
-
-    def __init__(self, out: Path, settings: dict[str, Any]) -> None:
-        self.out, self.records = out, out / BEGUN
-        self.suffix, self.write = FORMATS[settings["format"]]
-        self.records.mkdir(parents=True, exist_ok=True)
-        begun = self.records / "settings.json"
-        if begun.is_file():
-            refuse_other(settings, json.loads(begun.read_text()), out)
-        elif any(path != self.records for path in out.iterdir()):
-            raise ConfigError(f"out: {out} holds other files; name a folder that is empty or new")
-        else:
-            with whole_file(begun) as file:
-                json.dump(settings, file)
-        self.facts: list[dict[str, Any]] = []
-        self.digests: set[bytes] = set()
-        while (record := self._record(len(self.facts))).is_file():
-            facts = json.loads(record.read_text())
-            known = bytes.fromhex(facts.pop("digests"))
-            self.digests.update(known[i : i + 16] for i in range(0, len(known), 16))
-            self.facts.append(facts)
-
-    def _record(self, number: int) -> Path:
-        return self.records / f"{number:05}.json"
-
-    @property
-    def next_row(self) -> int:
-        return self.facts[-1]["next_row"] if self.facts else 0
-
-    def add(self, rows: Sequence[Ready], left_out: Sequence[LeftOut], next_row: int) -> None:
-        """Write one more shard of rows; ``next_row`` is where the source is to be read on."""
-        number = len(self.facts)
-        if rows:
-            name = f"train-{number:05}.{self.suffix}"
-            part = self.records / name
-            self.write(part, rows)
-            os.replace(part, self.out / name)
-        facts = {
-            "next_row": next_row,
-            "rows": len(rows),
-            "captions": sum(len(r.captions) for r in rows),
-            "bytes": sum(len(r.data) for r in rows),
-            "pixels": sum(r.width * r.height for r in rows),
-            "left_out": [list(row) for row in left_out],
-        }
-        digests = b"".join(r.digest for r in rows if r.digest).hex()
-        with whole_file(self._record(number)) as file:
-            json.dump({**facts, "digests": digests}, file)
-        self.facts.append(facts)
-
-    def finish(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """``left_out.csv`` and ``prepared.json`` out of the records, which then go."""
-        left_out = [LeftOut(*row) for facts in self.facts for row in facts["left_out"]]
-        with whole_file(self.out / "left_out.csv", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(LeftOut._fields)
-            writer.writerows(left_out)
-        kept = {key: sum(f[key] for f in self.facts) for key in ("rows", "captions", "bytes", "pixels")}
-        statistics = {
-            "rows_read": self.next_row,
-            "rows": kept["rows"],
-            "shards": sum(f["rows"] > 0 for f in self.facts),
-            "captions": kept["captions"],
-            "mean_bytes": kept["bytes"] / max(1, kept["rows"]),
-            "mean_pixels_before": kept["pixels"] / max(1, kept["rows"]),
-            "left_out": dict(sorted(Counter(row.reason for row in left_out).items())),
-        }
-        whole = {"settings": settings, "statistics": statistics}
-        with whole_file(self.out / DONE) as file:
-            file.write(json.dumps(whole, indent=2) + "\n")
-        for path in self.records.iterdir():
-            path.unlink()
-        self.records.rmdir()
-        return statistics
-
-
-def refuse_other(settings: dict[str, Any], earlier: dict[str, Any], out: Path) -> None:
-    changed = [
-        f"{key} was {earlier.get(key)} and is {value}" for key, value in settings.items() if earlier.get(key) != value
-    ]
-    if changed:
-        raise ConfigError(
-            f"out: {out} was begun otherwise: {'; '.join(changed)}. Give back what it was, or name another"
-        )
-
-
-def _in_order(source: CaptionSource, start: int, recipe: Recipe, workers: int) -> Iterator[Ready | LeftOut]:
-    """Every row of the source made ready by other processes, in order; only a few chunks are under way at any time."""
-    numbered = enumerate(source.raw_rows(start), start)
-    chunks = iter(lambda: list(itertools.islice(numbered, CHUNK)), [])
-    waiting: deque[Future[list[Ready | LeftOut]]] = deque()
-    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
-        for chunk in chunks:
-            waiting.append(pool.submit(make_ready, chunk, source.rows, recipe))
-            if len(waiting) > 4 * workers:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-
-
-def prepare(source: CaptionSource, out: Path, settings: dict[str, Any], recipe: Recipe, workers: int) -> dict[str, Any]:
-    """Write what is missing of the shards of ``source`` in ``out``. Returns the statistics of the whole."""
-    shards, console = Shards(out, settings), Console()
-    total = source.total_rows
-    first, began, size = shards.next_row, time.monotonic(), settings["rows_per_shard"]
-    rows: list[Ready] = []
-    left_out: list[LeftOut] = []
-    number = first - 1
-
-    def close() -> None:
-        shards.add(rows, left_out, number + 1)
-        rate = (number + 1 - first) / (time.monotonic() - began)
-        kept, of = sum(f["rows"] for f in shards.facts), f" of {total:,}" if total else ""
-        console.print(f"{number + 1:,}{of} rows read, {kept:,} kept, {rate:,.0f} rows/s", highlight=False)
-        rows.clear()
-        left_out.clear()
-
-    for item in _in_order(source, first, recipe, workers):
-        number = item.row
-        if isinstance(item, Ready) and item.digest in shards.digests:
-            item = LeftOut(number, item.place, "duplicate", "")
-        if isinstance(item, LeftOut):
-            left_out.append(item)
-        else:
-            rows.append(item)
-            if item.digest:
-                shards.digests.add(item.digest)
-        if len(rows) == size:
-            close()
-    if rows or left_out:
-        close()
-    if not any(f["rows"] for f in shards.facts):
-        reasons = dict(Counter(LeftOut(*row).reason for f in shards.facts for row in f["left_out"]))
-        raise RuntimeError(f"none of {shards.next_row} rows could be used: {reasons}")
-    return shards.finish(settings)
+def check(job: Job) -> None:
+    """Raises ConfigError without a folder to write to, and for a mixture."""
+    if not job.config["out"]:
+        raise ConfigError("out: task=prepare needs a folder to write to; out=<folder>")
+    out = Path(job.config["out"]).expanduser()
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"out: {out} is a file; name a folder that is empty or new")
+    if "sources" in (job.config["data"].get("train") or {}):
+        raise ConfigError("data: task=prepare reads one source; prepare the sources of a mixture one by one")
 
 
 def run(job: Job) -> Outcome:
     """Prepare ``data=…`` into ``out=``. Returns that folder."""
-    config = job.config
-    task = config["task"]
-    recipe = Recipe(*(task[key] for key in Recipe._fields))
-    if not config["out"]:
-        raise ConfigError("out: task=prepare needs a folder to write to; out=<folder>")
-    out = Path(config["out"]).expanduser()
-    quiet()
-    node = config["data"]["train"]
-    if node.get("streaming"):
-        node = {**node, "samples_per_epoch": node["samples_per_epoch"] or 1}
-    source = build(node, "data.train")
-    if not isinstance(source, CaptionSource):
-        raise ConfigError("data: task=prepare reads one source; prepare the sources of a mixture one by one")
-    settings = {key: task[key] for key in ("format", "rows_per_shard", *Recipe._fields)}
-    settings |= {"source": config["data"].get("path") or config["name"], "fingerprint": source.fingerprint}
-    if (out / DONE).is_file():
-        refuse_other(settings, json.loads((out / DONE).read_text())["settings"], out)
-        print("nothing to do, it is all there")
-        return Outcome(out)
-    statistics = prepare(source, out, settings, recipe, task["workers"] or len(os.sched_getaffinity(0)))
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in statistics["left_out"].items()) or "none"
-    print(f"{statistics['rows']:,} rows in {statistics['shards']} shards; left out: {dropped}")
-    with contextlib.suppress(OSError):
-        job.run_dir.rmdir()  # Hydra made it; everything is in out
-    return Outcome(out)
+    from cliplab.assembly.preparing import prepare_job
+
+    return prepare_job(job)
