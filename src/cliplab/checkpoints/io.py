@@ -11,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cliplab.checkpoints.earlier import current
 from cliplab.checkpoints.run_checkpoint import model_state, objective_state, self_contained
 from cliplab.checkpoints.stated import read_json
 from cliplab.checkpoints.torchscript import is_torchscript, read_torchscript
@@ -110,13 +111,13 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if path.suffix == ".safetensors":
         state, metadata = read_safetensors(path)
         if "cliplab" in metadata:
-            facts["cliplab"] = json.loads(metadata["cliplab"])
+            facts["cliplab"] = current(json.loads(metadata["cliplab"]))
     elif is_torchscript(path):
         state, facts["classes"] = read_torchscript(path)
     else:
         saved = read_pickled(path)
         if isinstance(saved, dict) and "cliplab_config" in saved:
-            facts["cliplab"] = self_contained(saved["cliplab_config"], saved)
+            facts["cliplab"] = self_contained(current(saved["cliplab_config"]), saved)
         state = plain_state(saved, path)
         if "cliplab" in facts:
             facts["objective"] = objective_state(state)

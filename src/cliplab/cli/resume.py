@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from cliplab.checkpoints.earlier import current
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments, UsageError
 from cliplab.cli.grammar import key_of, value_of
@@ -52,7 +53,9 @@ def resumed(arguments: Arguments) -> Arguments:
     if finished and not arguments.shows_only:
         print(f"{run} is finished; nothing to do\n{run}")
         sys.exit(0)
-    if not (run / "composed.yaml").is_file():
+    if (run / "composed.yaml").is_file():
+        _renew(run / "composed.yaml")
+    else:
         _compose_again(run, config)
     if not arguments.shows_only:
         before = Path(config["paths"]["run"])
@@ -87,14 +90,14 @@ def _named(arguments: Arguments) -> tuple[Path, list[str]]:
 
 
 def _read(file: Path) -> Any:
-    """Raises UsageError when it is no YAML of a config."""
+    """A run's config in today's words. Raises UsageError when it is no YAML of a config."""
     try:
         config = yaml.safe_load(file.read_text(encoding="utf8"))
         assert isinstance(config["paths"]["run"], str)
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AssertionError) as error:
         told = " ".join(str(error).split())
         raise UsageError(f"resume: {file} is no config of a run; put the right one back: {told}") from error
-    return config
+    return current(config)
 
 
 def _value(config: Any, key: str) -> Any:
@@ -158,6 +161,15 @@ def _typed(run: Path) -> list[str]:
     file = run / "overrides.yaml"
     typed = yaml.safe_load(file.read_text(encoding="utf8")) if file.is_file() else []
     return [str(o) for o in typed or () if key_of(str(o)) not in ("resume", "paths.run", "hydra.run.dir")]
+
+
+def _renew(file: Path) -> None:
+    """What an earlier version wrote is told in today's words."""
+    from cliplab.settings.config import save_yaml
+
+    there = yaml.safe_load(file.read_text(encoding="utf8"))
+    if current(there) != there:
+        save_yaml(file, current(there))
 
 
 def _compose_again(run: Path, config: Mapping[str, Any]) -> None:
