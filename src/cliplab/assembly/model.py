@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from cliplab.assembly.device import one_device
 from cliplab.assembly.weights import check_classes, load_weights, resized, with_weights
+from cliplab.checkpoints.earlier import current
 from cliplab.checkpoints.run_checkpoint import CONFIG, model_state, objective_state, self_contained
 from cliplab.checkpoints.torchscript import is_torchscript
 from cliplab.checkpoints.weights import ObjectiveWeights, Weights
@@ -73,7 +74,7 @@ def _checkpoint_of_ours(path: Path) -> dict[str, Any] | None:
 
 
 def _of_checkpoint(job: Job, source: ModelSource, checkpoint: dict[str, Any]) -> tuple[dict[str, Any], Weights]:
-    stored = checkpoint_config(checkpoint[CONFIG], job.composed, job.typed)
+    stored = checkpoint_config(current(checkpoint[CONFIG]), job.composed, job.typed)
     config = self_contained(stored, checkpoint)
     state = resized(model_state(checkpoint["state_dict"]), config["model"]["image_encoder"])
     objective = ObjectiveWeights(config["objective"], objective_state(checkpoint["state_dict"]))
@@ -83,15 +84,21 @@ def _of_checkpoint(job: Job, source: ModelSource, checkpoint: dict[str, Any]) ->
 
 
 def checkpoint_config(saved: dict[str, Any], composed: Any, typed: Sequence[str]) -> dict[str, Any]:
-    """The checkpoint's config with this command's task and paths, and the values that were typed."""
+    """The checkpoint's config with this command's task and paths, and the values that were typed.
+
+    Other data, ``data=…``, are seen as the weights were trained to see pictures, unless ``data.eval_transform`` is typed.
+    """
     stored = OmegaConf.create(saved)
+    transform = OmegaConf.select(stored, "data.eval_transform")
     for key in OF_THE_COMMAND:
         stored[key] = composed[key]
-    for key in set(typed_keys(typed)) - set(OF_THE_COMMAND):
+    for key in sorted(set(typed_keys(typed)) - set(OF_THE_COMMAND)):  # a group before what was typed below it
         if "/" in key:
             raise ConfigError(f"{key}: the checkpoint brings its own towers; evaluate another checkpoint instead")
         if OmegaConf.is_config(OmegaConf.select(composed, key)) and "." not in key:
             stored[key] = OmegaConf.create(OmegaConf.to_container(composed[key], resolve=False))
+            if key == "data" and transform is not None:
+                stored.data.eval_transform = transform
         elif key != "experiment":
             OmegaConf.update(stored, key, OmegaConf.select(composed, key), merge=True)
     return resolved(stored)
