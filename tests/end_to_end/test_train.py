@@ -11,6 +11,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import cliplab
+
 from .conftest import only_run
 
 
@@ -69,6 +71,14 @@ def test_run_folder_is_complete_and_evaluate_repeats_its_figures(
     assert command(f"resume={run}") == 0
     assert "finished" in capsys.readouterr().out
     assert {file: file.stat().st_mtime_ns for file in run.rglob("*")} == before
+
+
+def test_results_name_the_model_of_the_last_checkpoint(one_epoch: Path) -> None:
+    """By the fingerprint that task=evaluate writes, which builds the model from the checkpoint."""
+    expected = cliplab.load(str(one_epoch)).fingerprint
+    results = [json.loads(file.read_text()) for file in (one_epoch / "results").glob("*.json")]
+    assert results
+    assert {result["model_fingerprint"] for result in results} == {expected}
 
 
 def test_it_learns(command: Callable[..., int], arguments: list[str], tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from cliplab.evaluation import kind as kinds_module
 from cliplab.evaluation.blocks import Block, Overlay
-from cliplab.evaluation.kind import Kind, Record, headlines, kind_of, kinds, leaderboard_metrics
+from cliplab.evaluation.kind import Kind, Record, headlines, kind_of, kind_of_evaluator, kinds, leaderboard_metrics
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.running import named_metrics
 from cliplab.reporting.comparison import compare_runs, write_comparison
@@ -89,6 +89,25 @@ def test_a_new_kind_is_one_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "| voc | **25.0 %** | 3 |" in (folders[0] / "report.md").read_text()
     assert compare_runs(folders)["others"][0]["rows"][1]["value"] == 0.5
     assert "| 0.5 | **50.0 %** |" in write_comparison(tmp_path, folders).with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "key"),
+    [
+        ("zero_shot.ZeroShotClassification", "pets", "zeroshot/pets/acc1"),
+        ("zero_shot.imagenet_classification", "imagenet", "zeroshot/imagenet/acc1"),
+        ("multi_label.MultiLabelClassification", "voc", "zeroshot/voc/mean_average_precision"),
+        ("linear_probe.LinearProbe", "pets", "linear_probe/pets/acc1"),
+        ("retrieval.Retrieval", "coco", "zeroshot/coco/recall@1"),
+        ("retrieval.Retrieval", "val", "val/recall@1"),
+    ],
+)
+def test_the_key_under_which_a_headline_is_logged(target: str, name: str, key: str) -> None:
+    kind = kind_of_evaluator(f"cliplab.evaluation.{target}")
+    assert kind is not None
+    assert kind.logged(name, kind.headline) == key
+    assert list(named_metrics(EvaluationResult(name, kind, {kind.headline: 0.5}, ""))) == [key]
+    assert kind_of_evaluator("mine.Masks") is None
 
 
 def test_a_result_of_a_kind_that_is_not_here_is_listed(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Sets with known accuracies, over one, two and three ranks."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,14 @@ import torch
 import torch.distributed as dist
 
 from cliplab.evaluation import prompts
+from cliplab.evaluation.kind import Record
+from cliplab.evaluation.kinds.zero_shot import KIND
 from cliplab.evaluation.model import ZeroShotModel
 from cliplab.evaluation.retrieval import Retrieval
 from cliplab.evaluation.zero_shot import ZeroShotClassification, imagenet_classification
 from tests.processes import run_ranks
 
-from .toys import Labelled, Numbered, Words, prepared, toy_model
+from .toys import DEVICE, Labelled, Numbered, Table, Words, prepared, toy_model
 
 NAMES = [f"n{i}" for i in range(6)]
 
@@ -65,6 +68,26 @@ def test_logits_are_float32_where_bfloat16_would_tie() -> None:
     assert tied[0, 0] == tied[0, 1]
     with torch.autocast("cpu", torch.bfloat16):
         assert evaluate([1], images, texts, ["a", "b"])["acc1"] == 1
+
+
+def test_a_model_with_a_bias_tells_each_name_by_itself() -> None:
+    """Cosines 0.8, 0.6 and 0 at scale 10 and bias -6: logits 2, 0 and -6. Accuracy is that of a softmax."""
+    images, texts = torch.tensor([[0.8, 0.6, 0.0]]), torch.eye(3)
+    shown = prepared(Labelled([0], ["a", "b", "c"]))
+    evaluator = ZeroShotClassification(name="toy", images=shown, templates="plain")
+    sigmoid = evaluator.evaluate(ZeroShotModel(Table(images, texts, bias=-6.0, scale=10.0), Words(), DEVICE))
+    softmax = evaluator.evaluate(ZeroShotModel(Table(images, texts), Words(), DEVICE))
+    expected = [1 / (1 + math.exp(-logit)) for logit in (2, 0, -6)]
+    assert sigmoid.samples["top5_probability"][0] == pytest.approx(expected, abs=1e-5)
+    assert sigmoid.metrics["ece"] == pytest.approx(1 - expected[0], abs=1e-5)
+    assert sigmoid.details["sigmoid"] == pytest.approx({"scale": 10.0, "bias": -6.0}, rel=1e-5)
+    assert softmax.samples["top5_probability"][0] == pytest.approx([1, math.exp(-20), 0], abs=1e-12)
+    assert "sigmoid" not in softmax.details
+    assert {**sigmoid.metrics, "ece": 0} == {**softmax.metrics, "ece": 0}
+    assert sigmoid.protocol_hash == softmax.protocol_hash
+    for result, told in ((sigmoid, True), (softmax, False)):
+        record = Record(KIND, "toy", "toy", "m", "last", result.metrics, "", result.details)
+        assert ("sigmoid(10 × cosine − 6)" in str(KIND.blocks(record))) is told
 
 
 def test_protocol_hash_changes_with_each_part() -> None:

@@ -33,7 +33,9 @@ class Table:
 
     text_fixed = False
 
-    def __init__(self, images: Tensor, texts: Tensor) -> None:
+    def __init__(self, images: Tensor, texts: Tensor, bias: float | None = None, scale: float = 100.0) -> None:
+        self.logit_scale = torch.tensor(scale).log()
+        self.logit_bias = None if bias is None else torch.tensor(bias)
         self.images, self.texts = F.normalize(images, dim=-1), F.normalize(texts, dim=-1)
 
     def encode_image(self, images: Tensor) -> Tensor:

@@ -158,7 +158,14 @@ def test_a_zero_shot_set_that_is_not_there_is_told_by_its_key(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("zeroshot", "fix"), [("emoji", "zeroshot/emoji_compositions/acc1"), ("none", "train/image_accuracy")]
+    ("zeroshot", "fix"),
+    [
+        ("emoji", "zeroshot/emoji_compositions/acc1"),
+        ("folder_multi_label", "zeroshot/folder_multi_label/mean_average_precision"),
+        ("folder_retrieval", "zeroshot/folder/recall@1"),
+        ("linear_probe", "linear_probe/folder/acc1"),
+        ("none", "train/image_accuracy"),
+    ],
 )
 def test_a_sweep_without_validation_pairs_is_told_what_to_compare_by(zeroshot: str, fix: str) -> None:
     config = resolved(composed("data=csv", f"zeroshot={zeroshot}"))

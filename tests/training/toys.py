@@ -20,7 +20,7 @@ warnings.filterwarnings("ignore", message="Be aware that when using `ckpt_path`.
 
 
 class ToyTowers(torch.nn.Module):
-    text_fixed = False
+    text_fixed, logit_scale, logit_bias = False, torch.zeros(()), None
 
     def __init__(self) -> None:
         super().__init__()

@@ -6,6 +6,7 @@ from typing import Any
 
 from cliplab.evaluation.batches import EvaluationImages, Transform
 from cliplab.evaluation.evaluator import Evaluator
+from cliplab.evaluation.kinds.retrieval import VALIDATION
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.retrieval import Retrieval
 from cliplab.settings.build import build
@@ -40,7 +41,7 @@ def validation_evaluators(datamodule: Any) -> list[Evaluator]:
     return (
         []
         if pairs is None
-        else [Retrieval(name="val", images=EvaluationImages(pairs, transform=datamodule.eval_transform))]
+        else [Retrieval(name=VALIDATION, images=EvaluationImages(pairs, transform=datamodule.eval_transform))]
     )
 
 

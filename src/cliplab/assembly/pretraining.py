@@ -30,7 +30,9 @@ from cliplab.assembly.weights import load_weights, with_weights
 from cliplab.checkpoints.run_checkpoint import self_contained, without_definitions
 from cliplab.checkpoints.weights import Weights
 from cliplab.data.datamodule import CaptionDataModule
+from cliplab.evaluation.kinds.retrieval import VALIDATION
 from cliplab.evaluation.running import named_metrics
+from cliplab.models.fingerprint import model_fingerprint
 from cliplab.program import command_line, hydra_quoted
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
@@ -154,7 +156,7 @@ def build_parts(
         tokenizer_definition=getattr(tokenizer, "definition", None),
     )
     nodes = {key: node for key, node in config["callbacks"].items() if node}
-    if datamodule.validation is None and str(nodes.get("best", {}).get("monitor")).startswith("val/"):
+    if datamodule.validation is None and str(nodes.get("best", {}).get("monitor")).startswith(f"{VALIDATION}/"):
         nodes.pop("best")
     callbacks = [build(node, f"callbacks.{key}") for key, node in nodes.items()]
     watching = watch(config["trainer"].get("on_nan", "stop"), config["trainer"]["log_every_n_steps"])
@@ -266,8 +268,9 @@ def _finish(
     value = final.get(config["optimized_metric"])
     if not trainer.is_global_zero:
         return Outcome(None, value)
+    identity = model_fingerprint(module.model, datamodule.tokenizer, datamodule.eval_transform)
     for evaluator, result in results:
-        write_result(run_dir, result, evaluator.images.dataset, config["name"], "last")
+        write_result(run_dir, result, evaluator.images.dataset, config["name"], "last", identity)
     manifest.finish(
         "finished",
         final=final,

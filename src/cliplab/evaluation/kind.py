@@ -100,6 +100,10 @@ class Kind:
         """What the files of a set's result are called; one set may be evaluated in several ways."""
         return name + self.suffix
 
+    def logged(self, name: str, metric: str) -> str:
+        """Under what a metric of the set ``name`` is logged, monitored and optimized."""
+        return f"{self.group}/{name}/{metric}"
+
     def say(self, metrics: Metrics) -> str:
         """The line on the screen."""
         return f"{self.words} {metrics[self.headline]:.2%}"
@@ -250,6 +254,13 @@ def kind_of(task: str, metrics: Metrics, name: str | None = None) -> Kind:
     named = [kind for kind in kinds() if kind.name == name and kind.headline in metrics]
     fitting = [kind for kind in kinds() if kind.task == task and kind.headline in metrics]
     return (named or fitting or [UnknownKind(task, metrics)])[0]
+
+
+def kind_of_evaluator(target: str) -> Kind | None:
+    """The kind of an evaluator of ours by the dotted name of its class, whose module is called as its kind; None for any
+    other class. Nothing is imported for it."""
+    module = target.rpartition(".")[0]
+    return next((kind for kind in kinds() if module == f"cliplab.evaluation.{kind.name}"), None)
 
 
 def leaderboard_metrics() -> set[str]:

@@ -23,6 +23,7 @@ SEVEN = (
     "art of the {}.",
     "a photo of the small {}.",
 )
+SCALE = 100  # of the cosines in logits: CLIP's own, at which its temperature is held
 TOKENS_PER_BATCH = {"cpu": 4096}  # what stays in a core's cache
 TOKENS_ELSEWHERE = 32_768
 
@@ -184,6 +185,7 @@ class Prompts:
         return ensemble(self.template_weights(model, device))
 
     def logits(self, image_embeds: Float[Tensor, "batch dim"], weights: Tensor) -> Float[Tensor, "batch classes"]:
-        """Float32 outside autocast; classes of one name tie exactly, since their product is computed once."""
+        """``SCALE`` times the cosines, float32 outside autocast; classes of one name tie exactly, since their product is
+        computed once."""
         with torch.autocast(image_embeds.device.type, enabled=False):
-            return (100 * image_embeds.float() @ weights.T)[:, self.classes.to(weights.device)]
+            return (SCALE * image_embeds.float() @ weights.T)[:, self.classes.to(weights.device)]

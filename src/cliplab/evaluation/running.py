@@ -23,6 +23,8 @@ class StoppableEncoders:
 
     def __init__(self, model: Any, stopped: Callable[[], bool]) -> None:
         self.model, self.stopped, self.text_fixed = model, stopped, bool(model.text_fixed)
+        self.logit_scale: Tensor = model.logit_scale
+        self.logit_bias: Tensor | None = model.logit_bias
 
     def _ask(self) -> None:
         if self.stopped():
@@ -64,7 +66,5 @@ def run_evaluator(
 
 
 def named_metrics(result: EvaluationResult) -> dict[str, float]:
-    """The metrics as they are logged: ``zeroshot/<set>/<metric>`` (or another group of the kind), or ``val/<metric>``
-    for the validation pairs."""
-    prefix = "val" if result.name == "val" else f"{result.kind.group}/{result.name}"
-    return {f"{prefix}/{key}": value for key, value in result.metrics.items()}
+    """The metrics as they are logged: see ``Kind.logged``."""
+    return {result.kind.logged(result.name, key): value for key, value in result.metrics.items()}

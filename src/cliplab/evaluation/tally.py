@@ -6,15 +6,21 @@ from torch import Tensor
 
 from cliplab.distributed import gather_objects
 from cliplab.evaluation.metrics import CalibrationBins, Confusion, RankCounts, label_ranks, same_answer_shares
+from cliplab.evaluation.model import Sigmoid
+from cliplab.evaluation.prompts import SCALE
 
 TOP = 5
 COLUMNS = ("index", "label", "rank", "top5", "top5_probability")
 
 
 class Tally:
-    """Integer ranks, calibration bins, confusions, ranks of each template alone, and a short row per image."""
+    """Integer ranks, calibration bins, confusions, ranks of each template alone, and a short row per image.
 
-    def __init__(self, classes: int, templates: int, device: torch.device) -> None:
+    Probabilities are a softmax over the classes, or with ``sigmoid`` each class's own.
+    """
+
+    def __init__(self, classes: int, templates: int, device: torch.device, sigmoid: Sigmoid | None = None) -> None:
+        self.sigmoid = sigmoid
         self.counts = RankCounts(classes, device)
         self.bins = CalibrationBins(device=device)
         self.confusion = Confusion(classes, device)
@@ -22,10 +28,10 @@ class Tally:
         self.rows: list[tuple[Tensor, ...]] = []
 
     def update(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
-        """Logits ``[batch, classes]``, labels ``[batch]``, and the rows of the set that they belong to."""
+        """Logits of ``Prompts`` ``[batch, classes]``, labels ``[batch]``, and the rows of the set that they belong to."""
         ranks = label_ranks(logits, labels)
         top = logits.sort(dim=1, descending=True, stable=True).indices[:, :TOP]  # ties as in the ranks
-        shares = logits.softmax(-1).gather(1, top)
+        shares = (logits.softmax(-1) if self.sigmoid is None else self.sigmoid(logits / SCALE)).gather(1, top)
         self.counts.update(ranks, labels)
         self.bins.update(shares[:, 0], ranks.rank < 1)
         self.confusion.update(labels, top[:, 0])

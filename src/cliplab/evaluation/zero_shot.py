@@ -16,7 +16,7 @@ from cliplab.evaluation.intervals import wilson_interval
 from cliplab.evaluation.kind import Kind
 from cliplab.evaluation.kinds.zero_shot import KIND
 from cliplab.evaluation.metrics import calibration_error, top_confusions
-from cliplab.evaluation.model import ZeroShotModel
+from cliplab.evaluation.model import ZeroShotModel, sigmoid_of
 from cliplab.evaluation.prompts import Prompts, chosen_prompts, ensemble, few_names, same_tokens_note
 from cliplab.evaluation.protocol import part_of, protocol_of
 from cliplab.evaluation.result import EvaluationResult
@@ -74,7 +74,7 @@ class ZeroShotClassification:
         alone = by_template.unbind(1) if thorough and len(self.templates) > 1 else ()
         limit = None if thorough else fewer(self.subset, most, of=len(self.images))
         rows = None if limit is None else stratified_rows(np.asarray(self.dataset.labels), limit)
-        tally = Tally(len(self.class_names), len(self.templates), model.device)
+        tally = Tally(len(self.class_names), len(self.templates), model.device, sigmoid_of(model.encoders))
         for batch in self.images.batches(model.device, phases, rows):
             with phases("images"):
                 embeds = model.encoders.encode_image(batch.images)[: len(batch.rows)]
@@ -108,6 +108,8 @@ class ZeroShotClassification:
             "subset": part,
             "warnings": [*self.notes, *self._same_tokens(), *likely_mistakes(pairs, metrics)],
         }
+        if tally.sigmoid is not None:
+            details["sigmoid"] = tally.sigmoid._asdict()
         samples = {key: values.tolist() for key, values in table.items()}
         return EvaluationResult(self.name, self.kind, metrics, str(protocol["all"]), details, samples, seconds)
 

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cliplab.data.patterns import is_pattern, matching_files
+from cliplab.evaluation.kind import kind_of_evaluator
+from cliplab.evaluation.kinds.retrieval import VALIDATION
 from cliplab.rules import NonNegative
 from cliplab.settings.annotations import problem
 from cliplab.settings.config import ConfigError, value_at
@@ -37,8 +39,11 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
 def check_optimized(config: Mapping[str, Any]) -> None:
     """Raises ConfigError when the metric of a sweep is one of validation pairs and the data have none."""
     metric = str(config["optimized_metric"])
-    if config["task"]["name"] == "train" and metric.startswith("val/") and not config["data"].get("validation"):
-        sets = [f"zeroshot/{node['name']}/acc1" for node in (config.get("zeroshot") or {}).values() if "name" in node]
+    validated = metric.startswith(f"{VALIDATION}/")
+    if config["task"]["name"] == "train" and validated and not config["data"].get("validation"):
+        nodes = [node for node in (config.get("zeroshot") or {}).values() if node and "name" in node]
+        known = [(kind_of_evaluator(node["_target_"]), node["name"]) for node in nodes]
+        sets = [kind.logged(name, kind.headline) for kind, name in known if kind]
         raise ConfigError(
             f"optimized_metric: {metric} needs validation pairs, and these data have none; compare by what is logged, as "
             f"optimized_metric={(sets or ['train/image_accuracy'])[0]}"

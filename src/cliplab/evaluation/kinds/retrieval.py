@@ -10,6 +10,7 @@ from cliplab.evaluation.words import count, percent
 
 SHELF = 6
 KS = (1, 5, 10)
+VALIDATION = "val"  # the set of the validation pairs that training data bring
 WAYS = (("image_retrieval", "text to image", "captions"), ("text_retrieval", "image to text", "images"))  # and queries
 
 
@@ -30,6 +31,10 @@ class Retrieval(Kind):
     facts = {"images": "images", "captions": "captions"}
     order = 20
     compared_under = "retrieval"
+
+    def logged(self, name: str, metric: str) -> str:
+        """The validation pairs are no zero-shot set: ``val/<metric>``."""
+        return f"{VALIDATION}/{metric}" if name == VALIDATION else super().logged(name, metric)
 
     def say(self, metrics: Metrics) -> str:
         both = (f"{metrics[f'{way}_recall@1']:.2%} {words}" for way, words, _ in WAYS)

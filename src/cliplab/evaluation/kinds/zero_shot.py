@@ -40,7 +40,7 @@ class Template(TypedDict):
 class ZeroShotDetails(Details, total=False):
     """``counts`` per class (see ``RankCounts``), ``calibration`` bins, ``confusions`` (label, answer, count; the most
     frequent first), ``groups`` images and hits of named parts, ``per_template`` each template alone, empty when it was not
-    asked for."""
+    asked for. ``sigmoid`` is the scale and the bias by which probabilities were told, where it was no softmax."""
 
     class_names: list[str]
     templates: list[str]
@@ -49,6 +49,7 @@ class ZeroShotDetails(Details, total=False):
     confusions: list[dict[str, int]]
     groups: dict[str, tuple[int, int]]
     per_template: list[Template]
+    sigmoid: dict[str, float]
 
 
 class ZeroShot(Kind):
@@ -152,7 +153,8 @@ class ZeroShot(Kind):
             found += [Shelf(title, [self.card(details, samples, i) for i in rows]) for title, rows in shelves if rows]
             found += _confusions(details["class_names"], samples)
         calibration = details.get("calibration")
-        beside: list[list[Block]] = [[Calibration(calibration, record.metrics["ece"])]] if calibration else []
+        reliability = [Calibration(calibration, record.metrics["ece"])] if calibration else []
+        beside: list[list[Block]] = [[*reliability, *_sigmoid(details)]] if calibration else []
         prompts = _prompts(details, record.metrics)
         found.append(Beside([*beside, prompts] if prompts else beside))
         if details.get("class_names") and details.get("counts"):
@@ -164,6 +166,21 @@ class ZeroShot(Kind):
 
     def compare_blocks(self, compared: Mapping[str, Any]) -> list[Block]:
         return hits_blocks(compared)
+
+
+def _sigmoid(details: Mapping[str, Any]) -> list[Block]:
+    """A sentence about probabilities that are no softmax."""
+    told = details.get("sigmoid")
+    if not told:
+        return []
+    formula = f"sigmoid({told['scale']:.4g} × cosine {'+' if told['bias'] >= 0 else '−'} {abs(told['bias']):.4g})"
+    return [
+        Note(
+            f"Each probability is {formula}, as the model was trained: every name by itself, so that those of one picture "
+            "need not sum to 1.",
+            soft=True,
+        )
+    ]
 
 
 def _confusions(names: Sequence[str], samples: Samples) -> list[Block]:
