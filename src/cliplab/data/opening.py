@@ -160,8 +160,8 @@ def _fault_of_file(location: Location) -> str:
     path = Path(location.path).expanduser()
     for file in [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else ():
         is_table = file.name in ABOUT_PICTURES
-        if not file.is_file() or not (is_table or reader_of(file.name)):
-            continue
+        if not file.is_file() or not file.stat().st_size or not (is_table or reader_of(file.name)):
+            continue  # an empty file is told by its reader
         fault = what_it_is(file) or (wrong_line(file) if is_table and file.suffix == ".jsonl" else "")
         if fault:
             return f"{name_within(str(file), path)}: {fault}"
@@ -176,7 +176,9 @@ def _opened(location: Location, split: str, how: Callable[[Location, str], T]) -
         if NO_ROWS in str(error) and how is not _split_layout:
             columns = ", ".join(_split_layout(location, split).columns)
             raise ValueError(f"{location.path}: split {split!r} is empty; its columns are {columns}") from None
-        reason = _fault_of_file(location) or (SCRIPTS if "script" in str(error).lower() else _reason(error))
+        reason = SCRIPTS if "script" in str(error).lower() else _reason(error)
+        fault = _fault_of_file(location)
+        reason += f"; {fault}" if fault else ""
         raise UnreachableData(f"data set {location.path!r} (split {split!r}) cannot be opened: {reason}") from error
 
 
