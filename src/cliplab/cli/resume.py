@@ -48,8 +48,11 @@ def resumed(arguments: Arguments) -> Arguments:
     started = (run / "checkpoints" / "last.ckpt").is_file()
     finished = read_manifest(run).get("status") == "finished"
     changed = [o for o in rest if _changes(o, config)]
+    may_change = MAY_CHANGE
+    if "data.allow_changed_data=true" in (o.lower() for o in rest):
+        may_change += ("data.*",)  # other data, or the same in another order: asked for
     for override in changed:
-        _check(override, run, config, keeps_all=finished, started=started or finished)
+        _check(override, run, config, may_change, keeps_all=finished, started=started or finished)
     if finished and not arguments.shows_only:
         print(f"{run} is finished; nothing to do\n{run}")
         sys.exit(0)
@@ -121,7 +124,15 @@ def _changes(override: str, config: Mapping[str, Any]) -> bool:
     return bool(held is ABSENT or parsed.is_sweep_override() or parsed.value() != held)
 
 
-def _check(override: str, run: Path, config: Mapping[str, Any], *, keeps_all: bool, started: bool) -> None:
+def _check(
+    override: str,
+    run: Path,
+    config: Mapping[str, Any],
+    may_change: tuple[str, ...],
+    *,
+    keeps_all: bool,
+    started: bool,
+) -> None:
     """Raises UsageError with the reason and the way on for what cannot change in this run."""
     key = key_of(override)
     held = _value(config, key)
@@ -137,14 +148,15 @@ def _check(override: str, run: Path, config: Mapping[str, Any], *, keeps_all: bo
         return  # Hydra knows no such key and says so
     if keeps_all:
         raise UsageError(f"{override}: {run} is finished, and nothing in it changes; {_new_run(override, run, key)}")
-    if not started or any(fnmatchcase(key, pattern) for pattern in MAY_CHANGE):
+    if not started or any(fnmatchcase(key, pattern) for pattern in may_change):
         return
     if key in OWN_WEIGHTS:
         raise UsageError(f"{override}: the run goes on from its own last checkpoint; {_new_run(override, run, key)}")
     kept = (
         "" if held is ABSENT else f"it is {held!r} from the run's beginning to its end, since its numbers hang on it; "
     )
-    raise UsageError(f"{override}: {kept}beside resume= can change {SHORT}; {_new_run(override, run, key)}")
+    short = f"{SHORT}, with data.allow_changed_data=true also data.*" if key.startswith("data.") else SHORT
+    raise UsageError(f"{override}: {kept}beside resume= can change {short}; {_new_run(override, run, key)}")
 
 
 def _new_run(override: str, run: Path, key: str) -> str:
