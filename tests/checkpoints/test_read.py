@@ -46,7 +46,7 @@ def test_plain_openai_file_is_read_by_convention_and_says_so(kind: str, tmp_path
     config = tiny_config(kind)
     state = built(config).state_dict()
     openai_file(tmp_path / "tiny.pt", kind, input_resolution=torch.tensor(32))
-    with pytest.warns(UserWarning, match="heads of width 64, nor QuickGELU: OpenAI's convention is taken"):
+    with pytest.warns(UserWarning, match="OpenAI's convention is assumed, heads of width 64 and QuickGELU"):
         weights = read_pretrained(str(tmp_path / "tiny.pt"))
     assert_same(weights, config, state)
     assert "text_encoder.activation" in weights.assumed
@@ -67,7 +67,7 @@ def test_torchscript_archive_is_read_without_running_it(
         )
         archive.save(tmp_path / "tiny.pt")
     monkeypatch.setattr("torch.jit.load", lambda *_, **__: pytest.fail("the archive was run"))
-    with pytest.warns(UserWarning, match="heads of width 64: OpenAI"):
+    with pytest.warns(UserWarning, match="OpenAI.s convention is assumed, heads of width 64;"):
         weights = read_pretrained(str(tmp_path / "tiny.pt"))
     halves = {k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()}
     halves |= {key: model.state_dict()[key] for key in ("image_mean", "image_std")}
@@ -205,8 +205,8 @@ def _cut(path: Path) -> None:
         ("a.pt", _evil_archive, "needs more than tensors to load .builtins.eval"),
         ("a.pt", _damaged_archive, "this TorchScript archive is damaged .Bad CRC"),
         ("a.pt", lambda p: torch.save(7, p), "there is no state dict in it"),
-        ("a.pt", _cut, "this is no whole file of weights|it is no file of weights"),
-        ("a.safetensors", _cut, "this is no whole safetensors file"),
+        ("a.pt", _cut, "this is not a whole file of weights|it is not a file of weights"),
+        ("a.safetensors", _cut, "this is not a whole safetensors file"),
         ("a.pt", lambda p: torch.save({"x": 1}, p), "there is no state dict"),
         ("a.pt", lambda p: torch.save({"a.weight": torch.ones(1)}, p), "no CLIP model is known by the keys a.weight"),
         ("a.bin", lambda p: torch.save({"visual.trunk.x": torch.ones(1)}, p), "around a timm tower; name its architec"),

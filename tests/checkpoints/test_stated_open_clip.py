@@ -180,5 +180,5 @@ def test_a_broken_model_cfg_is_told(bases: dict[str, Path], tmp_path: Path) -> N
     with pytest.raises(ValueError, match=f"{FILE}: it has no whole model_cfg"):
         cliplab.load(str(tmp_path))
     (tmp_path / FILE).write_text('{"model_cfg": ')
-    with pytest.raises(ValueError, match=f"{FILE}: this is no JSON .Expecting value"):
+    with pytest.raises(ValueError, match=f"{FILE}: this is not JSON .Expecting value"):
         cliplab.load(str(tmp_path))

@@ -245,7 +245,7 @@ def test_new_tokens_beside_the_old_end_of_text_would_be_pooled(legacy_folder: Pa
     tokenizer.add_tokens(["<cat-toy>"])
     tokenizer.save_pretrained(legacy_folder)
     with pytest.raises(
-        ValueError, match=r"config.json: text_config.eos_token_id is 2 and .* elsewhere than at their end"
+        ValueError, match=r"config.json: text_config.eos_token_id is 2 and .* not be pooled at their end"
     ):
         cliplab.load(str(legacy_folder), device="cpu")
 

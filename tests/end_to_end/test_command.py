@@ -63,7 +63,7 @@ def test_a_value_that_cannot_work_is_told_without_torch(tmp_path: Path) -> None:
         (["trainer=gpu"], "use trainer=cpu"),
         (["task=evaluate"], "ckpt: task=evaluate needs a model: ckpt="),
         (["task=evaluate", "ckpt=nothing.ckpt"], "ckpt: nothing.ckpt is neither a file nor a folder"),
-        (["task=evaluate", f"ckpt={__file__}"], "it is no file of weights"),
+        (["task=evaluate", f"ckpt={__file__}"], "it is not a file of weights"),
         (["--cfg", "job", "optimizer.lrr=1"], "optimizer.lrr: no such key; did you mean 'optimizer.lr'?"),
         (["task=export", "run=/nope"], "run: /nope is neither a file nor a folder"),
         (["task=export", "pretrained=nope.pt", "format=openai"], "pretrained: nope.pt is neither a file nor a folder"),

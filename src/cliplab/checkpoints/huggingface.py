@@ -46,8 +46,8 @@ ACTIVATIONS = {
 }
 WRITTEN = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh"}
 CONFIGS: dict[str, Any] = {"clip": CLIPConfig, "siglip": SiglipConfig}
-# Fields of config.json that change no embedding: of the library at large, of training, and of generating text, which
-# versions before 5 wrote into every config. What a tower reads is never among them.
+# Fields of config.json that change no embedding. They concern the library, training, or generating text; versions before 5
+# wrote the latter into every config. Nothing that a tower reads is among them.
 NO_EFFECT = (
     "_name_or_path", "_commit_hash", "_attn_implementation_autoset", "attn_implementation", "architectures", "model_type",
     "transformers_version", "dtype", "torch_dtype", "use_bfloat16", "torchscript", "tf_legacy_loss", "return_dict",
@@ -64,13 +64,13 @@ NO_EFFECT = (
 )  # fmt: skip
 
 
-def _tower_names(own: str, other: str, layers: int) -> dict[str, str]:
-    """Our name -> theirs; the fused projection ``qkv`` stands as its first part and is split and joined beside."""
+def _tower_names(our_tower: str, their_tower: str, layers: int) -> dict[str, str]:
+    """Our name -> theirs, with q, k and v as separate entries. See ``split_qkv``."""
     names: dict[str, str] = {}
     for kind in ("weight", "bias"):
         for i in range(layers):
-            block, layer = f"{own}.blocks.{i}", f"{other}.encoder.layers.{i}"
-            names |= {f"{block}.{a}.{kind}": f"{layer}.{b}.{kind}" for a, b in BLOCK.items()}
+            block, layer = f"{our_tower}.blocks.{i}", f"{their_tower}.encoder.layers.{i}"
+            names |= {f"{block}.{ours}.{kind}": f"{layer}.{theirs}.{kind}" for ours, theirs in BLOCK.items()}
             names |= {f"{block}.attention.{c}.{kind}": f"{layer}.self_attn.{c}_proj.{kind}" for c in "qkv"}
     return names
 
@@ -89,7 +89,7 @@ def state_names(model: Mapping[str, Any]) -> dict[str, str]:
         "text_encoder.positional_embedding": "text_model.embeddings.position_embedding.weight",
     }
     for kind in ("weight", "bias"):
-        names[f"image_encoder.ln_pre.{kind}"] = f"vision_model.pre_layrnorm.{kind}"  # so written there
+        names[f"image_encoder.ln_pre.{kind}"] = f"vision_model.pre_layrnorm.{kind}"  # the library's spelling
         names[f"image_encoder.ln_post.{kind}"] = f"vision_model.post_layernorm.{kind}"
         names[f"text_encoder.ln_final.{kind}"] = f"text_model.final_layer_norm.{kind}"
     names |= _tower_names("image_encoder", "vision_model", image["layers"])
@@ -97,7 +97,7 @@ def state_names(model: Mapping[str, Any]) -> dict[str, str]:
 
 
 def split_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """``….attention.qkv.weight`` of three rows of blocks to ``….attention.q.weight``, ``k`` and ``v``."""
+    """Split ``….attention.qkv.weight`` into ``….attention.q.weight``, ``k`` and ``v``."""
     parts: dict[str, Tensor] = {}
     for key, value in state.items():
         if ".attention.qkv." in key:
@@ -112,20 +112,20 @@ def join_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The inverse of ``split_qkv``."""
     import torch
 
-    whole: dict[str, Tensor] = {}
+    fused: dict[str, Tensor] = {}
     for key, value in state.items():
         if ".attention.q." in key:
             rows = [state[key.replace(".q.", f".{letter}.")] for letter in "qkv"]
-            whole[key.replace(".q.", ".qkv.")] = torch.cat(rows)
+            fused[key.replace(".q.", ".qkv.")] = torch.cat(rows)
         elif ".attention.k." not in key and ".attention.v." not in key:
-            whole[key] = value
-    return whole
+            fused[key] = value
+    return fused
 
 
 def to_transformers(model: Mapping[str, Any], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our state dict under the names of ``CLIPModel``."""
     parts = split_qkv(state)
-    theirs = {other: parts[own] for own, other in state_names(model).items()}
+    theirs = {their_name: parts[our_name] for our_name, their_name in state_names(model).items()}
     for key in ("visual_projection.weight", "text_projection.weight"):
         theirs[key] = theirs[key].mT
     kernel, p = "vision_model.embeddings.patch_embedding.weight", model["image_encoder"]["patch_size"]
@@ -134,7 +134,7 @@ def to_transformers(model: Mapping[str, Any], state: Mapping[str, Tensor]) -> di
 
 
 def from_transformers(model: Mapping[str, Any], theirs: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The names of ``CLIPModel`` to ours. Raises ValueError listing missing and extra keys."""
+    """A state dict of ``CLIPModel`` under our names. Raises ValueError listing missing and extra keys."""
     known = {key: value for key, value in theirs.items() if not key.endswith("position_ids")}
     ours = join_qkv(renamed(state_names(model), known, source, lambda key: False))
     for tower in ("image_encoder", "text_encoder"):
@@ -144,7 +144,7 @@ def from_transformers(model: Mapping[str, Any], theirs: Mapping[str, Tensor], so
 
 
 def library_config(family: str, file: Path) -> tuple[Stated, Stated, Stated]:
-    """The top, ``vision_config`` and ``text_config`` of a config.json with the library's own defaults filled in.
+    """The top level, ``vision_config`` and ``text_config`` of a config.json, with the library's defaults filled in.
 
     Raises ValueError naming the file when the library refuses it.
     """
@@ -163,7 +163,7 @@ def library_config(family: str, file: Path) -> tuple[Stated, Stated, Stated]:
 
 
 def tower_sizes(part: Stated, activations: Mapping[Any, str], whose: str, norm_eps: float) -> dict[str, Any]:
-    """What both towers of CLIP and of SigLIP state alike. ``norm_eps`` is what our towers take for granted."""
+    """The fields that all towers of CLIP and SigLIP share. ``norm_eps`` is the default of our towers."""
     width, inner = part.size("hidden_size"), part.size("intermediate_size")
     eps = part.number("layer_norm_eps", norm_eps)
     return {
@@ -197,8 +197,8 @@ def model_config(file: Path) -> tuple[dict[str, Any], dict[str, Any], Any]:
 
 
 def read_clip_folder(folder: Path) -> Weights:
-    """A folder that ``CLIPModel.save_pretrained`` wrote. Raises ValueError naming file and field for what CLIP's towers
-    lack."""
+    """Read a folder that ``CLIPModel.save_pretrained`` wrote. Raises ValueError naming file and field for a setting that our
+    towers lack."""
     source, file = str(folder), folder / "config.json"
     image, language, end = model_config(file)
     pictures = read_processor(folder, "CLIPImageProcessor", image["image_size"])
@@ -215,20 +215,18 @@ def read_clip_folder(folder: Path) -> Weights:
     return Weights(model, tokenizer, state, source, transform=pictures.transform)
 
 
-def _checked(model: Mapping[str, Any]) -> None:
+def _check_writable(model: Mapping[str, Any]) -> None:
+    """Raises ValueError naming what CLIPModel cannot hold, and the format that can."""
     image, text = model["image_encoder"], model["text_encoder"]
     if image["_target_"] != VIT or text["_target_"] != TEXT:
         names = [t["_target_"].rpartition(".")[2] for t in (image, text)]
+        other_format = "open_clip" if image["_target_"] == RESNET and text["_target_"] == TEXT else "safetensors"
         raise ValueError(
             f"format=huggingface is CLIPModel, a ViT and a causal text tower, not {' and '.join(names)}; "
-            + (
-                "use format=open_clip"
-                if image["_target_"] == RESNET and text["_target_"] == TEXT
-                else "use format=safetensors"
-            )
+            f"use format={other_format}"
         )
     if model.get("init_logit_bias") is not None:
-        raise ValueError("format=huggingface: CLIPModel has no logit bias and this model has; use format=open_clip")
+        raise ValueError("format=huggingface: this model has a logit bias and CLIPModel has none; use format=open_clip")
 
 
 def _sizes(tower: Mapping[str, Any], activation: str) -> dict[str, Any]:
@@ -243,16 +241,16 @@ def _sizes(tower: Mapping[str, Any], activation: str) -> dict[str, Any]:
 
 
 def write_tokenizer(folder: Path, context_length: int) -> None:
-    """CLIP's tokenizer as transformers and the tokenizers library read it."""
+    """Write CLIP's tokenizer as transformers and the tokenizers library read it."""
     CLIPTokenizer(context_length).library_tokenizer().save_pretrained(folder)
 
 
 def write_clip_folder(folder: Path, model: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Weights, config, image processor and tokenizer, for ``CLIPModel`` and ``CLIPProcessor.from_pretrained``.
+    """Write weights, config, image processor and tokenizer, for ``CLIPModel`` and ``CLIPProcessor.from_pretrained``.
 
     Raises ValueError naming what CLIPModel cannot hold.
     """
-    _checked(model)
+    _check_writable(model)
     image, text = model["image_encoder"], model["text_encoder"]
     ends = {"bos_token_id": CLIPTokenizer.start_token, "eos_token_id": CLIPTokenizer.end_token}
     config = CLIPConfig(

@@ -1,4 +1,4 @@
-"""Weight files of every kind, read without running what they may contain."""
+"""Read weight files of every kind without running code that they may contain."""
 
 import json
 import pickle
@@ -19,13 +19,13 @@ from cliplab.checkpoints.weights import listed
 from cliplab.files import what_it_is
 
 WEIGHTS_OF_OTHERS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
-DEEPEST = 4  # holders around a state dict
-# Names under which programs save a model's state dict among other things; an average of weights comes last
+MOST_NESTED = 4  # levels of dicts around a state dict
+# Keys under which programs save a model's state dict among other things; averaged weights come last
 HOLDERS = (
     "state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params",
     "state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema",
 )  # fmt: skip
-# What torch.compile, FSDP and activation checkpointing put into names, and what models around a CLIP put before them
+# Parts of names that torch.compile, FSDP and activation checkpointing insert, and prefixes of models around a CLIP
 ANYWHERE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 BEFORE = ("module.", "model.", "clip_model.", "clip.", "net.", "ema_model.", "ema.", "_forward_module.")
 
@@ -37,7 +37,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             metadata = file.metadata() or {}
         return load_file(path), metadata
     except SafetensorError as error:
-        raise ValueError(f"{path}: this is no whole safetensors file ({error})") from error
+        raise ValueError(f"{path}: this is not a whole safetensors file ({error})") from error
 
 
 def write_safetensors(path: Path, state: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -45,27 +45,27 @@ def write_safetensors(path: Path, state: dict[str, Tensor], metadata: dict[str, 
 
 
 def read_pickled(path: Path) -> Any:
-    """What ``torch.save`` wrote, by weights_only. Raises ValueError with the reason when that is not enough."""
+    """Read what ``torch.save`` wrote, with ``weights_only``. Raises ValueError with the reason when that fails."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it asks for {found[1]}" if found else "it is no file of weights"
+        reason = f"it asks for {found[1]}" if found else "it is not a file of weights"
         raise ValueError(
             f"{path}: refused, since loading it could run any code ({reason}); save its state dict as safetensors"
         ) from error
     except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, OSError) as error:
         raise ValueError(
-            f"{path}: this is no whole file of weights ({(str(error) or type(error).__name__).splitlines()[0]})"
+            f"{path}: this is not a whole file of weights ({(str(error) or type(error).__name__).splitlines()[0]})"
         ) from error
 
 
 def plain_state(saved: Any, path: Path) -> dict[str, Tensor]:
-    """The state dict in what was saved: itself, or under one of the names of ``HOLDERS``, at any depth.
+    """The state dict in ``saved``: the whole of it, or nested under keys of ``HOLDERS``, at most ``MOST_NESTED`` deep.
 
     Raises ValueError when there is none.
     """
-    for _ in range(DEEPEST):
+    for _ in range(MOST_NESTED):
         held = [key for key in HOLDERS if isinstance(saved, dict) and isinstance(saved.get(key), dict)]
         if not held or any(isinstance(value, Tensor) and value.ndim for value in saved.values()):
             break
@@ -76,7 +76,7 @@ def plain_state(saved: Any, path: Path) -> dict[str, Tensor]:
 
 
 def without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Keys without what compiling, distributing, averaging and modules around a model have put before them."""
+    """Keys without the prefixes of compiling, distributing, averaging and modules around a model."""
     clean = {key: value for key, value in state.items() if key != "n_averaged"}  # AveragedModel's counter
     for wrapper in ANYWHERE:
         clean = {key.replace(wrapper, ""): value for key, value in clean.items()}
@@ -86,7 +86,7 @@ def without_wrappers(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _check_finite(state: dict[str, Tensor], path: Path) -> None:
-    """Raises ValueError naming the tensors that hold a NaN or an infinity; a stored mask may."""
+    """Raises ValueError naming the tensors that hold NaN or infinity. A stored attention mask may hold them."""
     bad = [
         key
         for key, value in state.items()
@@ -94,20 +94,20 @@ def _check_finite(state: dict[str, Tensor], path: Path) -> None:
     ]
     if bad:
         raise ValueError(
-            f"{path}: weights are no numbers (NaN or infinity) in {listed(bad)}; the training that wrote them had diverged, "
-            "or the file is damaged: take an earlier checkpoint, or fetch it again"
+            f"{path}: weights are NaN or infinity in {listed(bad)}; the training that wrote them had diverged, or the file "
+            "is damaged: take an earlier checkpoint, or fetch it again"
         )
 
 
 def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A state dict under the file's own names, in float32, and what else the file says: ``classes`` of a TorchScript
-    archive, ``cliplab`` (configs) and ``objective`` (its state dict) of a file of ours. Raises ValueError when the file
-    cannot be read strictly."""
+    """A state dict under the file's own names, in float32, and other facts: ``classes`` of a TorchScript archive, and
+    ``cliplab`` (configs) and ``objective`` (its state dict) of our own files. Raises ValueError when the file cannot be
+    read strictly."""
     facts: dict[str, Any] = {}
     if stand_in := what_it_is(path):
-        raise ValueError(f"{path}: this is no file of weights: {stand_in}")
+        raise ValueError(f"{path}: this is not a file of weights: {stand_in}")
     if path.suffix == ".json":
-        raise ValueError(f"{path}: this is no file of weights; name the folder it is in: {path.parent}")
+        raise ValueError(f"{path}: this is not a file of weights; name the folder it is in: {path.parent}")
     if path.suffix == ".safetensors":
         state, metadata = read_safetensors(path)
         if "cliplab" in metadata:
@@ -130,7 +130,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _weight_map(index: Path) -> dict[str, str]:
-    """Which shard holds which tensor. Raises ValueError naming the index when it does not say."""
+    """The name of the shard that holds each tensor. Raises ValueError naming the index when it has no such map."""
     names = read_json(index).get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"{index}: it has no weight_map from tensors to files")
@@ -138,20 +138,20 @@ def _weight_map(index: Path) -> dict[str, str]:
 
 
 def read_folder_state(folder: Path, stem: str) -> dict[str, Tensor]:
-    """The state dict of a folder of ``<stem>.safetensors`` or ``.bin``, whole or in shards with an index.
+    """The state dict in a folder with ``<stem>.safetensors`` or ``.bin``, as one file or as shards with an index.
 
     Raises ValueError when there is neither, or when a shard is missing.
     """
     names = {".safetensors": stem, ".bin": "pytorch_model" if stem == "model" else stem}
     for suffix, name in names.items():
-        whole, index = folder / f"{name}{suffix}", folder / f"{name}{suffix}.index.json"
-        if whole.is_file():
-            return read_file(whole)[0]
+        single, index = folder / f"{name}{suffix}", folder / f"{name}{suffix}.index.json"
+        if single.is_file():
+            return read_file(single)[0]
         if index.is_file():
             shards = sorted(set(_weight_map(index).values()))
             missing = [s for s in shards if not (folder / s).is_file()]
             if missing:
-                raise ValueError(f"{index}: it names {', '.join(missing)}, which is not there")
+                raise ValueError(f"{index}: it names files that are missing: {', '.join(missing)}")
             return {key: value for shard in shards for key, value in read_file(folder / shard)[0].items()}
     others = sorted(file.name for file in folder.iterdir() if file.suffix in WEIGHTS_OF_OTHERS)
     found = f"; it has {listed(others)}: save or convert it under one of these names" if others else "; fetch it again"

@@ -1,4 +1,4 @@
-"""Two ONNX graphs, one for each tower, with everything between pixels or token ids and unit vectors."""
+"""Export to two ONNX graphs, one for each tower: from pixels or token ids to unit vectors."""
 
 import logging
 import warnings
@@ -32,7 +32,7 @@ class ImageGraph(nn.Module):
 class TextGraph(nn.Module):
     """Token ids and attention mask ``[batch, length]`` to unit vectors.
 
-    The packed tower's numbers on a padded batch, since what follows the end of a text cannot reach it.
+    It computes the packed tower's numbers on a padded batch, since padding after the end of a text cannot influence it.
     """
 
     def __init__(self, model: CLIP) -> None:
@@ -50,9 +50,9 @@ class TextGraph(nn.Module):
 
 
 def write_onnx(folder: Path, config: Mapping[str, Any], model: CLIP) -> None:
-    """``image_encoder.onnx`` and ``text_encoder.onnx`` with dynamic batch and text length, weights in float32.
+    """Write ``image_encoder.onnx`` and ``text_encoder.onnx``, with dynamic batch and text length and weights in float32.
 
-    Raises ValueError for another text tower than CLIP's, ImportError without the packages of the extra ``onnx``.
+    Raises ValueError for a text tower other than CLIP's, and ImportError without the packages of the extra ``onnx``.
     """
     if config["text_encoder"]["_target_"] != TEXT:
         name = config["text_encoder"]["_target_"].rpartition(".")[2]

@@ -30,7 +30,7 @@ STEM = "open_clip_model"
 def _package() -> Path:
     spec = importlib.util.find_spec("open_clip")
     if spec is None or spec.origin is None:
-        raise ImportError("the names of open_clip's models come from open_clip_torch; run: pip install open_clip_torch")
+        raise ImportError("open_clip's model names come from open_clip_torch; run: pip install open_clip_torch")
     return Path(spec.origin).parent
 
 
@@ -65,16 +65,16 @@ def _image_config(vision: Stated, quick_gelu: bool) -> dict[str, Any]:
         vision.only("no_ln_pre", (False,), "our ViT has the norm before its blocks")
         vision.only("pool_type", ("tok",), "our ViT is pooled at its class token")
         vision.only("pos_embed_type", ("learnable", "sin_cos_2d"), "positions are read from the weights")
-    # a norm of each position, pooled before or after: the class token gets the same
+    # The norm acts on each position alone, so the class token is the same whether it is pooled before or after.
     vision.pass_over(("final_ln_after_pool", "attn_pooler_queries", "attn_pooler_heads", *TRAINING))
-    vision.pass_over(("timm_pool", "timm_proj", "timm_proj_bias"))  # read with a timm_model_name only
+    vision.pass_over(("timm_pool", "timm_proj", "timm_proj_bias"))  # open_clip reads them with a timm_model_name only
     refuse_custom(vision)
     vision.finish()
     return image
 
 
 def _text_config(text: Stated, quick_gelu: bool) -> tuple[dict[str, Any], str]:
-    """The text tower's config, and how its texts are cleaned."""
+    """The text tower's config, and the name of the way its texts are cleaned."""
     activation, eps = activation_and_eps(text, quick_gelu, EPS_OF_TORCH)
     language = {
         "_target_": TEXT,
@@ -142,17 +142,17 @@ def _check_sizes(stated: Mapping[str, Any], state: Mapping[str, Tensor], source:
     shown, wrong = shown_config(state, activation="", image_head_width=1), []
     for tower in ("image_encoder", "text_encoder"):
         for key, value in shown[tower].items():
-            there = stated[tower].get(key)
-            if key == "mlp_ratio" and there is not None:  # names round it: the inner width decides
-                value, there = (int(shown[tower]["width"] * ratio) for ratio in (value, there))
-            if key not in ("heads", "activation", "patch_dropout") and there != value:
-                wrong.append(f"{tower}.{key} is {there} by its name and {value} in the file")
+            by_name = stated[tower].get(key)
+            if key == "mlp_ratio" and by_name is not None:  # named configs round it, so compare the inner widths
+                value, by_name = (int(shown[tower]["width"] * ratio) for ratio in (value, by_name))
+            if key not in ("heads", "activation", "patch_dropout") and by_name != value:
+                wrong.append(f"{tower}.{key} is {by_name} by its name and {value} in the file")
     if wrong:
         raise ValueError(f"{source}: sizes do not fit; {'; '.join(wrong)}")
 
 
 def native_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Keys without the ``text.`` that open_clip's custom-text models put before the text tower's."""
+    """Keys without the prefix ``text.``, which open_clip's custom-text models give to the text tower."""
     scalars = ("logit_scale", "logit_bias")
     return {k.removeprefix("text."): v.reshape(()) if k in scalars else v for k, v in state.items()}
 
@@ -166,8 +166,8 @@ def read_open_clip(
     *,
     named: bool = True,
 ) -> Weights:
-    """Weights under a stated open_clip config. ``folder`` holds the tokenizer's files, where it has any of its own;
-    ``named`` says that the config is that of a name, beside which no preprocessing is stated.
+    """Weights for a given open_clip config. ``folder`` holds the tokenizer's files, if there are any. ``named`` says that
+    the config belongs to a model name, so that no preprocessing is stated beside it.
 
     Raises ValueError listing sizes or keys that do not fit, or naming the field that cannot be followed.
     """
@@ -184,14 +184,14 @@ def read_open_clip(
 
 
 def read_folder(folder: Path) -> Weights:
-    """A folder of open_clip_config.json and weights, as open_clip pushes to the hub."""
+    """Read a folder with open_clip_config.json and weights, as open_clip pushes it to the hub."""
     file = folder / CONFIG
     top = Stated(read_json(file), file)
     cfg, preprocess = top.take("model_cfg", {}), top.take("preprocess_cfg", {})
     if not isinstance(cfg, dict) or not {"vision_cfg", "text_cfg", "embed_dim"} <= set(cfg):
         raise ValueError(f"{file}: it has no whole model_cfg: embed_dim, vision_cfg and text_cfg")
     if not isinstance(preprocess, dict):
-        raise top.refusal("preprocess_cfg", preprocess, "an object is wanted")
+        raise top.refusal("preprocess_cfg", preprocess, "it must be an object")
     top.finish()
     stems = ("open_clip_model", "open_clip_pytorch_model", "model")
     stem = next((s for s in stems if any((folder / f"{s}{x}").is_file() for x in (".safetensors", ".bin"))), stems[0])
@@ -220,7 +220,7 @@ def pretrained_tag(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
     try:
         with hub_or_cache(facts.get("hf_hub", "").strip("/") or "."):
             return Path(download_pretrained(facts)), facts
-    except Exception as error:  # of the network, of the hub, of a check sum
+    except Exception as error:  # the network, the hub or a checksum failed
         silence = hub_silence() if facts.get("hf_hub") else None
         reason = silence or (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(
@@ -237,7 +237,7 @@ def to_model_cfg(model: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"format=open_clip holds CLIP's own towers, not {' and '.join(names)}; use format=safetensors")
     activations = {tower["activation"] for tower in (image, text) if "activation" in tower}
     if len(activations) > 1 and "quick_gelu" in activations:
-        raise ValueError("format=open_clip has QuickGELU for both towers or none, and this model for one")
+        raise ValueError("format=open_clip has QuickGELU in both towers or in none; this model has it in one")
     vision = {key: image[key] for key in ("image_size", "layers", "width")}
     if image["_target_"] == VIT:
         vision |= {"patch_size": image["patch_size"], "head_width": image["width"] // image["heads"]}
@@ -259,7 +259,7 @@ def to_model_cfg(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_open_clip(folder: Path, model: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """``open_clip.create_model_and_transforms("local-dir:<folder>")`` reads it."""
+    """Write a folder that ``open_clip.create_model_and_transforms("local-dir:<folder>")`` reads."""
     preprocess = {
         "size": model["image_encoder"]["image_size"],
         "mean": list(model.get("image_mean", CLIP_MEAN)),

@@ -2,9 +2,9 @@
 
 from cliplab.checkpoints.stated import Stated
 
-EPS_OF_TORCH = 1e-5  # of a LayerNorm where norm_kwargs does not say
+EPS_OF_TORCH = 1e-5  # a LayerNorm's epsilon when norm_kwargs does not set one
 TRAINING = ("patch_dropout", "timm_drop", "timm_drop_path", "timm_model_pretrained")
-# open_clip reads these for its own ViT only; with timm_model_name they are never looked at
+# open_clip reads these for its own ViT only, and ignores them with timm_model_name
 TIMM_DECIDES = (
     "layers", "width", "head_width", "mlp_ratio", "patch_size", "ls_init_value", "attentional_pool", "attn_pooler_queries",
     "attn_pooler_heads", "no_ln_pre", "pos_embed_type", "final_ln_after_pool", "pool_type", "output_tokens", "act_kwargs",
@@ -23,7 +23,7 @@ def refuse_custom(part: Stated) -> None:
 
 
 def activation_and_eps(part: Stated, quick_gelu: bool, norm_eps: float) -> tuple[str, float]:
-    """Activation and epsilon of a tower, of ``act_kwargs`` and ``norm_kwargs``."""
+    """Activation and epsilon of a tower, from ``act_kwargs`` and ``norm_kwargs``."""
     act, norm = part.part("act_kwargs"), part.part("norm_kwargs")
     approximate = act.choice("approximate", {"none": "gelu", "tanh": "gelu_tanh"}, "none", "GELUs")
     if quick_gelu and approximate != "gelu":

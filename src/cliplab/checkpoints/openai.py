@@ -1,4 +1,4 @@
-"""OpenAI's state dict, which open_clip's own towers share: its names, the sizes it shows, and the way back."""
+"""OpenAI's state dict, which open_clip's own towers share: its names, the sizes it shows, and how to write it."""
 
 import math
 import re
@@ -96,7 +96,7 @@ def state_names(model: Mapping[str, Any]) -> dict[str, str]:
 
 def to_openai(model: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Our tensors (a state dict, or gradients by our names) under OpenAI's names; mean and std are left out."""
-    theirs = {other: tensors[own] for own, other in state_names(model).items() if own in tensors}
+    theirs = {their_name: tensors[ours] for ours, their_name in state_names(model).items() if ours in tensors}
     kernel = theirs.get("visual.conv1.weight")
     if model["image_encoder"]["_target_"] == VIT and kernel is not None:
         p = model["image_encoder"]["patch_size"]
@@ -105,12 +105,12 @@ def to_openai(model: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> dict[s
 
 
 def from_openai(model: Mapping[str, Any], theirs: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """OpenAI's names to ours. Raises ValueError listing missing and extra keys."""
+    """OpenAI's state dict under our names. Raises ValueError listing missing and extra keys."""
     known = {key: value for key, value in theirs.items() if key not in LEFTOVERS and not key.endswith("attn_mask")}
     ours = renamed(state_names(model), known, source, lambda key: key.endswith("num_batches_tracked"))
-    for own, other in state_names(model).items():
-        if other.endswith("num_batches_tracked"):
-            ours.setdefault(own, torch.tensor(0))
+    for our_name, their_name in state_names(model).items():
+        if their_name.endswith("num_batches_tracked"):
+            ours.setdefault(our_name, torch.tensor(0))
     kernel = ours.get("image_encoder.patch_embedding.weight")
     if kernel is not None:
         ours["image_encoder.patch_embedding.weight"] = kernel.flatten(1)
@@ -153,7 +153,7 @@ def _image_tower(state: Mapping[str, Tensor], activation: str, head_width: int) 
 def shown_config(
     state: Mapping[str, Tensor], *, activation: str, image_head_width: int = HEAD_WIDTH, text_heads: int | None = None
 ) -> dict[str, Any]:
-    """The model config that a state dict shows in its shapes; activation and heads do not show and are given.
+    """The model config that follows from the shapes of a state dict. Activation and heads do not, and are given.
 
     Raises KeyError when a tensor that every such model has is missing.
     """
@@ -183,7 +183,7 @@ def looks_native(state: Mapping[str, Tensor]) -> bool:
 
 
 def read_openai(state: Mapping[str, Tensor], source: str, classes: set[str] | None = None) -> Weights:
-    """A bare state dict by OpenAI's convention: QuickGELU and heads of width 64, neither of which shows in it.
+    """Read a bare state dict by OpenAI's convention: QuickGELU and heads of width 64, which its shapes do not show.
 
     ``classes`` are the module classes of a TorchScript archive; a ``QuickGELU`` among them states the activation.
     Raises ValueError listing the keys that do not fit.
@@ -203,9 +203,9 @@ def read_openai(state: Mapping[str, Tensor], source: str, classes: set[str] | No
 
 
 def write_openai(folder: Path, model: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """``model.pt``, a plain state dict that ``clip.load`` and ``open_clip.load_openai_model`` read.
+    """Write ``model.pt``, a plain state dict that ``clip.load`` and ``open_clip.load_openai_model`` read.
 
-    Raises ValueError where those readers, which infer activation and heads by convention, would build another model.
+    Those readers infer activation and heads by convention. Raises ValueError where they would build another model.
     """
     image, text = model["image_encoder"], model["text_encoder"]
     names = [tower["_target_"].rpartition(".")[2] for tower in (image, text)]
@@ -227,7 +227,7 @@ def write_openai(folder: Path, model: Mapping[str, Any], state: Mapping[str, Ten
     if any(wrong.values()):
         reasons = ", ".join(reason for reason, there in wrong.items() if there)
         raise ValueError(
-            f"format=openai: its readers take QuickGELU and heads of width 64 for granted and this model has {reasons}; "
+            f"format=openai: its readers assume QuickGELU and heads of width 64, and this model has {reasons}; "
             "use format=open_clip"
         )
     folder.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ NO_EFFECT = (
     "input_data_format", "transformers_version",
 )  # fmt: skip
 
-# Facts of a tag that its weights, not its pictures, depend on
+# Facts of a tag that concern its weights, not its pictures
 NO_TRANSFORM = ("url", "hf_hub", "quick_gelu")
 
 
@@ -35,7 +35,7 @@ class Preprocessing(NamedTuple):
 
 
 class _Defaults(NamedTuple):
-    """What a class of transformers takes for a field that its file leaves out."""
+    """The defaults of a transformers class, for fields that its file leaves out."""
 
     shortest: bool
     crop: bool
@@ -50,7 +50,7 @@ FAMILIES = {
 
 
 def _processor_file(folder: Path) -> tuple[Path, dict[str, Any], str]:
-    """The file that states the image processor, its values, and where in the file they stand."""
+    """The file that states the image processor, its values, and their place in the file."""
     newer, older = folder / "processor_config.json", folder / "preprocessor_config.json"
     if newer.is_file():
         values = read_json(newer)
@@ -60,9 +60,9 @@ def _processor_file(folder: Path) -> tuple[Path, dict[str, Any], str]:
 
 
 def read_processor(folder: Path, family: str, image_size: int) -> Preprocessing:
-    """The image processor of a transformers folder, else ``family``'s own at the tower's size.
+    """The image processor of a transformers folder, or the default of ``family`` at the tower's size.
 
-    Raises ValueError naming file and field for anything that cannot be followed.
+    Raises ValueError naming file and field for a setting that is not supported.
     """
     file, values, place = _processor_file(folder)
     stated = Stated(values, file, place)
@@ -117,8 +117,10 @@ def _transform(stated: Stated, defaults: _Defaults, image_size: int) -> dict[str
     if not cropped and not resized:
         raise stated.refusal("do_resize", False, "without do_center_crop pictures would keep their own sizes")
     if not cropped and size != square:
-        told = "pictures would not be square without do_center_crop" if "shortest_edge" in size else ""
-        raise stated.refusal("size", size, told or f"the model takes pictures of image_size {image_size}")
+        reason = f"the model takes pictures of image_size {image_size}"
+        if "shortest_edge" in size:
+            reason = "pictures would not be square without do_center_crop"
+        raise stated.refusal("size", size, reason)
     rounding = {"crop_rounding": "down"} if cropped else {}
     if not resized:
         return {"_target_": UNRESIZED, **rounding}
@@ -131,18 +133,23 @@ def _transform(stated: Stated, defaults: _Defaults, image_size: int) -> dict[str
     return {"_target_": SQUASH, "size": [size["height"], size["width"]], **chosen, **rounding}
 
 
-def three(stated: Stated, key: str, default: Sequence[float]) -> list[float]:
-    """A number for each of the three channels; one number stands for all."""
+def channel_values(stated: Stated, key: str, default: Sequence[float]) -> list[float]:
+    """A number for each of the three channels. A single number stands for all three."""
     value = stated.take(key, list(default))
-    values = [value] * 3 if isinstance(value, int | float) else list(value) if isinstance(value, list | tuple) else []
+    values: list[Any] = []
+    if isinstance(value, int | float):
+        values = [value] * 3
+    elif isinstance(value, list | tuple):
+        values = list(value)
     if len(values) != 3 or not all(isinstance(x, int | float) for x in values) or (key.endswith("std") and 0 in values):
-        raise stated.refusal(key, value, "three numbers are wanted, of a standard deviation other than 0")
+        raise stated.refusal(key, value, "it must be three numbers, and a standard deviation must not be 0")
     return [float(x) for x in values]
 
 
 def _statistics(stated: Stated, defaults: _Defaults) -> tuple[list[float], list[float]]:
-    """Mean and deviation for pictures in 0..1 that do the same as rescaling and normalising as stated."""
-    mean, std = three(stated, "image_mean", defaults.mean), three(stated, "image_std", defaults.std)
+    """Mean and deviation for pictures in 0..1, equivalent to the stated rescaling and normalising."""
+    mean = channel_values(stated, "image_mean", defaults.mean)
+    std = channel_values(stated, "image_std", defaults.std)
     factor = stated.number("rescale_factor", 1 / 255)
     if not stated.switch("do_normalize", True):
         mean, std = [0.0] * 3, [1.0] * 3
@@ -158,14 +165,14 @@ def _statistics(stated: Stated, defaults: _Defaults) -> tuple[list[float], list[
 def read_preprocess_cfg(
     values: Mapping[str, Any], file: Path | str, image_size: int, *, squash: bool = False
 ) -> Preprocessing:
-    """open_clip's ``preprocess_cfg``, or the facts of one of its tags. ``squash``: SigLIP's way where nothing is stated.
+    """open_clip's ``preprocess_cfg``, or the facts of one of its tags. ``squash`` takes SigLIP's defaults.
 
-    Raises ValueError naming the field that cannot be followed.
+    Raises ValueError naming the field that is not supported.
     """
     stated = Stated(values, file, "preprocess_cfg")
-    mean = three(stated, "mean", HALF if squash else CLIP_MEAN)
-    std = three(stated, "std", HALF if squash else CLIP_STD)
-    # at inference open_clip takes bicubic for "random"
+    mean = channel_values(stated, "mean", HALF if squash else CLIP_MEAN)
+    std = channel_values(stated, "std", HALF if squash else CLIP_STD)
+    # At inference open_clip takes "random" as bicubic.
     names = {"bicubic": "bicubic", "bilinear": "bilinear", "random": "bicubic"}
     interpolation = stated.choice("interpolation", names, "bicubic", "open_clip's transforms")
     targets = {"shortest": CROP, "squash": SQUASH, "longest": FIT}

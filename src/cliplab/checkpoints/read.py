@@ -1,4 +1,4 @@
-"""``pretrained=``: from what a user names to the weights, whatever wrote them."""
+"""``pretrained=``: find and read the weights that a user names, whatever program wrote them."""
 
 import warnings
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ from cliplab.models.hub import hub_or_cache, hub_silence
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 NAMED = "open_clip:"
 TRANSFORMERS = "a state dict of transformers"
-# What a foreign state dict is, by a key that stands in no other
+# Descriptions of foreign state dicts, by the beginning of a key that only they have
 KINDS = {
     "visual.trunk.": "an open_clip model around a timm tower",
     "text_decoder.": "a CoCa model",
@@ -31,7 +31,7 @@ KINDS = {
 
 
 def read_pretrained(spec: str) -> Weights:
-    """Read a weight file, a folder, a hub id, ``open_clip:<model>:<file or tag>``, or a checkpoint or run folder of ours.
+    """Read a weight file, a folder, a hub id, ``open_clip:<model>:<file or tag>``, or our own checkpoint or run folder.
 
     Raises ValueError when it is none of these, cannot be read strictly, or does not fit the architecture it names; the
     message lists the keys or sizes.
@@ -59,8 +59,8 @@ def _named(spec: str) -> Weights:
     state, more = read_file(path)
     if "QuickGELU" in more.get("classes", ()) and not config.get("quick_gelu"):
         raise ValueError(f"{path}: the file has QuickGELU and {name} has GELU; use open_clip:{name}-quickgelu:{where}")
-    beside = str(path.parent) if (path.parent / "tokenizer.json").is_file() else None
-    return open_clip.read_open_clip(config, facts, state, spec, beside)
+    tokenizer_folder = str(path.parent) if (path.parent / "tokenizer.json").is_file() else None
+    return open_clip.read_open_clip(config, facts, state, spec, tokenizer_folder)
 
 
 def _folder(folder: Path) -> Weights:
@@ -97,10 +97,10 @@ def _file(path: Path) -> Weights:
         raise ValueError(f"{path}: {_kind(state)}; {_way_on(state, path)}")
     weights = read_openai(native, str(path), facts.get("classes"))
     if weights.assumed:
-        what = "heads of width 64" + (" and QuickGELU" if "text_encoder.activation" in weights.assumed else "")
+        assumed = "heads of width 64" + (" and QuickGELU" if "text_encoder.activation" in weights.assumed else "")
         warnings.warn(
-            f"{path} does not say {what.replace(' and', ', nor')}: OpenAI's convention is taken; "
-            f"where it is wrong, name the model, pretrained=open_clip:<model name>:{path}",
+            f"{path} does not state its architecture in full: OpenAI's convention is assumed, {assumed}; "
+            f"if that is wrong, name the model, pretrained=open_clip:<model name>:{path}",
             stacklevel=2,
         )
     return weights
@@ -109,7 +109,7 @@ def _file(path: Path) -> Weights:
 def run_weights(
     config: Mapping[str, Any], state: Mapping[str, Tensor], source: str, objective_state: Mapping[str, Tensor]
 ) -> Weights:
-    """The weights in a checkpoint of ours, with the configs it carries."""
+    """The weights in one of our checkpoints, with the configs that it holds."""
     stated = config.get("data", {}).get("eval_transform") or PLAIN_TRANSFORM
     transform = {key: value for key, value in stated.items() if key != "image_size"}
     objective = ObjectiveWeights(config["objective"], dict(objective_state)) if "objective" in config else None
@@ -132,7 +132,7 @@ def _way_on(state: Mapping[str, Tensor], path: Path) -> str:
 
 
 def _fetched(repository: str) -> Path:
-    """The files of a hub repository that are needed. Raises ValueError with the ways on when it cannot be reached."""
+    """Download the needed files of a hub repository. Raises ValueError with what to do when it cannot be reached."""
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError
 
@@ -146,7 +146,7 @@ def _fetched(repository: str) -> Path:
             return Path(huggingface_hub.snapshot_download(repository, local_files_only=True))
         reason = silence or (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ValueError(
-            f"{repository} is no local file or folder, and on the Hugging Face hub it cannot be reached: {reason}. "
+            f"{repository} is not a local file or folder, and on the Hugging Face hub it cannot be reached: {reason}. "
             "Check the name, log in (hf auth login), or download it and name the folder"
         ) from error
 

@@ -1,4 +1,4 @@
-"""What the checkpoint of a run carries beside its weights, so that nothing else is needed to use it."""
+"""What a run's checkpoint holds beside its weights, so that it can be used without other files."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +10,8 @@ TOKENIZER = "cliplab_tokenizer"  # the definition of a tokenizer that came from 
 
 
 def self_contained(config: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """The config with towers that take no weights from elsewhere, since the checkpoint has them all, and tokenizers that are
-    made of the checkpoint's own definition."""
+    """The config rewritten so that it needs nothing but the checkpoint: towers load no other weights, and tokenizers are
+    built from the checkpoint's own definition."""
     return {key: _rewritten(value, checkpoint.get(TOKENIZER)) for key, value in config.items()}
 
 
@@ -32,7 +32,7 @@ def model_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def objective_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of the objective that it was trained with; none for one without parameters."""
+    """The objective's tensors of a checkpoint's ``state_dict``, under its own names. Empty when it has none."""
     return _below("objective.", state)
 
 
@@ -41,7 +41,7 @@ def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def without_definitions(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as it is written down: definitions of tokenizers are long and travel in checkpoints only."""
+    """The config without definitions of tokenizers: they are long, and only checkpoints hold them."""
     return {
         key: without_definitions(value) if isinstance(value, Mapping) else value
         for key, value in config.items()

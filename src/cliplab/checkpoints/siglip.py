@@ -59,43 +59,47 @@ HEAD = {
 }
 
 
-def _both(names: Mapping[str, str], own: str, other: str) -> dict[str, str]:
-    return {f"{own}{a}.{kind}": f"{other}{b}.{kind}" for a, b in names.items() for kind in ("weight", "bias")}
+def _weights_and_biases(names: Mapping[str, str], our_prefix: str, their_prefix: str) -> dict[str, str]:
+    return {
+        f"{our_prefix}{ours}.{kind}": f"{their_prefix}{theirs}.{kind}"
+        for ours, theirs in names.items()
+        for kind in ("weight", "bias")
+    }
 
 
 def trunk_names(model: Mapping[str, Any]) -> dict[str, str]:
     """Our name -> open_clip's, without the ``text.`` before the text tower's."""
     names = {"logit_scale": "logit_scale", "logit_bias": "logit_bias"}
-    names |= _both(TRUNK, "image_encoder.", "visual.trunk.")
+    names |= _weights_and_biases(TRUNK, "image_encoder.", "visual.trunk.")
     names["image_encoder.positional_embedding"] = "visual.trunk.pos_embed"
     names["image_encoder.pool.probe"] = "visual.trunk.attn_pool.latent"
     for i in range(model["image_encoder"]["layers"]):
-        names |= _both(TRUNK_BLOCK, f"image_encoder.blocks.{i}.", f"visual.trunk.blocks.{i}.")
+        names |= _weights_and_biases(TRUNK_BLOCK, f"image_encoder.blocks.{i}.", f"visual.trunk.blocks.{i}.")
     names["text_encoder.token_embedding.weight"] = "token_embedding.weight"
     names["text_encoder.positional_embedding"] = "positional_embedding"
-    names |= _both({"ln_final": "ln_final", "projection": "text_projection"}, "text_encoder.", "")
+    names |= _weights_and_biases({"ln_final": "ln_final", "projection": "text_projection"}, "text_encoder.", "")
     return names | block_names("text_encoder.blocks", "transformer.resblocks", model["text_encoder"]["layers"])
 
 
 def model_names(model: Mapping[str, Any]) -> dict[str, str]:
-    """Our name -> transformers', projections split into q, k and v; those of the probe are handled beside."""
+    """Our name -> transformers', with projections split into q, k and v. Those of the probe stay fused, as ``pool.in``."""
     names = {"logit_scale": "logit_scale", "logit_bias": "logit_bias"}
-    names |= _both(HEAD, "image_encoder.", "vision_model.")
+    names |= _weights_and_biases(HEAD, "image_encoder.", "vision_model.")
     names["image_encoder.positional_embedding"] = "vision_model.embeddings.position_embedding.weight"
     names["image_encoder.pool.probe"] = "vision_model.head.probe"
     names["text_encoder.token_embedding.weight"] = "text_model.embeddings.token_embedding.weight"
     names["text_encoder.positional_embedding"] = "text_model.embeddings.position_embedding.weight"
-    names |= _both({"ln_final": "final_layer_norm", "projection": "head"}, "text_encoder.", "text_model.")
-    for own, other in (("image_encoder", "vision_model"), ("text_encoder", "text_model")):
-        for i in range(model[own]["layers"]):
-            names |= _both(LAYER, f"{own}.blocks.{i}.", f"{other}.encoder.layers.{i}.")
-    for kind in ("weight", "bias"):  # one matrix there: query above key and value
+    names |= _weights_and_biases({"ln_final": "final_layer_norm", "projection": "head"}, "text_encoder.", "text_model.")
+    for tower, their_tower in (("image_encoder", "vision_model"), ("text_encoder", "text_model")):
+        for i in range(model[tower]["layers"]):
+            names |= _weights_and_biases(LAYER, f"{tower}.blocks.{i}.", f"{their_tower}.encoder.layers.{i}.")
+    for kind in ("weight", "bias"):  # one matrix: query above key and value
         names[f"image_encoder.pool.in.{kind}"] = f"vision_model.head.attention.in_proj_{kind}"
     return names
 
 
 def _shaped(ours: dict[str, Tensor], model: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Kernels flattened and single axes dropped, as our towers have them."""
+    """Flatten kernels and drop axes of length one, as our towers have them."""
     ours["image_encoder.patch_embedding.weight"] = ours["image_encoder.patch_embedding.weight"].flatten(1)
     for key in ("image_encoder.positional_embedding", "image_encoder.pool.probe"):
         ours[key] = ours[key].flatten(0, -2) if ours[key].ndim > 2 else ours[key]
@@ -106,12 +110,12 @@ def _shaped(ours: dict[str, Tensor], model: Mapping[str, Any]) -> dict[str, Tens
 
 
 def from_trunk(model: Mapping[str, Any], theirs: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """open_clip's names to ours. Raises ValueError listing missing and extra keys."""
+    """open_clip's state dict under our names. Raises ValueError listing missing and extra keys."""
     return _shaped(renamed(trunk_names(model), theirs, source, lambda key: False), model)
 
 
 def from_siglip_model(model: Mapping[str, Any], theirs: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
-    """``SiglipModel``'s names to ours. Raises ValueError listing missing and extra keys."""
+    """``SiglipModel``'s state dict under our names. Raises ValueError listing missing and extra keys."""
     known = {key: value for key, value in theirs.items() if not key.endswith("position_ids")}
     ours = join_qkv(renamed(model_names(model), known, source, lambda key: False))
     for kind in ("weight", "bias"):
@@ -140,9 +144,9 @@ def _timm_tower(name: str, stated: Stated) -> dict[str, Any]:
         pre_norm = isinstance(tower.norm_pre, torch.nn.LayerNorm)
         plain = not pre_norm and tower.num_prefix_tokens == 0 and probe.num_heads == heads and probe.latent_len == 1
     except (RuntimeError, TypeError, AttributeError, IndexError, AssertionError) as error:
-        raise stated.refusal("timm_model_name", name, f"timm builds no SigLIP tower of it ({error})") from error
-    x = torch.linspace(-3, 3, 25)  # what an activation is shows in its values, whatever its class is called
-    known = [own for own, kind in OUR_ACTIVATIONS.items() if torch.allclose(act(x), kind()(x), rtol=0, atol=1e-6)]
+        raise stated.refusal("timm_model_name", name, f"timm cannot build a SigLIP tower from it ({error})") from error
+    x = torch.linspace(-3, 3, 25)  # activations are recognised by their values, since class names differ
+    known = [ours for ours, kind in OUR_ACTIVATIONS.items() if torch.allclose(act(x), kind()(x), rtol=0, atol=1e-6)]
     if not plain or not known:
         raise stated.refusal("timm_model_name", name, "this is not SigLIP's image tower")
     activation = known[0]
@@ -172,10 +176,11 @@ def read_trunk(
     *,
     named: bool = True,
 ) -> Weights:
-    """open_clip's SigLIP by its config. The tokenizer is ``folder``'s, or the hub's that the config names.
+    """Read open_clip's SigLIP by its config. The tokenizer is that in ``folder``, or the one on the hub that the config
+    names.
 
-    With ``named`` a preprocessing that is not stated is SigLIP's, else open_clip's default. Raises ValueError naming the
-    field that cannot be followed, or listing keys that do not fit.
+    Where no preprocessing is stated it is SigLIP's with ``named``, else open_clip's default. Raises ValueError naming the
+    field that is not supported, or listing keys that do not fit.
     """
     top = Stated(cfg, source, "model_cfg")
     vision, text = top.part("vision_cfg"), top.part("text_cfg")
@@ -183,7 +188,7 @@ def read_trunk(
     bias = top.number("init_logit_bias", 0.0)
     size, name = vision.size("image_size", 224), vision.take("timm_model_name")
     vision.only("timm_proj", ("none", ""), "a projection after the image tower cannot be followed")
-    vision.pass_over((*TIMM_DECIDES, *TRAINING, "timm_pool"))  # the name decides these; the pool was looked at
+    vision.pass_over((*TIMM_DECIDES, *TRAINING, "timm_pool"))  # the name decides these; looks_siglip checked the pool
     vision.finish()
     language, tokenizer = siglip_text(text, dim, quick, source, folder)
     top.pass_over(("custom_text", "init_logit_scale", "nonscalar_logit_scale"))
@@ -213,11 +218,11 @@ def read_trunk(
 def siglip_text(
     text: Stated, dim: int, quick_gelu: bool, source: str, folder: str | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The text tower's config (``bare`` in it: whether it has no projection) and the tokenizer's, of a text_cfg."""
+    """The configs of text tower and tokenizer, from a text_cfg. ``bare`` in the first says that it has no projection."""
     language: dict[str, Any] = {
         key: text.size(key) for key in ("vocab_size", "context_length", "width", "layers", "heads")
     }
-    text.number("mlp_ratio", 4.0)  # rounded there: the weights show it
+    text.number("mlp_ratio", 4.0)  # the config rounds it, so it is taken from the weights
     activation, eps = activation_and_eps(text, quick_gelu, EPS_OF_TORCH)
     language |= {"activation": activation, **({} if eps == EPS else {"norm_eps": eps})}
     if not text.switch("no_causal_mask", False):
@@ -225,10 +230,10 @@ def siglip_text(
     pool = text.take("pool_type", "argmax")
     if pool != "last":
         raise text.refusal("pool_type", pool, "SigLIP's text tower is pooled at the last position")
-    bare = text.take("proj_type", "linear")
-    if bare not in ("linear", "none"):
-        raise text.refusal("proj_type", bare, "linear and none can be followed")
-    if bare == "linear" and not text.switch("proj_bias", False):
+    projection = text.take("proj_type", "linear")
+    if projection not in ("linear", "none"):
+        raise text.refusal("proj_type", projection, "linear and none can be followed")
+    if projection == "linear" and not text.switch("proj_bias", False):
         raise text.refusal("proj_bias", False, "SigLIP's projection has a bias")
     tokens = text.part("tokenizer_kwargs")
     cleaners = {name: name for name in ("whitespace", "lower", "canonicalize")}
@@ -239,11 +244,11 @@ def siglip_text(
     hub = text.take("hf_tokenizer_name")
     if folder is None and not hub:
         raise text.refusal("hf_tokenizer_name", hub, "name the tokenizer, or put its files beside the weights")
-    text.pass_over(("proj_bias", "pad_id", "eos_id", "final_ln_after_pool"))  # read for other pools, or never
+    text.pass_over(("proj_bias", "pad_id", "eos_id", "final_ln_after_pool"))  # these concern other pools, or nothing
     refuse_custom(text)
     text.finish()
     tokenizer = {"_target_": SIGLIP_TOKENIZER, "source": folder or hub, "context_length": language["context_length"]}
-    return {**language, "bare": bare == "none"}, {**tokenizer, "clean": clean}
+    return {**language, "bare": projection == "none"}, {**tokenizer, "clean": clean}
 
 
 def _identity(width: int) -> dict[str, Tensor]:
@@ -268,13 +273,16 @@ def siglip_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if dim != image["width"]:
         raise text.refusal("projection_size", dim, f"the image tower gives vectors of hidden_size {image['width']}")
     for part in (top, vision, text):
-        part.pass_over(("bos_token_id", "pad_token_id", "eos_token_id"))  # the tokenizer's decide
+        part.pass_over(("bos_token_id", "pad_token_id", "eos_token_id"))  # the tokenizer decides these
         part.finish()
     return {**image, "output_dim": dim}, {**language, "output_dim": dim}
 
 
 def read_siglip_folder(folder: Path) -> Weights:
-    """A folder that ``SiglipModel.save_pretrained`` wrote, with its tokenizer's files. Raises ValueError as above."""
+    """Read a folder that ``SiglipModel.save_pretrained`` wrote, with its tokenizer's files.
+
+    Raises ValueError naming file and field, or listing keys that do not fit.
+    """
     source, file = str(folder), folder / "config.json"
     image, language = siglip_config(file)
     pictures = read_processor(folder, "SiglipImageProcessor", image["image_size"])
@@ -290,9 +298,7 @@ def read_siglip_folder(folder: Path) -> Weights:
     state = from_siglip_model(model, read_folder_state(folder, "model"), source)
     tokenizer = siglip_folder_tokenizer(folder, language["vocab_size"], language["context_length"])
     length = tokenizer["context_length"]
-    if (
-        length < language["context_length"]
-    ):  # texts are filled up to there and pooled there: later positions are never read
+    if length < language["context_length"]:  # texts are filled up and pooled at ``length``: no later position is read
         model["text_encoder"]["context_length"] = length
         positions = "text_encoder.positional_embedding"
         state[positions] = state[positions][:length].clone()

@@ -1,4 +1,4 @@
-"""The values that a file beside weights states: each is taken by its name, and what is left over is refused by name."""
+"""The values stated in a file beside weights. Each is taken by name, and left-over ones are refused by name."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -9,10 +9,10 @@ from cliplab.files import what_it_is
 
 
 class Stated:
-    """One part of a JSON file. ``take`` and its kin consume a field; ``finish`` refuses whatever nobody consumed.
+    """One part of a JSON file. ``take`` and the methods like it consume a field; ``finish`` refuses those left over.
 
-    ``null`` counts as not stated, as it does for the libraries that write these files. ``place`` is the dotted name of the
-    part inside its file. Every method raises ValueError naming file and field.
+    ``null`` counts as not stated, as in the libraries that write these files. ``place`` is the dotted name of the part
+    inside its file. Every method raises ValueError naming file and field.
     """
 
     def __init__(self, values: Mapping[str, Any], file: Path | str, place: str = "") -> None:
@@ -40,17 +40,17 @@ class Stated:
     def number(self, key: str, default: float) -> float:
         value = self.take(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self.refusal(key, value, "a number is wanted")
+            raise self.refusal(key, value, "it must be a number")
         return float(value)
 
     def switch(self, key: str, default: bool) -> bool:
         value = self.take(key, default)
         if not isinstance(value, bool):
-            raise self.refusal(key, value, "true or false is wanted")
+            raise self.refusal(key, value, "it must be true or false")
         return value
 
     def choice(self, key: str, names: Mapping[Any, str], default: Any, whose: str) -> str:
-        """Our name of a value that the file calls by another."""
+        """A value under our name for it; ``names`` maps the file's names to ours."""
         value = self.take(key, default)
         if isinstance(value, list | dict) or value not in names:
             raise self.refusal(key, value, f"{whose} have {', '.join(str(name) for name in names)}")
@@ -66,7 +66,7 @@ class Stated:
         """A nested object; an empty one where it is not stated."""
         value = self.take(key, {})
         if not isinstance(value, Mapping):
-            raise self.refusal(key, value, "an object is wanted")
+            raise self.refusal(key, value, "it must be an object")
         return Stated(value, self.file, self.name(key))
 
     def pass_over(self, keys: Collection[str]) -> None:
@@ -78,19 +78,18 @@ class Stated:
         """Raises ValueError for the first field that was neither taken nor passed over."""
         for key, value in self.left.items():
             if value is not None:
-                raise self.refusal(
-                    key, value, "cliplab does not know what this changes and does not load the weights without"
-                )
+                reason = "cliplab does not know this setting, and does not load the weights without it"
+                raise self.refusal(key, value, reason)
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    """A JSON object. Raises ValueError naming the file when it is none, or only a pointer of Git LFS to one."""
+    """Read a JSON object. Raises ValueError naming the file when it is something else, such as a Git LFS pointer."""
     try:
         text = file.read_text(encoding="utf8")
         value = json.loads(text)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         reason = what_it_is(file) or str(error).splitlines()[0]
-        raise ValueError(f"{file}: this is no JSON ({reason})") from error
+        raise ValueError(f"{file}: this is not JSON ({reason})") from error
     if not isinstance(value, dict):
-        raise ValueError(f"{file}: a JSON object is wanted, not a {type(value).__name__}")
+        raise ValueError(f"{file}: it must be a JSON object, not a {type(value).__name__}")
     return value

@@ -22,7 +22,7 @@ def has_tokenizer(folder: Path) -> bool:
 
 
 def _is_clips(definition: Definition) -> bool:
-    """Whether a tokenizer is the paper's: the same vocabulary, merges and rules."""
+    """Whether a tokenizer is that of the CLIP paper: same vocabulary, merges and rules."""
     theirs = json.loads(definition["tokenizer"])
     ours = json.loads(CLIPTokenizer().library_tokenizer().backend_tokenizer.to_str())
     same = all(theirs["model"].get(key) == ours["model"].get(key) for key in ("vocab", "merges", "end_of_word_suffix"))
@@ -40,8 +40,8 @@ def _check(definition: Definition, vocab_size: int, file: Path) -> Tokenizer:
 def clip_folder_tokenizer(folder: Path, vocab_size: int, context_length: int, end: Any) -> dict[str, Any]:
     """The tokenizer's config for a CLIPModel folder that pools its texts at the token ``end``.
 
-    Texts are handed to the tokenizer as they are, as transformers does. Raises ValueError naming file and field when the
-    tokenizer's files and the model do not go together.
+    The tokenizer gets texts unchanged, as in transformers. Raises ValueError naming file and field when the tokenizer's
+    files and the model do not fit together.
     """
     if not has_tokenizer(folder):
         return tokenizer_config(vocab_size, context_length, str(folder))
@@ -49,15 +49,16 @@ def clip_folder_tokenizer(folder: Path, vocab_size: int, context_length: int, en
     definition = read_definition(str(folder))
     library = _check(definition, vocab_size, file)
     if definition["padding_side"] == "left":
-        raise ValueError(f"{file}: padding_side is 'left'; the embedding of a text would depend on those beside it")
+        raise ValueError(f"{file}: padding_side is 'left'; the embedding of a text would depend on its batch")
     ids = library.encode("").ids
     last = ids[-1] if ids else None
     highest = max(library.get_vocab(with_added_tokens=True).values())
-    # 2 stands in configs of before 2023; the library then pools at the highest number of a text
-    if last is None or (last != highest if end == 2 else last != end):
+    # Configs from before 2023 have 2. The library then pools at the highest token id of a text.
+    pooled_at = highest if end == 2 else end
+    if last is None or last != pooled_at:
         raise ValueError(
             f"{folder / 'config.json'}: text_config.eos_token_id is {end!r} and the tokenizer ends texts with {last}; "
-            "texts would be pooled elsewhere than at their end"
+            "texts would not be pooled at their end"
         )
     length = min(context_length, definition["most_tokens"] or context_length)
     if _is_clips(definition) and definition["truncation_side"] == "right":
@@ -66,13 +67,13 @@ def clip_folder_tokenizer(folder: Path, vocab_size: int, context_length: int, en
 
 
 def siglip_folder_tokenizer(folder: Path, vocab_size: int, context_length: int) -> dict[str, Any]:
-    """The tokenizer's config for a SiglipModel folder; its ``context_length`` is what texts are filled up to.
+    """The tokenizer's config for a SiglipModel folder. Texts are filled up to its ``context_length``.
 
-    transformers' SiglipTokenizer makes texts bare and lower; any other tokenizer class gets them as they are.
+    transformers' SiglipTokenizer removes punctuation and lowers case; any other tokenizer class gets texts unchanged.
     """
     config = {"_target_": SIGLIP_TOKENIZER, "source": str(folder), "context_length": context_length}
     if not has_tokenizer(folder):
-        return config  # told when a text is embedded: pictures need none
+        return config  # an error comes when a text is embedded; pictures need no tokenizer
     file = folder / CONFIG
     stated = read_json(file) if file.is_file() else {}
     definition = read_definition(str(folder))

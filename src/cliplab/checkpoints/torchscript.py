@@ -1,4 +1,4 @@
-"""Tensors out of a TorchScript archive, without running anything in it."""
+"""Read tensors from a TorchScript archive without running anything in it."""
 
 import pickle
 import zipfile
@@ -7,8 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-
-from cliplab.checkpoints.weights import listed
 
 DTYPES = {
     "FloatStorage": torch.float32,
@@ -49,7 +47,7 @@ def _tensor(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[i
 
 
 class _Reader(pickle.Unpickler):
-    """Knows tensors, plain containers and empty parts; any other name in the pickle is refused."""
+    """Builds tensors, plain containers and empty parts. It refuses any other name in the pickle."""
 
     def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
         super().__init__(archive.open(f"{folder}/data.pkl"))
@@ -103,6 +101,6 @@ def read_torchscript(path: Path) -> tuple[dict[str, Tensor], set[str]]:
                 walk(value, f"{prefix}{name}.")
 
     if not isinstance(root, Part):
-        raise ValueError(f"{path}: no model in this TorchScript archive but {listed([type(root).__name__])}")
+        raise ValueError(f"{path}: this TorchScript archive holds no model but a {type(root).__name__}")
     walk(root, "")
     return state, classes

@@ -1,4 +1,4 @@
-"""What every reader of foreign weights returns, and the strict load."""
+"""Weights: the result of every reader of foreign files, and the strict load into a model."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ MOST_LISTED = 12
 
 @dataclass(frozen=True)
 class ObjectiveWeights:
-    """The config of an objective, and its own parameters under its own names; none for one that has none."""
+    """The config of an objective, and its parameters under its own names; ``state`` may be empty."""
 
     config: dict[str, Any]
     state: dict[str, Tensor]
@@ -27,11 +27,11 @@ class ObjectiveWeights:
 
 @dataclass(frozen=True)
 class Weights:
-    """A model out of a file: the configs to build it and its tokenizer from, and the state dict under our names.
+    """A model from a file: the configs of model and tokenizer, and the state dict under our names.
 
-    ``assumed`` are the dotted keys of ``model`` that neither the file nor a name states; a convention filled them in.
-    ``transform`` is the config of the evaluation transform without its ``image_size``. ``tower`` names the one tower whose
-    weights these are, of a model that has another beside it. ``objective`` is what a checkpoint of ours was trained for.
+    ``assumed`` lists dotted keys of ``model`` that neither the file nor a name states, and that a convention filled in.
+    ``transform`` is the config of the evaluation transform without its ``image_size``. ``tower`` names the tower that these
+    weights are for, where they are for one only. ``objective`` is the objective of a checkpoint of ours.
     """
 
     model: dict[str, Any]
@@ -49,7 +49,7 @@ class Weights:
 
     @property
     def plain(self) -> bool:
-        """Whether pictures are prepared as the paper does: short side to the tower's size, bicubic, centre crop."""
+        """Whether pictures are prepared as in the paper: short side to the tower's size, bicubic, centre crop."""
         return {key: value for key, value in self.transform.items() if key != "crop_rounding"} == PLAIN_TRANSFORM
 
 
@@ -77,26 +77,28 @@ def clip_config(
 
 
 def mlp_ratio(inner: int, width: int) -> float:
-    """The ratio whose product with the width, cut to an integer, is the inner width again."""
+    """The ratio for which ``int(width * ratio)`` is the inner width."""
     ratio = inner / width
     return ratio if int(width * ratio) == inner else (inner + 0.5) / width
 
 
 def check_sizes(model: Mapping[str, Any], source: str) -> None:
-    """Raises ValueError naming the source for sizes of a tower that do not divide, which the file has as they are."""
+    """Raises ValueError naming the source when a tower's width or image size does not divide evenly."""
     for name in ("image_encoder", "text_encoder"):
         tower = model[name]
-        for whole, part in (("width", "heads"), ("image_size", "patch_size")):
-            a, b = tower.get(whole), tower.get(part)
-            cut = (
-                tower["_target_"].endswith("SiglipVisionTransformer") and whole == "image_size"
-            )  # the rest is left out
-            if tower["_target_"] != RESNET and a is not None and b is not None and not cut and (b < 1 or a % b):
-                raise ValueError(f"{source}: {name}: {whole} {a} is not a multiple of {part} {b}")
+        pairs = [("width", "heads"), ("image_size", "patch_size")]
+        if tower["_target_"] == RESNET:
+            pairs = []
+        elif tower["_target_"].endswith("SiglipVisionTransformer"):
+            pairs = pairs[:1]  # this tower cuts off left-over pixels
+        for size_key, divisor_key in pairs:
+            size, divisor = tower.get(size_key), tower.get(divisor_key)
+            if size is not None and divisor is not None and (divisor < 1 or size % divisor):
+                raise ValueError(f"{source}: {name}: {size_key} {size} is not a multiple of {divisor_key} {divisor}")
 
 
 def resized_transform(transform: Mapping[str, Any], old: int | None, new: int | None) -> dict[str, Any]:
-    """The transform's config for a tower at another image size: lengths before the crop grow along."""
+    """The transform's config for a tower at another image size. Lengths before the crop are scaled in proportion."""
     scaled = dict(transform)
     if not old or not new:
         return scaled
@@ -114,7 +116,7 @@ def statistics(config: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 def tokenizer_config(vocab_size: int, context_length: int, source: str) -> dict[str, Any]:
-    """CLIP's tokenizer. Raises ValueError for another vocabulary, which a weight file does not carry."""
+    """The config of CLIP's tokenizer. Raises ValueError for another vocabulary, since weight files do not contain one."""
     if vocab_size != 49_408:
         raise ValueError(
             f"{source}: a vocabulary of {vocab_size} entries is not CLIP's 49408, and the file does not say which "
@@ -124,7 +126,7 @@ def tokenizer_config(vocab_size: int, context_length: int, source: str) -> dict[
 
 
 def listed(words: Sequence[str]) -> str:
-    """The first few, and how many more there are."""
+    """The first few words, and how many more there are."""
     more = f" and {len(words) - MOST_LISTED} more" if len(words) > MOST_LISTED else ""
     return ", ".join(words[:MOST_LISTED]) + more
 
@@ -133,32 +135,32 @@ def renamed(
     names: Mapping[str, str], theirs: Mapping[str, Tensor], source: str, optional: Callable[[str], bool]
 ) -> dict[str, Tensor]:
     """``theirs`` under our names; ``names`` maps ours to theirs. Raises ValueError listing missing and extra keys."""
-    missing = sorted(other for other in names.values() if other not in theirs and not optional(other))
+    missing = sorted(name for name in names.values() if name not in theirs and not optional(name))
     extra = sorted(theirs.keys() - set(names.values()))
     if missing or extra:
         parts = [f"missing: {listed(missing)}"] if missing else []
         parts += [f"not known: {listed(extra)}"] if extra else []
         raise ValueError(f"{source}: the keys are not those of this architecture; {'; '.join(parts)}")
-    return {own: theirs[other] for own, other in names.items() if other in theirs}
+    return {our_name: theirs[their_name] for our_name, their_name in names.items() if their_name in theirs}
 
 
 def load_exactly(model: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
-    """Load every parameter and buffer. Raises ValueError listing what is missing, extra or of another shape; nothing is
-    loaded then."""
-    own = model.state_dict()
-    missing, extra = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    """Load every parameter and buffer. Raises ValueError listing tensors that are missing, extra or of another shape, and
+    then loads nothing."""
+    wanted = model.state_dict()
+    missing, extra = sorted(wanted.keys() - state.keys()), sorted(state.keys() - wanted.keys())
     shapes = [
-        f"{key} ({list(state[key].shape)} in the file, {list(own[key].shape)} in the model)"
-        for key in own
-        if key in state and own[key].shape != state[key].shape
+        f"{key} ({list(state[key].shape)} in the file, {list(wanted[key].shape)} in the model)"
+        for key in wanted
+        if key in state and wanted[key].shape != state[key].shape
     ]
     kinds = [
         f"{key} ({state[key].dtype} in the file)"
-        for key in own
-        if key in state and own[key].is_floating_point() and not state[key].is_floating_point()
+        for key in wanted
+        if key in state and wanted[key].is_floating_point() and not state[key].is_floating_point()
     ]
-    problems = [("missing", missing), ("not known", extra), ("other shapes", shapes), ("no floating point", kinds)]
-    if any(words for _, words in problems):
-        told = "; ".join(f"{what}: {listed(words)}" for what, words in problems if words)
-        raise ValueError(f"{source} does not fit the model; {told}")
+    problems = [("missing", missing), ("not known", extra), ("other shapes", shapes), ("not floating point", kinds)]
+    if any(keys for _, keys in problems):
+        details = "; ".join(f"{what}: {listed(keys)}" for what, keys in problems if keys)
+        raise ValueError(f"{source} does not fit the model; {details}")
     model.load_state_dict(dict(state))

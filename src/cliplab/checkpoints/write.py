@@ -1,4 +1,4 @@
-"""A trained model in the format another program reads."""
+"""Write a trained model in the formats of other programs."""
 
 import json
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def _onnx(folder: Path, weights: Weights, model: CLIP) -> None:
 
 
 def _safetensors(folder: Path, weights: Weights, model: CLIP) -> None:
-    """Our own names with our own configs in the header: holds any model, and ``pretrained=`` reads it."""
+    """Our own names, with our configs in the header. It holds any model, and ``pretrained=`` reads it."""
     size = weights.model["image_encoder"].get("image_size")
     transform = weights.sized_transform(size)
     config = {"model": weights.model, "tokenizer": weights.tokenizer, "data": {"eval_transform": transform}}
@@ -65,6 +65,6 @@ FORMATS: dict[str, Callable[[Path, Weights, CLIP], None]] = {
 
 @torch.no_grad()
 def write(form: str, folder: Path, weights: Weights, model: CLIP) -> None:
-    """Write ``weights`` (and ``model``, built of them) in one of ``FORMATS``. Raises ValueError naming what the format
-    cannot hold."""
+    """Write ``weights`` (and ``model``, which is built from them) in one of ``FORMATS``. Raises ValueError naming what the
+    format cannot hold."""
     FORMATS[form](folder, weights, model.eval())
