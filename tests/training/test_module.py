@@ -184,3 +184,10 @@ def test_an_objective_that_is_no_longer_there_is_left_out_aloud(tmp_path: Path) 
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     with pytest.warns(UserWarning, match="used without its objective, which cannot be built"):
         assert trained_objective(read_pretrained(str(tmp_path / "last.ckpt")), module.model) is None
+
+
+def test_a_run_of_another_grouping_of_parameters_is_refused_with_the_way_on() -> None:
+    module = module_of({"_target_": "cliplab.objectives.contrastive.ClipLoss"})
+    earlier = {"optimizer_states": [{"param_groups": [{"lr": 1e-3}, {"lr": 1e-3}]}]}
+    with pytest.raises(ValueError, match=r"earlier version.*run=<its folder>"):
+        module.on_load_checkpoint(earlier)

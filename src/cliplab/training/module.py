@@ -105,6 +105,15 @@ class TrainingModule(lightning.LightningModule):
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Raises ValueError for a run of a version whose optimizer grouped the parameters otherwise."""
+        groups = [group for state in checkpoint.get("optimizer_states", ()) for group in state["param_groups"]]
+        if groups and "name" not in groups[0]:
+            raise ValueError(
+                "this checkpoint was written by an earlier version whose optimizer grouped the parameters otherwise, so the "
+                "run cannot be resumed. Begin a new run with its weights, run=<its folder>, or resume it with that version"
+            )
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["cliplab_config"] = self.config
         if self.tokenizer_definition is not None:
