@@ -1,6 +1,8 @@
 """A job leaves in its folder how it ended; what was there before is left alone."""
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 from cliplab import cli
 from cliplab.runs.outcome import job_folders, note_end, read_manifest, unfinished_jobs
+from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
 
 
@@ -83,6 +86,32 @@ def test_a_task_that_was_stopped_says_so_in_its_folder(
 ) -> None:
     assert run(raising(stop), f"hydra.run.dir={tmp_path}/run") == status
     assert read_manifest(tmp_path / "run")["status"] == "interrupted"
+
+
+def test_a_mistake_that_a_task_finds_leaves_no_folder_unless_something_was_done(
+    run: Callable[..., int], tmp_path: Path
+) -> None:
+    assert run(raising(ConfigError("a: b")), f"hydra.run.dir={tmp_path}/run") == 1
+    assert not (tmp_path / "run").exists()
+
+    def working(job: Job) -> Outcome:
+        writing(job)
+        (job.run_dir / "metrics.csv").touch()
+        raise ConfigError("a: b")
+
+    assert run(working, f"hydra.run.dir={tmp_path}/run") == 1
+    assert read_manifest(tmp_path / "run")["status"] == "failed"
+
+
+def test_sigterm_before_a_task_listens_ends_the_command_as_ctrl_c_does(run: Callable[..., int], tmp_path: Path) -> None:
+    def early(job: Job) -> Outcome:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the signal comes first")
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert run(early, f"hydra.run.dir={tmp_path}/run") == 143
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_sweep_goes_on_whatever_a_job_raises(

@@ -43,7 +43,7 @@ from cliplab.settings.config import ConfigError, did_you_mean, for_lightning
 from cliplab.settings.job import Job, Outcome
 from cliplab.settings.model_source import KEYS, model_source
 from cliplab.signals import StopRequest, listening
-from cliplab.training.callbacks import Evaluate, NotFiniteError, StopBetweenSteps, WatchWeights, watch
+from cliplab.training.callbacks import Evaluate, FollowMove, NotFiniteError, StopBetweenSteps, WatchWeights, watch
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
 from cliplab.training.module import TrainingModule
 
@@ -160,7 +160,7 @@ def build_parts(
         nodes.pop("best")
     callbacks = [build(node, f"callbacks.{key}") for key, node in nodes.items()]
     watching = watch(config["trainer"].get("on_nan", "stop"), config["trainer"]["log_every_n_steps"])
-    callbacks.insert(0, watching)
+    callbacks[:0] = [watching, FollowMove()]
     stopping = [c for c in callbacks if isinstance(c, StopBetweenSteps)]
     for callback in stopping:
         callback.prepare(request)
@@ -209,12 +209,13 @@ def train(job: Job) -> Outcome:
             asked = request.number and not isinstance(error, NotFiniteError)  # the signal may have ended a helper first
             if asked or isinstance(error, KeyboardInterrupt | SystemExit):
                 manifest.finish("interrupted")
-                print(f"interrupted; go on with: {way}", file=sys.stderr)
+                if is_first_rank():
+                    print(f"interrupted; go on with: {way}", file=sys.stderr)
                 raise SystemExit(request.status) from None
             at = {"step": error.step} if isinstance(error, NotFiniteError) else {}
             with suppress(OSError):  # the disk may be full
                 manifest.finish("failed", error=f"{type(error).__name__}: {error}"[:500], **at)
-            if last.is_file():
+            if last.is_file() and is_first_rank():
                 print(f"stopped by an error; when it is mended, go on with: {way}", file=sys.stderr)
             raise
 
@@ -241,7 +242,10 @@ def _train(
     loggers = [build(node, f"logger.{key}") for key, node in config["logger"].items()] if is_first_rank() else []
     trainer = build_trainer(config, callbacks, loggers, run_dir, module=module)
     with relaunched_by_config(run_dir):
-        trainer.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+        finally:  # whether it finishes, fails or is interrupted
+            manifest.facts |= next((c.facts() for c in callbacks if isinstance(c, WatchWeights)), {})
     if trainer.interrupted:
         raise KeyboardInterrupt
     trainer.save_checkpoint(last)
@@ -278,7 +282,6 @@ def _finish(
         bad_samples=dict(counts.bad),
         first_bad_samples=counts.first_bad,
         truncated_texts=counts.truncated,
-        **next((c.facts() for c in trainer.callbacks if isinstance(c, WatchWeights)), {}),  # type: ignore[attr-defined]
     )
     asked = HydraConfig.get()
     wanted = str(asked.mode).endswith("MULTIRUN") or any(

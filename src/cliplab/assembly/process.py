@@ -19,6 +19,7 @@ def quiet() -> None:
     """Leave out what Lightning and datasets say about themselves; warnings stay."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # each try again of a hub out of reach
     unwanted = (
         ".*LeafSpec.*",
         ".*does not have many workers.*",

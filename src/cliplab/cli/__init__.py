@@ -7,6 +7,7 @@ from cliplab.cli import places
 from cliplab.cli.arguments import Arguments, UsageError, read_arguments
 from cliplab.cli.places import config_dir
 from cliplab.program import STARTED, started_by
+from cliplab.signals import StopRequest
 
 __all__ = ["config_dir", "main"]
 
@@ -17,16 +18,20 @@ def main(script: str | None = None) -> None:
     os.environ.setdefault("CLIPLAB_ROOT", str(places.project_root(script)))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, not to Hydra's printer
+    request = StopRequest()
     try:
+        request.listen()  # before anything is written: SIGTERM ends a command as Ctrl-C does
         status = _command(read_arguments(sys.argv[1:]))
         sys.stdout.flush()
     except UsageError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        status = 130
+        status = request.status
     except BrokenPipeError:  # what reads the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
+    finally:
+        request.leave()
     if status:
         sys.exit(status)
 

@@ -15,7 +15,7 @@ from cliplab.cli.grammar import one_line
 from cliplab.cli.naming import results_name
 from cliplab.cli.sweep import remove_empty
 from cliplab.program import command_line, hydra_quoted
-from cliplab.runs.outcome import holds_run, note_end, note_traceback, read_manifest
+from cliplab.runs.outcome import forget_begun, holds_run, note_end, note_traceback, read_manifest
 from cliplab.settings.config import ConfigError
 
 # In the environment of ranks, by Lightning and by schedulers
@@ -58,7 +58,7 @@ def run_job(cfg: Any) -> float | None:
         sys.exit(f"error: {_occupied(folder)}")
     before = {name: os.environ.get(name) for name in RANK_VARIABLES}
     try:
-        return _ended(cfg, typed, folder, sweeping)
+        return _ended(cfg, typed, folder, sweeping, resumed=bool(resumed))
     finally:
         remove_empty(output)  # where a task wrote elsewhere
         for name in RANK_VARIABLES:
@@ -73,7 +73,7 @@ def _occupied(folder: Path) -> str:
     return f"hydra.run.dir: {folder} holds a run already ({status}), which is left alone; name another folder{way}"
 
 
-def _ended(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool) -> float | None:
+def _ended(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool, resumed: bool) -> float | None:
     """Run the task and note in its folder how it ended, where the task itself has not."""
     try:
         value = _checked_task(cfg, typed, sweeping)
@@ -91,6 +91,8 @@ def _ended(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool) -> floa
     except Exception as error:
         message = _told(error, folder)
         print(message, file=sys.stderr)
+        if isinstance(error, ConfigError) and not (sweeping or resumed or is_further_rank()):
+            forget_begun(folder)
         if (sweeping or holds_run(folder)) and not is_further_rank():
             note_end(folder, "failed", typed, error=message)
         if sweeping:

@@ -11,7 +11,7 @@ from hydra.errors import HydraException, OverrideParseException
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
 from cliplab.cli.grammar import key_of, one_line, parses, unreadable, value_of
-from cliplab.cli.suggestions import nearest_choice, nearest_key, shown
+from cliplab.cli.suggestions import known_keys, nearest_choice, nearest_key, shown, takes_list
 from cliplab.program import command_line, shell_quoted
 from cliplab.settings.trainer import why_refused
 
@@ -57,11 +57,28 @@ def _sweep_without_m(found: re.Match[str], arguments: Arguments) -> str:
     number = re.fullmatch(r"\d{1,3}(,\d{3})+", value)
     if number:
         return f"{key}: {value} reads as several values; a number has no commas: {key}={value.replace(',', '')}"
-    listed = f"; one list is written {shell_quoted(f'{key}=[{value}]')}" if "(" not in value else ""
+    several = "(" not in value and takes_list(key, arguments)
+    listed = f"; one list is written {shell_quoted(f'{key}=[{value}]')}" if several else ""
     return f"{key}: {value} are several values; to run one job for each: {line}{listed}"
 
 
+def _path_for_group(arguments: Arguments) -> str:
+    """A group that was given a path instead of the name of a choice; empty when none was."""
+    known = places.groups()
+    for override in arguments.overrides:
+        group, value = key_of(override), value_of(override).strip("'\"")
+        if group in known and value not in known[group] and re.search(r"[/\\~]|\.(ya?ml|pt|ckpt)$", value):
+            there, dotted = known_keys(arguments), group.replace("/", ".")
+            keys = [key for key in (f"{dotted}.path", f"{dotted}.source") if key in there]
+            way = f"; a path is set by {shell_quoted(f'{keys[0]}={value}')}" if keys else ""
+            return f"{group}: {value!r} is no choice{way}; there are {shown(known[group])}"
+    return ""
+
+
 def _missing_choice(found: re.Match[str], arguments: Arguments) -> str:
+    path = _path_for_group(arguments)
+    if path:
+        return path
     place, group, choice = found[1] or "", found[2], found[3]
     typed = [o for o in arguments.overrides if key_of(o) == group and choice in value_of(o)]
     if group.startswith("hydra/"):
@@ -117,6 +134,10 @@ def _no_choices(overrides: Sequence[str]) -> Iterator[str]:
                 yield f"{key}: {value_of(override)} is no choice; there are {shown(known[key])}"
 
 
+def _trainer_keys(arguments: Arguments) -> list[str]:
+    return [key.removeprefix("trainer.") for key in known_keys(arguments) if key.startswith("trainer.")]
+
+
 def _unknown_key(found: re.Match[str], arguments: Arguments) -> str:
     deeper = re.search(r"full_key: (\S+)", found.string)
     inner = deeper[1] if deeper else found[1]
@@ -128,7 +149,7 @@ def _unknown_key(found: re.Match[str], arguments: Arguments) -> str:
         near = nearest_choice(inner, groups)
         hint = f"did you mean {near!r}?" if near else f"there are {', '.join(groups)}"
         return f"{inner}: no such group; {hint}"
-    why = why_refused(inner.removeprefix("trainer."), ()) if inner.startswith("trainer.") else ""
+    why = why_refused(inner.removeprefix("trainer."), _trainer_keys(arguments)) if inner.startswith("trainer.") else ""
     if why:
         return f"{inner}: {why}"
     if inner.startswith(("data.train.sources.", "data.train.weights.")):
@@ -139,6 +160,14 @@ def _unknown_key(found: re.Match[str], arguments: Arguments) -> str:
 def _present(found: re.Match[str], arguments: Arguments) -> str:
     override = _typed(found[1], arguments.overrides)
     return f"{found[1]}: it is there already; leave out the plus: {shell_quoted(override.lstrip('+'))}"
+
+
+def _twice(found: re.Match[str], arguments: Arguments) -> str:
+    group = found[1]
+    plus = next((o for o in arguments.overrides if o.startswith("+") and key_of(o) == group), "")
+    if plus:
+        return f"{group}: it is there already; leave out the plus: {shell_quoted(plus.lstrip('+'))}"
+    return f"{group}: the defaults name it more than once; leave one out, or write it as override {group}"
 
 
 def _absent(found: re.Match[str], arguments: Arguments) -> str:
@@ -185,6 +214,7 @@ _TOLD: dict[str, Any] = {
     r"(?:In '([^']*)': )?Could not (?:find|load) '([^']*)/([^'/]*)'": _missing_choice,
     r"Could not override '([^']*)'": _unknown_key,
     r"Could not append to config. An item is already at '([^']*)'": _present,
+    r"(\S+) appears more than once in the final defaults list": _twice,
     r"Could not delete from config. '([^']*)' does not exist": _absent,
     r"Could not delete '([^']*)'. No match": _absent,
     r"Could not delete from config. The value of '([^']*)' is (.*) and not (.*?)\.(?: |$)": _other_value,

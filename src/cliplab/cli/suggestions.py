@@ -82,7 +82,6 @@ def _meant(key: str, known: list[str]) -> list[str]:
 
 def known_keys(arguments: Arguments) -> list[str]:
     """Every dotted key of the config with the choices of groups that were typed, and the groups themselves."""
-    from hydra import compose, initialize_config_dir
     from omegaconf import DictConfig
 
     def walk(node: Any, prefix: str) -> list[str]:
@@ -94,13 +93,29 @@ def known_keys(arguments: Arguments) -> list[str]:
                 keys += walk(child, f"{prefix}{key}.")
         return keys
 
+    return walk(_composed(arguments), "") + list(places.groups())
+
+
+def takes_list(key: str, arguments: Arguments) -> bool:
+    """Whether several values of a key can be one list: it holds a list, or nothing yet; of groups, those that add up."""
+    from omegaconf import ListConfig, OmegaConf
+
+    if key in places.groups():
+        return key in ("zeroshot", "logger", "callbacks")
+    held = OmegaConf.select(_composed(arguments), key, default=None, throw_on_missing=False)
+    return held is None or isinstance(held, ListConfig)
+
+
+def _composed(arguments: Arguments) -> Any:
+    """The config with the choices of groups that were typed, where they compose."""
+    from hydra import compose, initialize_config_dir
+
     groups = list(places.groups())
     folder = arguments.flags.get("config_path") or str(places.config_dir())
     chosen = [o for o in arguments.overrides if o.lstrip("+~").split("=")[0] in groups]
     with initialize_config_dir(folder, version_base="1.3"):
         name = arguments.flags.get("config_name", "config")
         try:
-            cfg = compose(name, overrides=chosen, return_hydra_config=True)
+            return compose(name, overrides=chosen, return_hydra_config=True)
         except Exception:  # another mistake among them
-            cfg = compose(name, return_hydra_config=True)
-        return walk(cfg, "") + groups
+            return compose(name, return_hydra_config=True)

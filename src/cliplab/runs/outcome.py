@@ -38,6 +38,14 @@ def note_end(folder: Path, status: str, overrides: Sequence[str], **facts: Any) 
         json.dump({**read_manifest(folder), "status": status, **facts}, file, indent=1, ensure_ascii=False)
 
 
+def forget_begun(folder: Path) -> None:
+    """Remove what a command wrote down of itself, from a folder that holds nothing else: it ended before any work."""
+    begun = (MANIFEST, "config.yaml", "composed.yaml", "overrides.yaml")
+    if folder.is_dir() and all(path.name in begun for path in folder.iterdir()):
+        for name in begun:
+            (folder / name).unlink(missing_ok=True)
+
+
 def note_traceback(folder: Path, error: BaseException) -> Path:
     """Add the traceback to ``traceback.txt`` of the folder and return that file."""
     folder.mkdir(parents=True, exist_ok=True)

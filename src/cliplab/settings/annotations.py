@@ -28,12 +28,18 @@ def problem(value: Any, wanted: Any, taker: str = "") -> str | None:
     if bounds:
         words = ", or ".join([*bounds, *map(str, choices)])
         kind = "" if _numeric(value) and not _of_wrong_type(value, wanted) else f"is no {named(wanted)}; it "
-        return f"{value!r} {kind}must be {words}"
+        return f"{value!r} {kind}must be {words}{_whole(value, wanted)}"
     if choices and (isinstance(value, str) or len(_options(wanted)) == 1):
         close = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"{value!r} is no choice; {hint}there are {', '.join(map(str, choices))}"
-    return f"{value!r} is no {named(wanted)}" + (f", which {taker} asks for" if taker else "")
+        return f"{value!r} is no choice; {hint}there are {', '.join(dict.fromkeys(map(str, choices)))}"
+    return f"{value!r} is no {named(wanted)}" + (f", which {taker} asks for" if taker else "") + _whole(value, wanted)
+
+
+def _whole(value: Any, wanted: Any) -> str:
+    """A whole number that was written as ``1e3`` or ``1000.0`` where an integer is wanted: how to write it."""
+    whole = isinstance(value, float) and value.is_integer() and fits(int(value), wanted)
+    return f"; write {int(value)}" if whole else ""
 
 
 def fits(value: Any, wanted: Any) -> bool:

@@ -6,12 +6,14 @@ Configs name them here, whichever file they stand in.
 from cliplab.training.callbacks.batches import WatchFirstBatch
 from cliplab.training.callbacks.evaluate import Evaluate
 from cliplab.training.callbacks.finite import NotFiniteError, SkipNaN, StopOnNaN, WatchWeights, watch
+from cliplab.training.callbacks.moved import FollowMove
 from cliplab.training.callbacks.progress import ProgressBar, ProgressLines, progress_display
 from cliplab.training.callbacks.steps import GradientNorm, LogSteps, ReportData
 from cliplab.training.callbacks.stopping import StopBetweenSteps
 
 __all__ = [
     "Evaluate",
+    "FollowMove",
     "GradientNorm",
     "LogSteps",
     "NotFiniteError",

@@ -29,9 +29,10 @@ class NotFiniteError(RuntimeError):
             tries.append("trainer.gradient_clip_val=1")
         if str(trainer.precision) not in ("32-true", "64-true"):
             tries.append(f"trainer.precision=32-true (now {trainer.precision})")
+        skips = any(isinstance(callback, SkipNaN) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         super().__init__(
             f"{what} at step {step} (epoch {_epoch(step, trainer)}); checkpoints are of steps before it. "
-            f"Try {', '.join(tries)}; trainer.on_nan=skip leaves out such steps, where they are few"
+            f"Try {', '.join(tries)}{'' if skips else '; trainer.on_nan=skip leaves out such steps, where they are few'}"
         )
 
 
