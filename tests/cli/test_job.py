@@ -22,7 +22,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
     monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path))
 
     def start(task: Callable[[Job], Outcome], *argv: str) -> int:
-        monkeypatch.setattr("hydra.utils.get_method", lambda _: task)
+        monkeypatch.setattr("cliplab.settings.verbs.run_verb", task)
         monkeypatch.setattr(sys, "argv", ["run.py", *argv])
         try:
             cli.main()

@@ -22,11 +22,11 @@ class Started(BaseException):
 def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """The last words of a command that must fail before its task begins, and leave nothing behind."""
 
-    def start(name: str) -> Any:
-        raise Started(name)
+    def start(job: Any) -> Any:
+        raise Started(job)
 
     monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path / "root"))
-    monkeypatch.setattr("hydra.utils.get_method", start)
+    monkeypatch.setattr("cliplab.settings.verbs.run_verb", start)
 
     def run(*argv: str) -> str:
         monkeypatch.setattr(sys, "argv", ["run.py", *argv])

@@ -243,7 +243,9 @@ def _train(
     trainer = build_trainer(config, callbacks, loggers, run_dir, module=module)
     with relaunched_by_config(run_dir):
         try:
-            trainer.fit(module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True)
+            trainer.fit(
+                module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True
+            )
         finally:  # whether it finishes, fails or is interrupted
             manifest.facts |= next((c.facts() for c in callbacks if isinstance(c, WatchWeights)), {})
     if trainer.interrupted:

@@ -97,13 +97,13 @@ def known_keys(arguments: Arguments) -> list[str]:
 
 
 def takes_list(key: str, arguments: Arguments) -> bool:
-    """Whether several values of a key can be one list: it holds a list, or nothing yet; of groups, those that add up."""
+    """Whether several values of a key can be one list: it holds one, or may; of groups, those that add up."""
     from omegaconf import ListConfig, OmegaConf
 
     if key in places.groups():
         return key in ("zeroshot", "logger", "callbacks")
     held = OmegaConf.select(_composed(arguments), key, default=None, throw_on_missing=False)
-    return held is None or isinstance(held, ListConfig)
+    return isinstance(held, ListConfig) or key.rpartition(".")[2] in ("split", "data_files")
 
 
 def _composed(arguments: Arguments) -> Any:
