@@ -3,6 +3,8 @@
 import io
 import os
 import signal
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from PIL import Image, ImageOps, TiffImagePlugin
 
 from cliplab.data import retry
 from cliplab.data.datamodule import CaptionDataModule
-from cliplab.data.images import decode_image
+from cliplab.data.images import decode_image, keep_pillow_quiet
 from cliplab.data.retry import persistent
 from cliplab.data.sources import caption_source
 from cliplab.data.tokenizers import CLIPTokenizer
@@ -207,7 +209,14 @@ def test_every_turn_is_pillows(orientation: int) -> None:
     assert decode_image(data).tobytes() == expected.tobytes()
 
 
-def test_warnings_of_a_decoder_stay_inside(recwarn: pytest.WarningsRecorder) -> None:
+def test_warnings_of_pillow_are_ignored_without_touching_others(recwarn: pytest.WarningsRecorder) -> None:
+    keep_pillow_quiet()  # pytest sets the filters anew for each test
     bomb = encoded(Image.new("1", (9_500, 9_500)))
+    before = list(warnings.filters)
     assert decode_image(bomb).size == (9_500, 9_500)
     assert not recwarn.list
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(decode_image, [encoded(Image.new("RGB", (8, 8)))] * 200))
+    assert list(warnings.filters) == before
+    with pytest.warns(UserWarning, match="heard"):
+        warnings.warn("heard", stacklevel=1)

@@ -101,14 +101,23 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def keep_pillow_quiet() -> None:
+    """Ignore Pillow's warnings: what matters of them is an error here, or has a limit of ours (``MAX_PIXELS``).
+
+    Called once, on import. Pictures are decoded in threads, where ``warnings.catch_warnings`` is not safe.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+keep_pillow_quiet()
+
+
 @contextmanager
 def _telling() -> Iterator[None]:
-    """Whatever a decoder raises becomes BadImage; Pillow's raise anything on broken bytes. Their warnings stay away from
-    the screen: what matters of them is an error here, or has a limit of ours (``MAX_PIXELS``)."""
+    """Whatever a decoder raises becomes BadImage; Pillow's raise anything on broken bytes."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except (BadImage, MemoryError):
         raise
     except UnidentifiedImageError as error:
