@@ -3,17 +3,16 @@
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cliplab import cli
 from cliplab.runs.outcome import job_folders, note_end, read_manifest, unfinished_jobs
 from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
+from tests.commands import exit_status
 
 
 @pytest.fixture
@@ -23,15 +22,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., int]:
 
     def start(task: Callable[[Job], Outcome], *argv: str) -> int:
         monkeypatch.setattr("cliplab.settings.verbs.run_verb", task)
-        monkeypatch.setattr(sys, "argv", ["run.py", *argv])
-        try:
-            cli.main()
-        except SystemExit as stop:
-            if isinstance(stop.code, str):
-                print(stop.code, file=sys.stderr)
-                return 1
-            return int(stop.code or 0)
-        return 0
+        return exit_status(monkeypatch, *argv)
 
     return start
 

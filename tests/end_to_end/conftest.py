@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from cliplab import cli
+from tests.commands import exit_status
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "yellow": (230, 220, 20)}
 NAMES = [f"{colour} {shape}" for colour in COLOURS for shape in ("disc", "stripe")]
@@ -105,15 +106,7 @@ def command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., in
     monkeypatch.chdir(tmp_path)
 
     def run(*argv: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["run.py", *argv])
-        try:
-            cli.main()
-        except SystemExit as stop:
-            if isinstance(stop.code, str):
-                print(stop.code, file=sys.stderr)
-                return 1
-            return int(stop.code or 0)
-        return 0
+        return exit_status(monkeypatch, *argv)
 
     return run
 
