@@ -17,7 +17,7 @@ from cliplab.evaluation.batches import EvaluationImages, picture_hash
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.protocol import short_hash
 from cliplab.settings.build import build
-from cliplab.settings.check import check
+from cliplab.settings.check_targets import check
 from cliplab.settings.config import ConfigError
 
 from ..evaluation.toys import DEVICE
@@ -126,8 +126,8 @@ def test_values_of_a_set_are_checked_by_their_own_keys(config: dict[str, Any]) -
         return str(error.value)
 
     check({"zeroshot": config["zeroshot"]}, {"zeroshot": None})
-    assert told(batch_size="many").startswith("zeroshot.folder.batch_size: 'many' is no int")
-    assert told(subset="few").startswith("zeroshot.folder.subset: 'few' is no int")
+    assert told(batch_size="many").startswith("zeroshot.folder.batch_size: 'many' is not an int")
+    assert told(subset="few").startswith("zeroshot.folder.subset: 'few' is not an int")
     assert told(templtes=None).startswith("zeroshot.folder.templtes: ")
     data = {**config["zeroshot"]["folder"]["dataset"], "pth": "x"}
     assert told(dataset=data).startswith("zeroshot.folder.dataset.pth: ")

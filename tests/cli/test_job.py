@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cliplab.runs.outcome import job_folders, note_end, read_manifest, unfinished_jobs
+from cliplab.runs.outcome import job_folders, read_manifest, record_end, unfinished_jobs
 from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
 from tests.commands import exit_status
@@ -52,7 +52,7 @@ def test_a_folder_that_holds_a_run_is_left_alone(
     capsys.readouterr()
     assert run(writing, f"{key}='{folder}'", "seed=2") == 1
     said = capsys.readouterr().err.strip()
-    assert f"{folder} holds a run already (running), which is left alone" in said
+    assert f"{folder} already holds a run (running), which is left as it is" in said
     assert said.endswith(f"go on with it: python run.py \"resume='{folder}'\"")
     assert {file: file.read_bytes() for file in folder.rglob("*")} == before
     assert not (tmp_path / "logs").exists()
@@ -131,13 +131,13 @@ def test_a_sweep_that_does_not_compose_leaves_nothing(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(writing, "-m", "data=emoji,emojj") == 1
-    assert "data: no choice 'emojj'; did you mean 'emoji'?" in capsys.readouterr().err
+    assert "data: there is no choice 'emojj'; did you mean 'emoji'?" in capsys.readouterr().err
     assert not (tmp_path / "logs").exists()
 
 
 def test_what_a_job_ended_with_is_added_to_what_it_wrote(tmp_path: Path) -> None:
-    note_end(tmp_path, "finished", ["a=1"], value=2)
-    note_end(tmp_path, "failed", ["b=1"])
+    record_end(tmp_path, "finished", ["a=1"], value=2)
+    record_end(tmp_path, "failed", ["b=1"])
     assert read_manifest(tmp_path) == {"status": "failed", "value": 2}
     assert (tmp_path / "overrides.yaml").read_text() == "- a=1\n"
     (tmp_path / "manifest.json").write_text("{")

@@ -10,7 +10,7 @@ import pytest
 from cliplab import cli
 from cliplab.cli.arguments import Arguments
 from cliplab.cli.grammar import parses
-from cliplab.cli.suggestions import _meant
+from cliplab.cli.suggestions import _similar_keys
 from cliplab.program import hydra_quoted, hydra_unquoted, shell_quoted
 
 
@@ -49,14 +49,14 @@ WORDS = [
     ("emoji", "did you mean data=emoji or experiment=emoji or zeroshot=emoji?"),
     ("vit-b32", "did you mean experiment=vit_b32?"),
     ("seed", "seed: its value is missing; seed=…"),
-    ("experiment", "experiment: its choice is missing; experiment=…, there are emoji"),
+    ("experiment", "experiment: its choice is missing; experiment=…, the choices are emoji"),
     ("experiment/vit_b32", "a choice is typed experiment=vit_b32"),
     ("optimizer.lr:3", "a value is set with =; optimizer.lr=3"),
     ("=3", "there is no key before ="),
     ("@", "a setting is typed key=value"),
     ("+", "a setting is typed key=value"),
     ("-1", "a setting is typed key=value"),
-    ("a b=3", "a b: this is no key"),
+    ("a b=3", "a b: this is not a key"),
     ("--lr=1", "typed without dashes: lr=1"),
     ("-lr=1", "typed without dashes: lr=1"),
     ("--gpus", "there is no such flag"),
@@ -71,16 +71,16 @@ WORDS = [
     ('query="a b', "\"query='a b'\""),
     ("images='abc", "images=abc"),
     ("query=it's", "'query='\"'\"'it\\'\"'\"'s'\"'\"''"),
-    ("labels=[cat,dog", "labels: [cat,dog lacks a ]; 'labels=[cat,dog]'"),
-    ("trainer.max_epochs={a:1", "lacks a }"),
-    ("optimizer.lr=${nope", "optimizer.lr: ${nope lacks a }"),
-    ("optimizer.lr=1e-3,", "optimizer.lr: 1e-3, ends in a comma; optimizer.lr=1e-3"),
+    ("labels=[cat,dog", "labels: [cat,dog needs a closing ]; 'labels=[cat,dog]'"),
+    ("trainer.max_epochs={a:1", "needs a closing }"),
+    ("optimizer.lr=${nope", "optimizer.lr: ${nope needs a closing }"),
+    ("optimizer.lr=1e-3,", "optimizer.lr: 1e-3, ends in a comma; leave it out: optimizer.lr=1e-3"),
     ("trainer=cpu.devices=2", "trainer=cpu trainer.devices=2"),
     ("model.image_encoder=vit_b16", "a choice is typed with /, values with dots: model/image_encoder=vit_b16"),
     ("model/image_encoder.width=3", "values set with dots: model.image_encoder.width=3"),
     ("~seed", "~seed: every command reads this key"),
     ("~data", "give it another value: data=<choice>"),
-    ("~trainer.max_epochs", "trainer.max_epochs=null switches off"),
+    ("~trainer.max_epochs", "so it cannot be removed; give it another value: trainer.max_epochs=null"),
 ]
 
 
@@ -92,7 +92,7 @@ def test_a_word_that_cannot_be_read(word: str, message: str, told: Callable[...,
 @pytest.mark.parametrize("argv", [("optimizer.lr", "=", "3"), ("optimizer.lr", "=3"), ("optimizer.lr=", "3")])
 def test_spaces_around_the_sign(argv: tuple[str, ...], told: Callable[..., str]) -> None:
     message = told(*argv)
-    assert "no space may stand beside =; optimizer.lr=3" in message
+    assert "leave out the spaces around =; optimizer.lr=3" in message
 
 
 # What composing finds
@@ -100,35 +100,38 @@ COMPOSED = [
     ("optimizer.lrr=1", "optimizer.lrr: no such key; did you mean 'optimizer.lr'?"),
     ("experimnt=vit_b32", "experimnt: no such key; did you mean 'experiment'?"),
     ("model/image_encodr=vit_b16", "no such group; did you mean 'model/image_encoder'?"),
-    ("experiment=vit_b33", "experiment: no choice 'vit_b33'; did you mean 'vit_b32'? there are emoji"),
-    ("experiment=", "experiment: no choice ''; there are emoji"),
-    ("model=vit_b32", "it is one of experiment and of model/image_encoder: experiment=vit_b32; there are clip"),
-    ("optimizer=[adamw,b]", "optimizer: no choice 'b'; there are"),
-    ("data=null", "data: null is no choice; there are arrow"),
-    ("logger=3", "logger: 3 is no choice; there are csv"),
-    ("data@x=emoji", "data@x: a choice stays in its place; data=emoji"),
-    ("hydra/launcher=joblib_", "hydra/launcher: no choice 'joblib_'"),
-    ("+seed=2", "seed: it is there already; leave out the plus: seed=2"),
+    ("experiment=vit_b33", "experiment: there is no choice 'vit_b33'; did you mean 'vit_b32'? the choices are emoji"),
+    ("experiment=", "experiment: there is no choice ''; the choices are emoji"),
+    (
+        "model=vit_b32",
+        "it is a choice of experiment and of model/image_encoder: experiment=vit_b32; the choices are clip",
+    ),
+    ("optimizer=[adamw,b]", "optimizer: there is no choice 'b'; the choices are"),
+    ("data=null", "data: null is not a choice; the choices are arrow"),
+    ("logger=3", "logger: 3 is not a choice; the choices are csv"),
+    ("data@x=emoji", "data@x: a choice cannot be moved to another place; data=emoji"),
+    ("hydra/launcher=joblib_", "hydra/launcher: there is no choice 'joblib_'"),
+    ("+seed=2", "seed: it exists already; leave out the plus: seed=2"),
     ("~sead", "sead: no such key; did you mean 'seed'?"),
     ("~optimizer.lr=5", "optimizer.lr: it is 0.002, not 5"),
     ("optimizer.lr=1,2", "run.py -m optimizer.lr=1,2"),
     ("data.train.split=a,b", "-m data.train.split=a,b; one list is written 'data.train.split=[a,b]'"),
     ("logger=csv,mlflow", "-m logger=csv,mlflow; one list is written 'logger=[csv,mlflow]'"),
-    ("data=/a/b", "data: '/a/b' is no choice; a path is set by data.path=/a/b; there are arrow"),
-    ("model/text_encoder=./x", "model/text_encoder: './x' is no choice; there are clip_text"),
-    ("+model/image_encoder=vit_tiny", "it is there already; leave out the plus: model/image_encoder=vit_tiny"),
-    ("trainer.max_steps=1e3", "1000.0 is no int, which"),
+    ("data=/a/b", "data: '/a/b' is not a choice; a path is set by data.path=/a/b; the choices are arrow"),
+    ("model/text_encoder=./x", "model/text_encoder: './x' is not a choice; the choices are clip_text"),
+    ("+model/image_encoder=vit_tiny", "it exists already; leave out the plus: model/image_encoder=vit_tiny"),
+    ("trainer.max_steps=1e3", "1000.0 is not an int, which"),
     ("data.batch_size=1e3", "write 1000"),
     ("labels=cat,dog", "labels: a list is written in brackets: 'labels=[cat,dog]'"),
     ("data.batch_size=1,024", "a number has no commas: data.batch_size=1024"),
     ("optimizer.lr=choice(1,2)", "run.py -m 'optimizer.lr=choice(1,2)'"),
     ("optimizer.lr=${nope}", "optimizer.lr: it refers to nope, and there is no such key"),
     ("optimizer.lr=${oc.env:NOPE}", "optimizer.lr: it refers to the environment variable NOPE, which is not set"),
-    ("seed=none", "seed: 'none' is no int"),
-    ("seed=", "seed: '' is no int"),
+    ("seed=none", "seed: 'none' is not an int"),
+    ("seed=", "seed: '' is not an int"),
     ("name=???", "name: "),
     ("hydra.run.dirr=/x", "hydra.run.dirr: no such key; did you mean 'hydra.run.dir'?"),
-    ("--config-dir=/nowhere", "--config-dir: /nowhere is no folder"),
+    ("--config-dir=/nowhere", "--config-dir: /nowhere is not a folder"),
     ("--config-name=nope", "--config-name: nope is not found"),
 ]
 
@@ -141,7 +144,11 @@ def test_what_does_not_compose(word: str, message: str, told: Callable[..., str]
 FILES = [
     ("a tab", "name: x\ntrainer:\n\tmax_epochs: 3\n", "mine.yaml, line 6, column 1: found character"),
     ("a key twice", "name: x\nname: y\n", "mine.yaml, line 5, column 1: found duplicate key name"),
-    ("a choice", "  - override /data: emojj\nname: x\n", "mine.yaml: data: no choice 'emojj'; did you mean 'emoji'?"),
+    (
+        "a choice",
+        "  - override /data: emojj\nname: x\n",
+        "data: there is no choice 'emojj'; did you mean 'emoji'?",
+    ),
     ("a group", "  - override /dataa: x\nname: x\n", "experiment/mine.yaml: its defaults override dataa"),
     ("a reference", "name: x\noptimizer: {lr: '${nope.x}'}\n", "optimizer.lr: it refers to nope.x"),
 ]
@@ -186,8 +193,8 @@ def test_a_key_typed_without_its_group_finds_it() -> None:
         "task.batch_size": "data.batch_size",
         "dta.path": "data.path",
     }
-    assert {key: _meant(key, known)[0] for key in expected} == expected
-    assert _meant("zzz", known) == []
+    assert {key: _similar_keys(key, known)[0] for key in expected} == expected
+    assert _similar_keys("zzz", known) == []
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from cliplab.cli import config_dir
-from cliplab.settings.check import check
+from cliplab.settings.check_targets import check
 from cliplab.settings.config import base_config, fill_known_values, resolved
 
 CONFIGS = config_dir()

@@ -81,6 +81,6 @@ def test_mistakes(command: Callable[..., int], tmp_path: Path, capsys: pytest.Ca
     assert command(*SMALL, *small, "benchmark.workers=0") == 1
     assert "benchmark.workers" in capsys.readouterr().err
     assert command("task=benchmark", "benchmark=zero_shot", "benchmark.precision=fp8") == 1
-    assert "benchmark.precision: 'fp8' is no choice; there are bf16, fp32" in capsys.readouterr().err
+    assert "benchmark.precision: 'fp8' is not a choice; the choices are bf16, fp32" in capsys.readouterr().err
     assert command("task=benchmark", "benchmark=zero_shot", "benchmark.rounds=0") == 1
     assert "benchmark.rounds: 0 must be 1 or more" in capsys.readouterr().err

@@ -134,7 +134,7 @@ def test_mistakes(
         return capsys.readouterr().err
 
     assert "out: task=prepare needs a folder" in told()
-    assert "task.format: 'zip' is no choice; there are parquet, webdataset" in told(
+    assert "task.format: 'zip' is not a choice; the choices are parquet, webdataset" in told(
         f"out={tmp_path}/x", "task.format=zip"
     )
     assert "task.rows_per_shard: 0 must be" in told(f"out={tmp_path}/x", "task.rows_per_shard=0")

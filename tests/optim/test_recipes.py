@@ -14,7 +14,7 @@ from cliplab.models.text_transformer import TextTransformer
 from cliplab.models.vision_transformer import VisionTransformer
 from cliplab.optim.param_groups import build_optimizer, parameter_groups
 from cliplab.settings.build import build
-from cliplab.settings.check import check
+from cliplab.settings.check_targets import check
 from cliplab.settings.config import ConfigError, base_config, resolved
 
 OPTIMIZERS = sorted(file.stem for file in (config_dir() / "optimizer").glob("*.yaml"))

@@ -17,7 +17,7 @@ from annotated_types import Ge
 from cliplab.cli import config_dir
 from cliplab.rules import Count, Share
 from cliplab.settings.annotations import fits, problem
-from cliplab.settings.check import check_package
+from cliplab.settings.check_targets import check_package
 from cliplab.settings.config import ConfigError
 from cliplab.settings.signatures import NotThere, imported_signature, read_signature
 
@@ -180,14 +180,14 @@ def test_a_package_that_is_missing_is_told_with_its_pip_line(package: str) -> No
     [
         (0, Count, "0 must be 1 or more"),
         (0, Count | Literal[-1] | None, "0 must be 1 or more, or -1"),
-        ("ten", Count | None, "'ten' is no int; it must be 1 or more"),
+        ("ten", Count | None, "'ten' is not an int; it must be 1 or more"),
         ([1, 0], Sequence[Count], "[1, 0] must be 1 or more"),
         ([0.5, 2], tuple[Share, Share], "[0.5, 2] must be between 0 and 1, 2 of them"),
-        (True, int, "True is no int"),
-        ("c", Literal["a", "b"] | None, "'c' is no choice; there are a, b"),
-        ("fast", float, "'fast' is no float, which X asks for"),
-        ({"a": "x"}, dict[str, float], "{'a': 'x'} is no dict[str, float]"),
-        ("x", inspect.Signature, "'x' is no Signature"),
+        (True, int, "True is not an int"),
+        ("c", Literal["a", "b"] | None, "'c' is not a choice; the choices are a, b"),
+        ("fast", float, "'fast' is not a float, which X asks for"),
+        ({"a": "x"}, dict[str, float], "{'a': 'x'} is not a dict[str, float]"),
+        ("x", inspect.Signature, "'x' is not a Signature"),
     ],
 )
 def test_a_value_that_does_not_fit_is_told(value: Any, wanted: Any, message: str) -> None:

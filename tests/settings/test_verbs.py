@@ -12,7 +12,7 @@ from cliplab.cli import config_dir
 from cliplab.settings.config import ConfigError, did_you_mean
 from cliplab.settings.job import Job
 from cliplab.settings.signatures import NotThere, read_fields
-from cliplab.settings.verbs import OF_EVERY_TASK, check_verb
+from cliplab.settings.verbs import COMMON_OPTIONS, check_verb
 
 TASKS = {path.stem: yaml.safe_load(path.read_text()) for path in (config_dir() / "task").glob("*.yaml")}
 NOTHING = dict.fromkeys(("ckpt", "run", "pretrained", "pretrained_tower", "images", "labels", "query", "format", "out"))
@@ -35,7 +35,7 @@ def test_options_are_those_that_the_config_sets(task: str) -> None:
     except NotThere:
         known = {}
     assert known is not None
-    assert set(known) == set(TASKS[task]) - set(OF_EVERY_TASK)
+    assert set(known) == set(TASKS[task]) - set(COMMON_OPTIONS)
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_options_are_those_that_the_config_sets(task: str) -> None:
         ("embed", {"batch_size": 0}, {}, "task.batch_size: 0 must be 1 or more"),
         ("embed", {"batch_sise": 8}, {}, "task.batch_sise: task=embed has no such option; did you mean 'batch_size'?"),
         ("classify", {"shown": -1}, {}, "task.shown: -1 must be 0 or more"),
-        ("search", {"top": "all"}, {}, "task.top: 'all' is no int; it must be 1 or more"),
-        ("prepare", {"encoding": "jpg"}, {}, "task.encoding: 'jpg' is no choice; did you mean 'jpeg'?"),
+        ("search", {"top": "all"}, {}, "task.top: 'all' is not an int; it must be 1 or more"),
+        ("prepare", {"encoding": "jpg"}, {}, "task.encoding: 'jpg' is not a choice; did you mean 'jpeg'?"),
         ("prepare", {"quality": 101}, {}, "task.quality: 101 must be between 1 and 100"),
         ("embed", {}, {}, "images: task=embed needs pictures"),
         ("embed", {}, {"images": "/nowhere"}, "images: there is no /nowhere"),

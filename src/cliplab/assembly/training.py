@@ -9,8 +9,8 @@ from torch import nn
 
 from cliplab.optim.param_groups import ParameterGroup, build_optimizer
 from cliplab.settings.build import build
+from cliplab.settings.check_trainer import NO_GPU
 from cliplab.settings.config import ConfigError
-from cliplab.settings.trainer import NO_GPU
 
 
 def is_first_rank() -> bool:

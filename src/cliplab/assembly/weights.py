@@ -12,7 +12,7 @@ from cliplab.checkpoints.read import read_pretrained
 from cliplab.checkpoints.siglip import VISION
 from cliplab.checkpoints.weights import PLAIN_TRANSFORM, RESNET, VIT, Weights, load_exactly, resized_transform
 from cliplab.models.positions import resize_positions
-from cliplab.settings.check import check
+from cliplab.settings.check_targets import check
 from cliplab.settings.config import ConfigError, resolved, typed_keys
 from cliplab.settings.model_source import ModelSource
 

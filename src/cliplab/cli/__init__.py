@@ -65,7 +65,7 @@ def _hydra(arguments: Arguments) -> int:
     import hydra
 
     from cliplab.cli.job import run_job
-    from cliplab.cli.mistakes import explained
+    from cliplab.cli.mistakes import explain
     from cliplab.cli.sweep import NoteSweep, sweep_status
 
     error: BaseException | None = None
@@ -81,5 +81,5 @@ def _hydra(arguments: Arguments) -> int:
     except BrokenPipeError:
         raise
     except Exception as mistake:
-        sys.exit(f"config error: {explained(mistake, arguments)}")
+        sys.exit(f"config error: {explain(mistake, arguments)}")
     return 0

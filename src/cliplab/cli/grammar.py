@@ -1,4 +1,4 @@
-"""Words of the command line: what Hydra's grammar reads, and what was meant where it cannot."""
+"""Words of the command line that Hydra cannot read, or would read as something that nobody means: say what was meant."""
 
 import re
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from hydra.errors import HydraException
 from cliplab.cli import places
 from cliplab.cli.arguments import UsageError
 from cliplab.cli.help import settings
-from cliplab.cli.suggestions import nearest_choice, shown
+from cliplab.cli.suggestions import listed, nearest_choice
 from cliplab.program import command, hydra_quoted, shell_quoted
 
 
@@ -45,45 +45,41 @@ def check_typed(overrides: Sequence[str]) -> None:
             raise UsageError(f"{word}: there is no key before =; a setting is typed key=value, without spaces")
         if after.startswith("=") and not equals and bare:
             rest = after[1:] or next(iter(overrides[number + 2 :]), "")
-            raise UsageError(f"{word} {after}: no space may stand beside =; {shell_quoted(f'{word}={rest}')}")
+            raise UsageError(f"{word} {after}: leave out the spaces around =; {shell_quoted(f'{word}={rest}')}")
         if equals and not value and after and alone and not after.startswith("~"):
-            raise UsageError(f"{word} {after}: no space may stand beside =; {shell_quoted(f'{word}{after}')}")
+            raise UsageError(f"{word} {after}: leave out the spaces around =; {shell_quoted(f'{word}{after}')}")
         group = bare.replace(".", "/")
         if "." in bare and group in known and re.fullmatch(r"\w+", value) and value != "null":
             raise UsageError(f"{word}: a choice is typed with /, values with dots: {group}={value}")
         needed = bare.split(".")[0] in ("trainer", "task", "paths") or "." not in bare.replace("/", ".")
-        if word.startswith("~") and bare and needed and bare not in ("local", "hydra") and _is_key(bare):
-            fix = (
-                f"{bare}=<choice>"
-                if bare in known
-                else f"{bare}=null switches off what can be"
-                if "." in bare
-                else f"{bare}=…"
+        if word.startswith("~") and bare and needed and bare not in ("local", "hydra") and _is_base_key(bare):
+            fix = f"{bare}=<choice>" if bare in known else f"{bare}=null" if "." in bare else f"{bare}=…"
+            raise UsageError(
+                f"{word}: every command reads this key, so it cannot be removed; give it another value: {fix}"
             )
-            raise UsageError(f"{word}: every command reads this key, so it stays; give it another value: {fix}")
 
 
-def _is_key(key: str) -> bool:
-    """Whether the base config or the trainer's has it: what else there is, Hydra knows."""
+def _is_base_key(key: str) -> bool:
+    """Whether the key stands in the base config, or in that of the trainer or the paths."""
     files = {"": "config", "trainer.": "trainer/default", "paths.": "paths/default"}
     found = {s.key for prefix, name in files.items() for s in settings(places.config_dir() / f"{name}.yaml", prefix)}
     return key in found or key in places.groups()
 
 
-def unreadable(override: str) -> str:
-    """A word that Hydra's grammar does not read."""
+def explain_unreadable(override: str) -> str:
+    """Explain a word that Hydra's grammar cannot read."""
     key, equals, value = override.partition("=")
     bare = key.lstrip("+~")
     if not equals:
-        return _no_override(override)
+        return _explain_without_equals(override)
     if key != key.strip() or value.startswith(" "):
-        return f"{override!r}: no space may stand beside =; {shell_quoted(f'{key.strip()}={value.strip()}')}"
+        return f"{override!r}: leave out the spaces around =; {shell_quoted(f'{key.strip()}={value.strip()}')}"
     if "\n" in value and not value.startswith(("'", '"')):
         return f"{bare}: {value!r} holds a line break; leave it out, or put the whole text in quotes"
     joined = re.fullmatch(r"(\w+)[.,;](\S+=.+)", value)
     if bare in places.groups() and joined:
         apart = f"{bare}={joined[1]} {bare}.{joined[2].removeprefix(bare + '.')}"
-        return f"{bare}: {value} is a choice and a value in one word; {apart}"
+        return f"{bare}: {value} is a choice and a value in one word; type {apart}"
     if not parses(f"{key}=1"):
         group, _, rest = bare.rpartition("/")
         hint = (
@@ -91,27 +87,27 @@ def unreadable(override: str) -> str:
             if group and rest
             else ""
         )
-        return f"{bare}: this is no key{hint or '; keys are names with dots between, as data.batch_size'}"
+        return f"{bare}: this is not a key{hint or '; a key is names joined by dots, such as data.batch_size'}"
     function = re.fullmatch(r"(\w+)\(.*\)", value)
     for left, right in ("[]", "{}", "()"):
         if value.count(left) > value.count(right) and not function and parses(f"{key}={value}{right}"):
-            return f"{bare}: {value} lacks a {right}; {shell_quoted(f'{override}{right}')}"
+            return f"{bare}: {value} needs a closing {right}; {shell_quoted(f'{override}{right}')}"
     if value.endswith(",") and parses(override[:-1]):
-        return f"{bare}: {value} ends in a comma; {override[:-1]}"
+        return f"{bare}: {value} ends in a comma; leave it out: {override[:-1]}"
     if value.startswith("$") and not value.endswith("}"):
-        return f"{bare}: {value} lacks a }}; {shell_quoted(override + '}')}"
+        return f"{bare}: {value} needs a closing }}; {shell_quoted(override + '}')}"
     text = value.strip("'\"") if value[0] in "'\"" else value
     quoted = shell_quoted(f"{key}={hydra_quoted(text)}")
-    return f"{bare}: {value!r} cannot be read as it stands; a text with {_odd_signs(text)} is put in quotes: {quoted}"
+    return f"{bare}: {value!r} cannot be read; put a text with {_special_characters(text)} in quotes: {quoted}"
 
 
-def _odd_signs(text: str) -> str:
-    signs = dict.fromkeys(re.findall(r"[^\w/.+*%@?|:$\\ -]|[^\x00-\x7f]", text.replace("\n", "\n")))
+def _special_characters(text: str) -> str:
+    characters = dict.fromkeys(re.findall(r"[^\w/.+*%@?|:$\\ -]|[^\x00-\x7f]", text.replace("\n", "\n")))
     names = {"\n": "a line break", "\t": "a tab", ",": "a comma"}
-    return " and ".join(names.get(sign, sign) for sign in signs) or "quotes or spaces"
+    return " and ".join(names.get(one, one) for one in characters) or "quotes or spaces"
 
 
-def _no_override(word: str) -> str:
+def _explain_without_equals(word: str) -> str:
     """A word without ``=``: a choice without its group, a key without a value, or ``key:value``."""
     group, _, choice = word.rpartition("/")
     known = places.groups()
@@ -120,14 +116,14 @@ def _no_override(word: str) -> str:
     owners = [name for name, choices in known.items() if word in choices]
     if owners:
         ways = " or ".join(f"{owner}={word}" for owner in owners[:4])
-        return f"{word}: this says not what it is a choice of; did you mean {ways}?"
+        return f"{word}: this does not say which group it is a choice of; did you mean {ways}?"
     key, colon, value = word.partition(":")
     if colon and key:
         return f"{word}: a value is set with =; {shell_quoted(f'{key}={value.strip()}')}"
-    if word not in known and _is_key(word):
+    if word not in known and _is_base_key(word):
         return f"{word}: its value is missing; {word}=…"
     if word in known:
-        return f"{word}: its choice is missing; {word}=…, there are {shown(known[word])}"
+        return f"{word}: its choice is missing; {word}=…, the choices are {listed(known[word])}"
     near = nearest_choice(word, [name for choices in known.values() for name in choices])
     owner = next((name for name, choices in known.items() if near in choices), "")
     hint = f"; did you mean {owner}={near}?" if near else f", as {word}=…" if re.fullmatch(r"[\w.]+", word) else ""

@@ -1,4 +1,4 @@
-"""One job: its folder, its checks, its task, and what it ended with."""
+"""Run one job: check its config, run its task, and record how it ended."""
 
 import os
 import secrets
@@ -15,31 +15,31 @@ from cliplab.cli.grammar import one_line
 from cliplab.cli.naming import results_name
 from cliplab.cli.sweep import remove_empty
 from cliplab.program import command_line, hydra_quoted
-from cliplab.runs.outcome import forget_begun, holds_run, note_end, note_traceback, read_manifest
+from cliplab.runs.outcome import holds_run, read_manifest, record_end, record_traceback, remove_start_files
 from cliplab.settings.config import ConfigError
 
-# In the environment of ranks, by Lightning and by schedulers
+# Environment variables that Lightning and schedulers set for ranks
 RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE")
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
-FOR_PEOPLE = (ValueError, ImportError, RuntimeError, OSError)  # raised with a message that tells what to do
+EXPECTED_ERRORS = (ValueError, ImportError, RuntimeError, OSError)  # raised with a message that says what to do
 
-GLOBAL = ("experiment", "debug", "sweep", "local")  # groups whose files set values of the whole config
+GLOBAL_GROUPS = ("experiment", "debug", "sweep", "local")  # groups whose files set values of the whole config
 
-# Here, since processes of a launcher import this module alone
+# Registered here because the processes of a launcher import only this module
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 OmegaConf.register_new_resolver("results_name", results_name, replace=True)
 
 
 def is_further_rank() -> bool:
-    """Whether another process began this job; it has checked everything."""
+    """Whether another process started this one as a rank of its job. That process has checked the config."""
     return any(os.environ.get(name, "0") not in ("", "0") for name in RANKS)
 
 
 def run_job(cfg: Any) -> float | None:
-    """Check the config, then run its task. A mistake is one line, and the process exits with status 1.
+    """Check the config and run its task. A mistake is printed in one line, and the process exits with status 1.
 
-    A job of a sweep that fails returns None and the sweep goes on; its folder says how it ended. CLIPLAB_TRACEBACK=1
-    prints tracebacks.
+    In a sweep, a job that fails returns None, so that the sweep goes on; the folder of the job records how it ended.
+    CLIPLAB_TRACEBACK=1 prints tracebacks.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -50,95 +50,95 @@ def run_job(cfg: Any) -> float | None:
     if OmegaConf.is_missing(cfg.paths, "run"):
         cfg.paths.run = str(output)
     resumed, cfg.resume = cfg.get("resume"), None
-    asked: Any = OmegaConf.to_container(hydra_cfg.overrides.task, resolve=False)
-    typed = [o for o in asked if not o.startswith(("resume=", "paths.run="))]
+    overrides: Any = OmegaConf.to_container(hydra_cfg.overrides.task, resolve=False)
+    typed = [o for o in overrides if not o.startswith(("resume=", "paths.run="))]
     folder = Path(cfg.paths.run)
     if holds_run(folder) and not resumed and not is_further_rank():
         remove_empty(output)
-        sys.exit(f"error: {_occupied(folder)}")
+        sys.exit(f"error: {_occupied_message(folder)}")
     before = {name: os.environ.get(name) for name in RANK_VARIABLES}
     try:
-        return _ended(cfg, typed, folder, sweeping, resumed=bool(resumed))
+        return _run_and_record(cfg, typed, folder, sweeping, resumed=bool(resumed))
     finally:
-        remove_empty(output)  # where a task wrote elsewhere
+        remove_empty(output)  # the task may have written elsewhere
         for name in RANK_VARIABLES:
             if before[name] is None:
                 os.environ.pop(name, None)
 
 
-def _occupied(folder: Path) -> str:
-    """Why nothing is written into a folder that holds a run, and the ways on."""
+def _occupied_message(folder: Path) -> str:
+    """Say that the folder holds a run, so that nothing is written into it, and how to continue."""
     status = read_manifest(folder).get("status", "begun")
     way = "" if status == "finished" else f"; go on with it: {command_line(f'resume={hydra_quoted(folder)}')}"
-    return f"hydra.run.dir: {folder} holds a run already ({status}), which is left alone; name another folder{way}"
+    return f"hydra.run.dir: {folder} already holds a run ({status}), which is left as it is; name another folder{way}"
 
 
-def _ended(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool, resumed: bool) -> float | None:
-    """Run the task and note in its folder how it ended, where the task itself has not."""
+def _run_and_record(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool, resumed: bool) -> float | None:
+    """Run the task. Record in its folder how it ended, unless the task has recorded it."""
     try:
         value = _checked_task(cfg, typed, sweeping)
     except (KeyboardInterrupt, SystemExit) as stop:
         code = stop.code if isinstance(stop, SystemExit) else 130
         stopped = isinstance(code, int) and code >= 128
         if read_manifest(folder).get("status") == "running":
-            note_end(folder, "interrupted" if stopped else "failed", typed)
-        if sweeping and stopped:  # Hydra takes an exit for the end of this job alone
+            record_end(folder, "interrupted" if stopped else "failed", typed)
+        if sweeping and stopped:  # Hydra would go on with the next job
             raise KeyboardInterrupt from stop
         if sweeping:
-            note_end(folder, "failed", typed, error=f"exit {code}")
+            record_end(folder, "failed", typed, error=f"exit {code}")
             return None
         raise
     except Exception as error:
-        message = _told(error, folder)
+        message = _error_message(error, folder)
         print(message, file=sys.stderr)
         if isinstance(error, ConfigError) and not (sweeping or resumed or is_further_rank()):
-            forget_begun(folder)
+            remove_start_files(folder)
         if (sweeping or holds_run(folder)) and not is_further_rank():
-            note_end(folder, "failed", typed, error=message)
+            record_end(folder, "failed", typed, error=message)
         if sweeping:
             return None
         remove_empty(folder)  # only when nothing was written there
         sys.exit(1)
     if sweeping and not read_manifest(folder):
-        note_end(folder, "finished", typed)
+        record_end(folder, "finished", typed)
     return value
 
 
-def _told(error: Exception, folder: Path) -> str:
-    """One line. The traceback of what is no mistake in the config goes into a file of the run's folder."""
+def _error_message(error: Exception, folder: Path) -> str:
+    """The error in one line. The traceback goes into the folder of the run, unless the error is a mistake in the config."""
     if os.environ.get("CLIPLAB_TRACEBACK"):
         traceback.print_exc()
     if isinstance(error, ConfigError):
         return f"config error: {one_line(error)}"
-    expected = isinstance(error, FOR_PEOPLE) and str(error) and not isinstance(error, NotImplementedError)
+    expected = isinstance(error, EXPECTED_ERRORS) and str(error) and not isinstance(error, NotImplementedError)
     if expected and not holds_run(folder):
         return f"error: {one_line(error)}"
     try:
-        path = note_traceback(folder, error)
+        path = record_traceback(folder, error)
     except OSError:  # the disk may be full
-        return f"error: {type(error).__name__}: {one_line(error) or 'it says no more'}"
+        return f"error: {type(error).__name__}: {one_line(error) or 'no message'}"
     if expected and not isinstance(error, RuntimeError):
         return f"error: {one_line(error)}"
-    return f"error: {type(error).__name__}: {one_line(error) or 'it says no more'}; the traceback is in {path}"
+    return f"error: {type(error).__name__}: {one_line(error) or 'no message'}; the traceback is in {path}"
 
 
 def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | None:
-    from cliplab.settings.check import check_sources
+    from cliplab.settings.check_targets import check_sources
+    from cliplab.settings.check_values import check_optimized, check_values
     from cliplab.settings.config import base_config, fill_known_values, origins, resolved
     from cliplab.settings.job import Job
-    from cliplab.settings.values import check_optimized, check_values
     from cliplab.settings.verbs import check_verb, run_verb
 
-    for group in GLOBAL:
+    for group in GLOBAL_GROUPS:
         if group in cfg:
             raise ConfigError(
                 f"{group}: the chosen file of {group}/ sets values under {group} and not at the top; its first line must be "
                 "# @package _global_"
             )
-    typed_at = origins(cfg)
+    value_origins = origins(cfg)
     config = resolved(cfg)
-    check_values(config, typed_at)
-    check_sources(config, base_config(places.config_dir()), typed_at)
+    check_values(config, value_origins)
+    check_sources(config, base_config(places.config_dir()), value_origins)
     if sweeping:
         check_optimized(config)
     check_verb(Job(config, cfg, typed))

@@ -1,4 +1,4 @@
-"""The key or the choice that was probably meant."""
+"""Suggest the key or the choice that was probably meant."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
 from cliplab.program import command
 
-# What other programs of the field call it
+# Names that other training programs use
 SYNONYMS = {
     "gpus": "trainer.devices",
     "num_gpus": "trainer.devices",
@@ -37,51 +37,51 @@ SYNONYMS = {
 
 
 def nearest_choice(word: str, known: Iterable[str]) -> str:
-    """Empty when nothing is near."""
+    """The known name that is most similar to ``word``; "" when none is."""
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
 
 
-def shown(names: Sequence[str]) -> str:
-    """Some names of many."""
+def listed(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
     most = 20
     return ", ".join(names[:most]) + (
         f" and {len(names) - most} more, see {command()} --help" if len(names) > most else ""
     )
 
 
-def nearest_key(key: str, arguments: Arguments, sign: str = "") -> str:
-    """``<key>: no such key`` with the key that was meant, or else how a key is added."""
+def unknown_key(key: str, arguments: Arguments, sign: str = "") -> str:
+    """Say that there is no such key. Suggest the keys that may have been meant, or say how to add a key."""
     known = known_keys(arguments)
-    meant = _meant(key, known)
-    if meant:
-        return f"{key}: no such key; did you mean {' or '.join(map(repr, meant))}?"
+    similar = _similar_keys(key, known)
+    if similar:
+        return f"{key}: no such key; did you mean {' or '.join(map(repr, similar))}?"
     return f"{key}: no such key" + ("" if sign else f"; a new one is added with a plus, +{key}=…")
 
 
-def _meant(key: str, known: list[str]) -> list[str]:
-    """The same name elsewhere, then a neighbour under the same parent, then a name that looks like it."""
+def _similar_keys(key: str, known: list[str]) -> list[str]:
+    """Keys with the same last name, else a similar key under the same parent, else any key that looks similar."""
     parent, _, leaf = key.rpartition(".")
     leaves = {k: k.rpartition(".")[2] for k in known if k != key}
     for name in (SYNONYMS.get(key), SYNONYMS.get(leaf)):
         if name in leaves and (not parent or (name or "").startswith(f"{parent}.")):
             return [str(name)]
-    same = sorted((k for k, name in leaves.items() if name == leaf), key=lambda k: (k.count("."), known.index(k)))
-    if same and not parent:
-        return [k for k in same if k.count(".") == same[0].count(".")][:3]
-    beside = difflib.get_close_matches(
+    same_name = sorted((k for k, name in leaves.items() if name == leaf), key=lambda k: (k.count("."), known.index(k)))
+    if same_name and not parent:
+        return [k for k in same_name if k.count(".") == same_name[0].count(".")][:3]
+    siblings = difflib.get_close_matches(
         leaf, [name for k, name in leaves.items() if k.rpartition(".")[0] == parent], 1, 0.45
     )
-    if beside:
-        return [f"{parent}.{beside[0]}".lstrip(".")]
-    if same:
-        return same[:1]
-    near = difflib.get_close_matches(key, known, n=1)
-    alike = difflib.get_close_matches(leaf, list(leaves.values()), n=1, cutoff=0.75)
-    return near or [k for k, name in leaves.items() if name in alike][:1]
+    if siblings:
+        return [f"{parent}.{siblings[0]}".lstrip(".")]
+    if same_name:
+        return same_name[:1]
+    whole_key = difflib.get_close_matches(key, known, n=1)
+    last_name = difflib.get_close_matches(leaf, list(leaves.values()), n=1, cutoff=0.75)
+    return whole_key or [k for k, name in leaves.items() if name in last_name][:1]
 
 
 def known_keys(arguments: Arguments) -> list[str]:
-    """Every dotted key of the config with the choices of groups that were typed, and the groups themselves."""
+    """Every dotted key of the config, composed with the typed choices of groups; and the groups."""
     from omegaconf import DictConfig
 
     def walk(node: Any, prefix: str) -> list[str]:
@@ -97,7 +97,7 @@ def known_keys(arguments: Arguments) -> list[str]:
 
 
 def takes_list(key: str, arguments: Arguments) -> bool:
-    """Whether several values of a key can be one list: it holds one, or may; of groups, those that add up."""
+    """Whether the key can hold a list. A group can when several of its choices can be used together."""
     from omegaconf import ListConfig, OmegaConf
 
     if key in places.groups():
@@ -107,7 +107,7 @@ def takes_list(key: str, arguments: Arguments) -> bool:
 
 
 def _composed(arguments: Arguments) -> Any:
-    """The config with the choices of groups that were typed, where they compose."""
+    """The config composed with the typed choices of groups, or without them when that fails."""
     from hydra import compose, initialize_config_dir
 
     groups = list(places.groups())
@@ -117,5 +117,5 @@ def _composed(arguments: Arguments) -> Any:
         name = arguments.flags.get("config_name", "config")
         try:
             return compose(name, overrides=chosen, return_hydra_config=True)
-        except Exception:  # another mistake among them
+        except Exception:  # one of the choices is a mistake, too
             return compose(name, return_hydra_config=True)

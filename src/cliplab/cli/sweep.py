@@ -1,4 +1,4 @@
-"""A multirun: its folder, and what its jobs left there."""
+"""A multirun: check its folder before it starts, and summarise its jobs when it ends."""
 
 import sys
 from pathlib import Path
@@ -11,12 +11,12 @@ from cliplab.runs.outcome import holds_run, job_folders, unfinished_jobs
 
 
 class NoteSweep(Callback):
-    """Hydra tells it where a multirun writes; ``folders`` is read when the multirun is over."""
+    """Records the folder of a multirun, which Hydra passes here. ``folders`` is read when the multirun has ended."""
 
     folders: list[Path] = []
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
-        """Exit when the folder holds another multirun's jobs."""
+        """Exit when the folder holds the jobs of another multirun."""
         folder = Path(config.hydra.sweep.dir).resolve()
         if any(holds_run(job) for job in job_folders(folder)):
             sys.exit(f"error: hydra.sweep.dir: {folder} holds the runs of another multirun; name a new folder")
@@ -24,9 +24,9 @@ class NoteSweep(Callback):
 
 
 def sweep_status(error: BaseException | None) -> int:
-    """Write the leaderboard of the multirun that is over and return the exit status, from the folders of its jobs alone.
+    """Write the leaderboard of the multirun that has ended, from the folders of its jobs. Return the exit status.
 
-    ``error`` is what ended it early. Raises it when no job has begun.
+    ``error`` is what ended the multirun early. It is raised again when no job has begun.
     """
     folder = NoteSweep.folders.pop()
     if not job_folders(folder):
@@ -40,8 +40,8 @@ def sweep_status(error: BaseException | None) -> int:
     if isinstance(error, KeyboardInterrupt):
         status = 130
     elif error is not None:
-        told = "without a result" if isinstance(error, ValueError) else f"early: {type(error).__name__}"
-        print(f"error: the search ended {told}: {one_line(error)}", file=sys.stderr)
+        how = "without a result" if isinstance(error, ValueError) else f"early: {type(error).__name__}"
+        print(f"error: the search ended {how}: {one_line(error)}", file=sys.stderr)
         status = 1
     else:
         status = 1 if unfinished else 0
@@ -54,7 +54,7 @@ def sweep_status(error: BaseException | None) -> int:
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove an empty folder, and the folders above it in ``logs`` that are empty then."""
+    """Remove an empty folder, and the folders above it in ``logs`` that become empty."""
     for place in (folder, *folder.parents):
         inside = "logs" in [parent.name for parent in place.parents]
         if place != folder and not inside and place.name != "logs":

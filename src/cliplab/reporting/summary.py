@@ -1,4 +1,4 @@
-"""summary.html of a multirun: the leaderboard, and the value against what was varied."""
+"""summary.html of a multirun: the leaderboard, and the value against the settings that were varied."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ FIXED = ("job", "status", "value")
 
 
 def _number(text: Any) -> Any:
-    """A typed value as a number where it is one."""
+    """A typed value as a number, if it is one."""
     for kind in (int, float):
         try:
             return kind(text)
@@ -23,8 +23,8 @@ def _number(text: Any) -> Any:
 
 
 def write_summary(folder: Path, rows: Sequence[dict[str, Any]], metric: str) -> Path:
-    """Write ``summary.html`` of rows ``job status value <settings> <logged figures>``, best first; figures have a slash in
-    their name. Jobs without a value stand in the table alone."""
+    """Write ``summary.html``. ``rows`` are the jobs, the best first, with the keys ``job status value <settings> <logged
+    figures>``; the names of figures have a slash. Jobs without a value are listed in the table only."""
     done = [row for row in rows if isinstance(row.get("value"), float) and math.isfinite(row["value"])]
     columns = list(dict.fromkeys(key for row in rows for key in row))
     settings = [c for c in columns if c not in FIXED and c.rpartition("/")[2] not in leaderboard_metrics()]

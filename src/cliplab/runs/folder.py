@@ -1,4 +1,4 @@
-"""A run's folder: the config it was made from, and the experiment's name."""
+"""The folder of a run: save the config in it, find it, and read the experiment's name from it."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ from cliplab.settings.job import Job
 
 
 def save_config(config: dict[str, Any], job: Job) -> None:
-    """Write into the job's folder config.yaml, the truth about the run; composed.yaml, the same with the references from key
-    to key, from which resume= composes; and overrides.yaml, to which values typed beside resume= are added.
+    """Write three files into the folder of the job. config.yaml is the resolved config. composed.yaml is the same config
+    with references between keys; ``resume=`` composes from it. overrides.yaml lists what was typed; values that are typed
+    beside ``resume=`` are added to it.
 
-    Definitions of tokenizers are left out: they are long and travel in checkpoints only."""
+    Definitions of tokenizers are left out. They are long, and checkpoints hold them."""
     run_dir = job.run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
     typed = run_dir / "overrides.yaml"
@@ -27,13 +28,13 @@ def save_config(config: dict[str, Any], job: Job) -> None:
 
 
 def run_of(source: str) -> Path | None:
-    """The folder of the run that wrote a checkpoint, when it still lies in it."""
+    """The folder of the run that wrote a checkpoint; None when the checkpoint is no longer in that folder."""
     folder = Path(source).parent.parent
     return folder if (folder / "manifest.json").is_file() and (folder / "config.yaml").is_file() else None
 
 
 def model_name(source: str) -> str:
-    """The experiment's name, or what the foreign file or model is called."""
+    """The name of the experiment, or the name of the foreign file or model."""
     run = run_of(source)
     if run is not None:
         return str(yaml.safe_load((run / "config.yaml").read_text(encoding="utf8"))["name"])

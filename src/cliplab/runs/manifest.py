@@ -1,4 +1,4 @@
-"""Who made a run, from what, on what."""
+"""manifest.json of a run: its command, code, versions, hardware, data and status."""
 
 import os
 import platform
@@ -32,7 +32,7 @@ def now() -> str:
 
 
 def git_state(root: Path) -> dict[str, Any]:
-    """The commit of the clone that the code is run from, wherever the command was typed; null outside of one."""
+    """The commit of the clone that the code runs from, and whether it has changes; null outside a clone."""
 
     def git(*words: str) -> str | None:
         try:
@@ -58,7 +58,7 @@ def hardware() -> dict[str, Any]:
 
 
 class Manifest:
-    """manifest.json of a run, written whole at each change; ranks other than the first keep it to themselves."""
+    """manifest.json of a run. Each change writes the whole file. Only the first rank writes (``write``)."""
 
     def __init__(self, run_dir: Path, config: dict[str, Any], overrides: Sequence[str], write: bool = True) -> None:
         self.path, self.write = run_dir / "manifest.json", write
@@ -79,11 +79,11 @@ class Manifest:
         }
 
     def start(self, **facts: Any) -> None:
-        """Status ``running``; a resumed run keeps its first start and command."""
+        """Set the status to ``running``. A resumed run keeps its first start and command."""
         self._update(facts)
 
     def finish(self, status: str, **facts: Any) -> None:
-        """Status ``finished``, ``interrupted`` or ``failed``."""
+        """Set the status to ``finished``, ``interrupted`` or ``failed``."""
         self._update({"status": status, "finished": now(), **facts})
 
     def _update(self, facts: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What a job ended with, told by its folder: other processes read it there."""
+"""How a job ended, as its folder records it. Other processes read it from there."""
 
 import json
 import traceback
@@ -11,11 +11,11 @@ import yaml
 from cliplab.files import whole_file
 
 MANIFEST, TRACEBACK = "manifest.json", "traceback.txt"
-MARKS = (MANIFEST, "config.yaml", "composed.yaml", "checkpoints")  # any of them makes a folder a run's
+MARKS = (MANIFEST, "config.yaml", "composed.yaml", "checkpoints")  # a folder with one of these holds a run
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The facts of a run; empty when there are none or they cannot be read."""
+    """The manifest of a run; empty when there is none, or when it cannot be read."""
     try:
         facts = json.loads((folder / MANIFEST).read_text(encoding="utf8"))
     except (OSError, ValueError):
@@ -24,12 +24,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a run was begun in the folder."""
+    """Whether a run has begun in the folder."""
     return any((folder / name).exists() for name in MARKS)
 
 
-def note_end(folder: Path, status: str, overrides: Sequence[str], **facts: Any) -> None:
-    """Write ``finished``, ``failed`` or ``interrupted`` into the folder, with what was typed when that is not there yet."""
+def record_end(folder: Path, status: str, overrides: Sequence[str], **facts: Any) -> None:
+    """Write the status ``finished``, ``failed`` or ``interrupted`` into the folder, and overrides that are missing there."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "overrides.yaml").is_file():
         with whole_file(folder / "overrides.yaml") as file:
@@ -38,16 +38,16 @@ def note_end(folder: Path, status: str, overrides: Sequence[str], **facts: Any) 
         json.dump({**read_manifest(folder), "status": status, **facts}, file, indent=1, ensure_ascii=False)
 
 
-def forget_begun(folder: Path) -> None:
-    """Remove what a command wrote down of itself, from a folder that holds nothing else: it ended before any work."""
-    begun = (MANIFEST, "config.yaml", "composed.yaml", "overrides.yaml")
-    if folder.is_dir() and all(path.name in begun for path in folder.iterdir()):
-        for name in begun:
+def remove_start_files(folder: Path) -> None:
+    """Remove the files that a job writes when it starts, if the folder holds nothing else: the job has done no work."""
+    start_files = (MANIFEST, "config.yaml", "composed.yaml", "overrides.yaml")
+    if folder.is_dir() and all(path.name in start_files for path in folder.iterdir()):
+        for name in start_files:
             (folder / name).unlink(missing_ok=True)
 
 
-def note_traceback(folder: Path, error: BaseException) -> Path:
-    """Add the traceback to ``traceback.txt`` of the folder and return that file."""
+def record_traceback(folder: Path, error: BaseException) -> Path:
+    """Append the traceback to ``traceback.txt`` in the folder. Returns the path of that file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / TRACEBACK
     with path.open("a", encoding="utf8", errors="backslashreplace") as file:
@@ -56,10 +56,10 @@ def note_traceback(folder: Path, error: BaseException) -> Path:
 
 
 def job_folders(sweep: Path) -> list[Path]:
-    """The folders of the jobs of a multirun, in their order."""
+    """The folders of the jobs of a multirun, in the order of the jobs."""
     return sorted((p for p in sweep.iterdir() if p.is_dir()), key=lambda p: p.name.zfill(6)) if sweep.is_dir() else []
 
 
 def unfinished_jobs(sweep: Path) -> list[Path]:
-    """Jobs of a multirun that did not end well."""
+    """The folders of the jobs of a multirun that did not finish."""
     return [job for job in job_folders(sweep) if read_manifest(job).get("status") != "finished"]

@@ -14,8 +14,8 @@ from cliplab.runs.outcome import job_folders, read_manifest
 
 
 def summarise(folder: Path) -> Path | None:
-    """Print the jobs of a multirun, best first, and write summary.csv and summary.html beside them; failed jobs come
-    last. Returns the page's path, or None when there is no job."""
+    """Print the jobs of a multirun, the best first and failed jobs last. Write summary.csv and summary.html into its folder.
+    Returns the path of the page, or None when there is no job."""
     rows: list[dict[str, Any]] = []
     metric, shown = "value", leaderboard_metrics()
     for job in job_folders(folder):
@@ -40,7 +40,9 @@ def summarise(folder: Path) -> Path | None:
         writer.writeheader()
         writer.writerows(rows)
     fixed = ("job", "status", "value")
-    columns = [c for c in columns if c in fixed or len({row.get(c) for row in rows}) > 1]  # what tells jobs apart
+    columns = [
+        c for c in columns if c in fixed or len({row.get(c) for row in rows}) > 1
+    ]  # only what differs between jobs
     table = Table(title=f"{folder.name}: best first")
     for column in columns:
         table.add_column(column, overflow="fold")

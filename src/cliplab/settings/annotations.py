@@ -1,7 +1,7 @@
-"""Whether a plain value of a config can be what an annotation says, and how to tell that it cannot.
+"""Check a plain value of a config against an annotation, and say what is wrong with it.
 
-Known are numbers, words, lists and mappings of them, ``Literal``, unions, and ``Annotated`` with the bounds of
-``annotated_types``. Any other annotation fits anything but a scalar where a class is wanted.
+This understands numbers, strings, lists and mappings of them, ``Literal``, unions, and ``Annotated`` with the bounds of
+``annotated_types``. Any other class accepts every value that is not a scalar.
 """
 
 import difflib
@@ -21,32 +21,34 @@ BOUNDS = {Ge: ("ge", "{} or more"), Gt: ("gt", "above {}"), Le: ("le", "up to {}
 
 
 def problem(value: Any, wanted: Any, taker: str = "") -> str | None:
-    """What is wrong with a value, in words that go behind its key; None when it fits. ``taker`` is who asks for it."""
+    """What is wrong with a value, to be written after its key; None when it fits. ``taker`` is the class that takes it."""
     if fits(value, wanted):
         return None
     bounds, choices = _bounds(wanted), _choices(wanted)
     if bounds:
         words = ", or ".join([*bounds, *map(str, choices)])
-        kind = "" if _numeric(value) and not _of_wrong_type(value, wanted) else f"is no {named(wanted)}; it "
-        return f"{value!r} {kind}must be {words}{_whole(value, wanted)}"
+        wrong_type = not _numeric(value) or _has_wrong_type(value, wanted)
+        wrong = f"is not {with_article(type_words(wanted))}; it " if wrong_type else ""
+        return f"{value!r} {wrong}must be {words}{_integer_hint(value, wanted)}"
     if choices and (isinstance(value, str) or len(_options(wanted)) == 1):
         close = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        return f"{value!r} is no choice; {hint}there are {', '.join(dict.fromkeys(map(str, choices)))}"
-    return f"{value!r} is no {named(wanted)}" + (f", which {taker} asks for" if taker else "") + _whole(value, wanted)
+        return f"{value!r} is not a choice; {hint}the choices are {', '.join(dict.fromkeys(map(str, choices)))}"
+    asked = f", which {taker} asks for" if taker else ""
+    return f"{value!r} is not {with_article(type_words(wanted))}{asked}{_integer_hint(value, wanted)}"
 
 
-def _whole(value: Any, wanted: Any) -> str:
-    """A whole number that was written as ``1e3`` or ``1000.0`` where an integer is wanted: how to write it."""
+def _integer_hint(value: Any, wanted: Any) -> str:
+    """How to write a whole number, such as ``1e3`` or ``1000.0``, as an integer where one is wanted; "" otherwise."""
     whole = isinstance(value, float) and value.is_integer() and fits(int(value), wanted)
     return f"; write {int(value)}" if whole else ""
 
 
 def fits(value: Any, wanted: Any) -> bool:
-    """Whether a plain value can be what an annotation says; annotations this does not know fit anything."""
+    """Whether a plain value fits an annotation. An annotation that this does not understand accepts everything."""
     origin, arguments = typing.get_origin(wanted), typing.get_args(wanted)
     if origin is typing.Annotated:
-        return fits(value, arguments[0]) and all(_within(value, bound) for bound in arguments[1:])
+        return fits(value, arguments[0]) and all(_keeps_bound(value, bound) for bound in arguments[1:])
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, option) for option in arguments)
     if origin is typing.Literal:
@@ -71,7 +73,7 @@ def _fits_class(value: Any, wanted: Any) -> bool:
         return isinstance(value, str)
     if wanted is Any or wanted is object or not inspect.isclass(wanted):
         return True
-    return not isinstance(value, str | int | float)  # a class of its own cannot be written as a scalar
+    return not isinstance(value, str | int | float)  # another class cannot be written as a scalar
 
 
 def _elements_fit(value: list[Any], origin: Any, arguments: tuple[Any, ...]) -> bool:
@@ -82,8 +84,8 @@ def _elements_fit(value: list[Any], origin: Any, arguments: tuple[Any, ...]) -> 
     return all(fits(element, arguments[0]) for element in value)
 
 
-def _within(value: Any, bound: Any) -> bool:
-    """Whether a number keeps a bound; other things that annotations carry forbid nothing."""
+def _keeps_bound(value: Any, bound: Any) -> bool:
+    """Whether a number keeps a bound. Any other metadata of an annotation allows everything."""
     if isinstance(bound, Ge):
         return value >= bound.ge
     if isinstance(bound, Gt):
@@ -96,7 +98,7 @@ def _within(value: Any, bound: Any) -> bool:
 
 
 def _options(wanted: Any) -> list[Any]:
-    """The members of a union, without null; the annotation itself when it is none."""
+    """The members of a union without None. An annotation that is not a union is its only member."""
     if typing.get_origin(wanted) in (typing.Union, types.UnionType):
         return [option for member in typing.get_args(wanted) for option in _options(member)]
     return [] if wanted in (None, type(None)) else [wanted]
@@ -109,7 +111,7 @@ def _choices(wanted: Any) -> list[Any]:
 
 
 def _bounds(wanted: Any) -> list[str]:
-    """The bounds of each member of a union in words, such as ``1 or more`` or ``above 0, 2 of them``."""
+    """The bounds of each member of a union, in words such as ``1 or more`` or ``above 0, 2 of them``."""
     return list(dict.fromkeys(words for option in _options(wanted) if (words := _bounds_of(option))))
 
 
@@ -135,8 +137,8 @@ def _numeric(value: Any) -> bool:
     return all(isinstance(x, int | float) and not isinstance(x, bool) for x in values)
 
 
-def _of_wrong_type(value: Any, wanted: Any) -> bool:
-    """Whether a value fails already by its type, such as 2.5 where a whole number is wanted."""
+def _has_wrong_type(value: Any, wanted: Any) -> bool:
+    """Whether the type of a value is wrong, such as 2.5 where an integer is wanted."""
     return not any(fits(value, _without_bounds(option)) for option in _options(wanted))
 
 
@@ -149,8 +151,13 @@ def _without_bounds(wanted: Any) -> Any:
     return wanted
 
 
-def named(wanted: Any) -> str:
-    """An annotation as it is written, without null and bounds: ``float | Tensor``."""
+def with_article(noun: str) -> str:
+    """``an int``, ``a float``."""
+    return f"{'an' if noun[:1] in 'aeiouAEIOU' else 'a'} {noun}"
+
+
+def type_words(wanted: Any) -> str:
+    """An annotation as it is written, without None and bounds: ``float | Tensor``."""
     plain = [_without_bounds(o) for o in _options(wanted) if typing.get_origin(o) is not typing.Literal]
     return " | ".join(dict.fromkeys(_name(option) for option in plain)) or str(wanted)
 

@@ -1,8 +1,8 @@
-"""The model that a command names by ``run=``, ``ckpt=`` or ``pretrained=``, found without reading it.
+"""Find the model that a command names by ``run=``, ``ckpt=`` or ``pretrained=``. Nothing of the model is read.
 
-Each of the three keys takes each kind of name: a checkpoint file, a run folder, a run's ``checkpoints`` folder, a folder
-above exactly one run, a file or folder of foreign weights. A name on a hub (``owner/name``, ``open_clip:<model>:<tag>``) is
-for ``pretrained=`` alone.
+Each of the three keys accepts a checkpoint file, a run folder, a run's ``checkpoints`` folder, a folder that holds exactly
+one run, and a file or folder of foreign weights. Only ``pretrained=`` accepts a name on a hub (``owner/name``,
+``open_clip:<model>:<tag>``).
 """
 
 import json
@@ -15,15 +15,15 @@ from cliplab.settings.config import ConfigError, did_you_mean
 
 KEYS = ("ckpt", "run", "pretrained")
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
-FOREIGN = ("config.json", "open_clip_config.json")  # in a folder of foreign weights
-NAMED = "open_clip:"
-DEEPEST = 4  # levels below a folder at which runs are looked for
+FOREIGN = ("config.json", "open_clip_config.json")  # files that mark a folder of foreign weights
+OPEN_CLIP = "open_clip:"
+DEEPEST = 4  # levels below a folder that are searched for runs
 MOST_LISTED = 4
 WAYS = "ckpt=<run>/checkpoints/last.ckpt, run=<run folder> or pretrained=<foreign weights>"
 
 
 class ModelSource(NamedTuple):
-    """``key`` is what named the model. ``spec`` is a file, a folder of foreign weights, or a name on a hub."""
+    """``key`` is the key that named the model. ``spec`` is a file, a folder of foreign weights, or a name on a hub."""
 
     key: str
     spec: str
@@ -37,11 +37,11 @@ def model_sources(config: Mapping[str, Any]) -> list[ModelSource]:
     pairs = [(key, one) for key, value in given for one in (value if isinstance(value, list) else [value])]
     if len(pairs) < 2:
         raise ConfigError(f"{given[0][0]}: a list needs two models or more; leave out the brackets for one")
-    return [_found(key, one) for key, one in pairs]
+    return [_source(key, one) for key, one in pairs]
 
 
 def model_source(config: Mapping[str, Any]) -> ModelSource:
-    """The one model that the command names. Raises ConfigError unless exactly one key names exactly one that is there."""
+    """The one model that the command names. Raises ConfigError unless exactly one key names exactly one existing model."""
     given = [key for key in KEYS if config.get(key)]
     task = config["task"]["name"]
     if not given:
@@ -51,43 +51,43 @@ def model_source(config: Mapping[str, Any]) -> ModelSource:
     (key,) = given
     if isinstance(config[key], list):
         raise ConfigError(f"{key}: task={task} takes one model, not a list of {len(config[key])}")
-    return _found(key, config[key])
+    return _source(key, config[key])
 
 
 def named_run(key: str, value: Any) -> Path:
-    """The folder of the run, comparison or multirun that ``value`` names: itself, a file or folder of it, or a folder above
-    exactly one run. Raises ConfigError when there is none."""
+    """The folder of the run, comparison or multirun that ``value`` names: that folder itself, something inside it, or a
+    folder that holds exactly one run. Raises ConfigError when there is none."""
     path = _existing(key, value)
     for folder in (path, *list(path.parents)[:2]):
         if any((folder / name).is_file() for name in ("manifest.json", "comparison.json", "summary.csv")):
             return folder
     if path.is_file():
-        raise ConfigError(f"{key}: {path} is no file of a run; name the run's folder")
+        raise ConfigError(f"{key}: {path} does not belong to a run; name the folder of the run")
     return _only_run(key, path, "manifest.json")
 
 
-def _found(key: str, value: Any) -> ModelSource:
+def _source(key: str, value: Any) -> ModelSource:
     if isinstance(value, Mapping | list | bool):
-        raise ConfigError(f"{key}: {value!r} is no path; {WAYS}")
+        raise ConfigError(f"{key}: {value!r} is not a path; {WAYS}")
     name = str(value)
     path = Path(name).expanduser()
     repository = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and path.suffix not in SUFFIXES
-    if (name.startswith(NAMED) or repository) and not path.exists():
+    if (name.startswith(OPEN_CLIP) or repository) and not path.exists():
         if key != "pretrained":
-            raise ConfigError(_absent(key, path) + f"; for weights on a hub: pretrained={name}")
+            raise ConfigError(_missing_message(key, path) + f"; for weights on a hub: pretrained={name}")
         return ModelSource(key, name)
     path = _existing(key, name)
-    return ModelSource(key, str(path if path.is_file() else _in_folder(key, path)))
+    return ModelSource(key, str(path if path.is_file() else _weights_in(key, path)))
 
 
 def _existing(key: str, value: Any) -> Path:
     path = Path(str(value)).expanduser()
     if not path.exists():
-        raise ConfigError(_absent(key, path))
+        raise ConfigError(_missing_message(key, path))
     return path
 
 
-def _absent(key: str, path: Path) -> str:
+def _missing_message(key: str, path: Path) -> str:
     parent = next(folder for folder in path.parents if folder.exists())
     missing = path.relative_to(parent).parts[0]
     beside = [entry.name for entry in parent.iterdir()] if parent.is_dir() and str(parent) != parent.anchor else []
@@ -96,20 +96,20 @@ def _absent(key: str, path: Path) -> str:
     return f"{key}: {path} is neither a file nor a folder{hint}{where}"
 
 
-def _in_folder(key: str, folder: Path) -> Path:
-    """The last checkpoint of the run that a folder is or holds, or the folder itself where it holds foreign weights."""
+def _weights_in(key: str, folder: Path) -> Path:
+    """The last checkpoint of the run in a folder, or the folder itself when it holds foreign weights."""
     checkpoints = folder if folder.name == "checkpoints" or (folder / "last.ckpt").is_file() else folder / "checkpoints"
     if checkpoints.is_dir():
-        return _last(key, checkpoints)
+        return _last_checkpoint(key, checkpoints)
     files = [entry for entry in folder.iterdir() if entry.is_file()]
     if any(file.name in FOREIGN or file.suffix in SUFFIXES for file in files):
         return folder
     if (folder / "manifest.json").is_file():
-        raise ConfigError(f"{key}: {folder} {_without_checkpoint(folder)}")
+        raise ConfigError(f"{key}: {folder} {_no_checkpoint_message(folder)}")
     return _only_run(key, folder, "checkpoints/last.ckpt") / "checkpoints" / "last.ckpt"
 
 
-def _last(key: str, checkpoints: Path) -> Path:
+def _last_checkpoint(key: str, checkpoints: Path) -> Path:
     last = checkpoints / "last.ckpt"
     if last.is_file():
         return last
@@ -121,15 +121,15 @@ def _last(key: str, checkpoints: Path) -> Path:
     )
 
 
-def _without_checkpoint(folder: Path) -> str:
+def _no_checkpoint_message(folder: Path) -> str:
     facts = json.loads((folder / "manifest.json").read_text(encoding="utf8"))
     model = facts.get("checkpoint")
-    worked_with = f"; it worked with {model}" if model else ""
-    return f"is a folder of task={facts.get('task')}, which writes no checkpoint{worked_with}"
+    used = f"; it used {model}" if model else ""
+    return f"is a folder of task={facts.get('task')}, which does not write a checkpoint{used}"
 
 
 def _only_run(key: str, folder: Path, mark: str) -> Path:
-    """The one run at or below a folder; ``mark`` is a file that such a run has. Raises ConfigError that lists the newest."""
+    """The only run below a folder. ``mark`` is a file of such a run. Raises ConfigError that lists the newest runs."""
     marks = [file for depth in range(1, DEEPEST + 1) for file in folder.glob("*/" * depth + mark)]
     runs = [file.parents[mark.count("/")] for file in sorted(marks, key=lambda file: -file.stat().st_mtime)]
     if not runs:

@@ -18,7 +18,7 @@ from typing import Any
 import hydra
 
 from cliplab.settings.source_annotations import annotation_of
-from cliplab.settings.sources import (
+from cliplab.settings.source_code import (
     DEEPEST,
     Found,
     Module,

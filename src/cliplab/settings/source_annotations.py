@@ -8,7 +8,7 @@ import inspect
 import typing
 from typing import Any
 
-from cliplab.settings.sources import DEEPEST, Found, Module, Unreadable, absolute, last_name, module_named, resolve
+from cliplab.settings.source_code import DEEPEST, Found, Module, Unreadable, absolute, last_name, module_named, resolve
 
 LIGHT = ("typing", "collections.abc", "pathlib", "annotated_types", "datetime", "cliplab.rules")  # may be imported
 

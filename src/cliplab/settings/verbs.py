@@ -1,10 +1,10 @@
-"""The verb that ``task=`` names, before it works.
+"""Find, check and run the verb that ``task=`` names.
 
 A verb is one file in ``tasks/`` and one in ``configs/task/``. The file has ``run(job) -> Outcome`` and may have
 
-- ``Options``, a TypedDict of what its config sets under ``task``. It is read from the source.
-- ``check(job)``, which raises ConfigError for what was typed wrongly and can be told at once. Such a file imports torch and
-  what needs it inside of ``run``, so that the check comes before these seconds.
+- ``Options``, a TypedDict of the values that its config sets under ``task``. It is read from the source code.
+- ``check(job)``, which raises ConfigError for mistakes that can be found without torch. Such a file imports torch inside
+  ``run``, so that the check runs before the seconds that the import takes.
 """
 
 import importlib
@@ -17,22 +17,22 @@ from cliplab.settings.job import Job, Outcome
 from cliplab.settings.model_source import KEYS, model_sources
 from cliplab.settings.signatures import NotThere, read_fields
 
-OF_EVERY_TASK = ("name", "function", "builds")
-FROM_FILES = ("report", "compare")  # tasks whose run= is no model
+COMMON_OPTIONS = ("name", "function", "builds")
+WITHOUT_MODEL = ("report", "compare")  # tasks whose run= names a folder and not a model
 
 
 def run_verb(job: Job) -> Outcome:
-    """Run the verb's ``run``."""
+    """Call the ``run`` of the verb."""
     run: Callable[[Job], Outcome] = getattr(_module(job.config["task"]), _function(job.config["task"])[1])
     return run(job)
 
 
 def check_verb(job: Job) -> None:
-    """Check the options of the task, the model that is named, and what the verb itself checks. Raises ConfigError."""
+    """Check the options of the task and the model that is named, then call the verb's own ``check``. Raises ConfigError."""
     task = job.config["task"]
     _check_options(task)
     named = any(job.config[key] for key in KEYS)
-    if named and task["name"] not in FROM_FILES:
+    if named and task["name"] not in WITHOUT_MODEL:
         model_sources(job.config)
     _check_tower(job.config["pretrained_tower"], task["name"], named)
     check = vars(_module(task)).get("check")
@@ -41,7 +41,7 @@ def check_verb(job: Job) -> None:
 
 
 def _check_tower(choice: Any, task: str, named: bool) -> None:
-    """What ``pretrained_tower`` may be: image or text, in training, beside weights."""
+    """``pretrained_tower`` must be image or text. It is for training, beside ``pretrained=``."""
     if choice is None:
         return
     if choice not in ("image", "text"):
@@ -75,7 +75,7 @@ def _check_options(task: Mapping[str, Any]) -> None:
         return
     if known is None:
         return
-    given = {key: value for key, value in task.items() if key not in OF_EVERY_TASK}
+    given = {key: value for key, value in task.items() if key not in COMMON_OPTIONS}
     for key, value in given.items():
         if key not in known:
             raise ConfigError(f"task.{key}: task={task['name']} has no such option{did_you_mean(key, known)}")

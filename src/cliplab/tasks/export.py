@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cliplab.settings.build import build
-from cliplab.settings.check import check_package
+from cliplab.settings.check_targets import check_package
 from cliplab.settings.config import ConfigError, did_you_mean
 from cliplab.settings.job import Job, Outcome
 from cliplab.settings.model_source import model_source

@@ -1,4 +1,4 @@
-"""metrics.csv: one line per logged step, flushed at once, continued on resume."""
+"""metrics.csv: one line for each logged step, flushed at once. A resumed run continues the file."""
 
 import csv
 from argparse import Namespace
@@ -36,11 +36,11 @@ class CSVLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The resolved config already lies in config.yaml."""
+        """Does nothing: config.yaml holds the resolved config."""
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
-        """Forget the rows after ``step``, where training continues. Forget all rows when it starts over."""
+        """Forget the rows after ``step``, from which training continues. Forget all rows when training starts over."""
         self.rows = [row for row in self.rows if int(row["step"]) <= step] if step > 0 else []
         self._rewrite()
 

@@ -1,4 +1,4 @@
-"""How much of each set is evaluated when whole sets would take longer than the run itself."""
+"""Decide how many images of each set are evaluated in a run that is short compared with its evaluations."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from cliplab.evaluation.batches import EvaluationImages
 from cliplab.evaluation.evaluator import Evaluator
 
-FEWEST = 8  # images of a set
+FEWEST = 8  # images that are taken of a set at least
 
 
 class Parts(NamedTuple):
@@ -39,7 +39,7 @@ def plan_parts(sizes: dict[str, int], *, trained: int, one_pass: int | None, sha
 
 
 def describe(parts: Parts, evaluators: Sequence[Evaluator], trained: int) -> str:
-    """A sentence for the screen; empty when all sets are evaluated whole."""
+    """A sentence for the screen; "" when all sets are evaluated whole."""
     if parts.before is None:
         return ""
     which = "every evaluation takes" if parts.during else "the evaluation before training takes"

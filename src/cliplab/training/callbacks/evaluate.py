@@ -1,4 +1,4 @@
-"""Evaluation while training: call the evaluators and write down their results."""
+"""Evaluation during training: call the evaluators and record their results."""
 
 import functools
 import json
@@ -76,7 +76,7 @@ class Evaluate(Callback):
         check: Callable[[Trainer], None] = lambda trainer: None,
         request: StopRequest | None = None,
     ) -> None:
-        """Called by the task. ``check`` runs before each evaluation, and may raise; ``request`` notes signals."""
+        """Called by the task. ``check`` runs before each evaluation and may raise. ``request`` records signals."""
         self.check, self.request = check, request or self.request
         self.evaluators, self.tokenizer = evaluators, tokenizer
         self.history = run_dir / "zeroshot" / "history.jsonl"
@@ -102,18 +102,18 @@ class Evaluate(Callback):
                 if isinstance(logger, CSVLogger):
                     logger.rewind(step)
         if self.before_training and step == 0:
-            self._uninterrupted(trainer, pl_module, thorough=False)
+            self._evaluate_between_steps(trainer, pl_module, thorough=False)
         elif step > 0:
-            self._make_up(trainer, pl_module)
+            self._catch_up(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: TrainingModule, *_: Any) -> None:  # type: ignore[override]
-        """An epoch's evaluation belongs to its last step, so that a checkpoint of that step already knows of it."""
+        """Evaluate in the last step of an epoch, so that the checkpoint of that step knows of the evaluation."""
         step = trainer.global_step
         if not self._due(step):
             return
         self.latest = self.latest._replace(step=step, metrics=None)
         metrics = self.evaluate(trainer, pl_module, thorough=step == self.total_steps)
-        if metrics is not None:  # else StopBetweenSteps ends this very step
+        if metrics is not None:  # otherwise StopBetweenSteps ends the run in this step
             self.latest = self.latest._replace(metrics=metrics)
             pl_module.log_dict(metrics, logger=False, rank_zero_only=True)
 
@@ -127,17 +127,17 @@ class Evaluate(Callback):
         self.latest = Latest(**state_dict)
 
     def finish(self, trainer: Trainer, module: TrainingModule) -> None:
-        """After the last step: the thorough evaluation, unless it was made. Raises KeyboardInterrupt at a signal."""
+        """After the last step, make the thorough evaluation unless it was made. Raises KeyboardInterrupt at a signal."""
         if self.evaluated_step != trainer.global_step:
             self.latest = self.latest._replace(step=trainer.global_step, metrics=None)
-            self._make_up(trainer, module, thorough=True)
+            self._catch_up(trainer, module, thorough=True)
 
-    def _make_up(self, trainer: Trainer, module: TrainingModule, *, thorough: bool = False) -> None:
-        """Give callbacks that monitor a figure its value again after a resume. If the checkpoint was written before the
-        evaluation of its step, evaluate now, and let best.ckpt and early stopping see the result at an epoch's end."""
+    def _catch_up(self, trainer: Trainer, module: TrainingModule, *, thorough: bool = False) -> None:
+        """After a resume, give callbacks the figures that they monitor. If the checkpoint was written before the evaluation
+        of its step, evaluate now, and let best.ckpt and early stopping see the result at the end of an epoch."""
         step = trainer.global_step
         if step == self.latest.step and self.latest.metrics is None:
-            metrics = self._uninterrupted(trainer, module, thorough=thorough or step == self.total_steps)
+            metrics = self._evaluate_between_steps(trainer, module, thorough=thorough or step == self.total_steps)
             self.latest = self.latest._replace(metrics=metrics)
         known = self.latest.metrics or {}
         trainer.callback_metrics.update({key: torch.tensor(value) for key, value in known.items()})
@@ -147,9 +147,9 @@ class Evaluate(Callback):
                 if isinstance(callback, kinds) and callback.monitor in known:
                     callback.on_train_epoch_end(trainer, module)
                 if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
-                    trainer.should_stop = True  # checkpoints do not hold this
+                    trainer.should_stop = True  # checkpoints do not store this
 
-    def _uninterrupted(self, trainer: Trainer, module: TrainingModule, *, thorough: bool) -> dict[str, float]:
+    def _evaluate_between_steps(self, trainer: Trainer, module: TrainingModule, *, thorough: bool) -> dict[str, float]:
         """An evaluation between steps, where a signal may end the run at once. Raises KeyboardInterrupt at a signal."""
         metrics = self.evaluate(trainer, module, thorough=thorough)
         if metrics is None:
@@ -161,15 +161,15 @@ class Evaluate(Callback):
         return trainer.strategy.reduce_boolean_decision(bool(self.request.number), all=False)
 
     def evaluate(self, trainer: Trainer, module: TrainingModule, *, thorough: bool) -> dict[str, float] | None:
-        """Run every evaluator, write history and loggers, return the metrics by logged name; None when a signal came."""
+        """Run every evaluator, and write history and loggers. Returns the metrics by logged name; None after a signal."""
         self.check(trainer)
         try:
             with self.request.gently():
-                return self._evaluated(trainer, module, thorough=thorough)
+                return self._run_evaluators(trainer, module, thorough=thorough)
         except EvaluationStopped:
             return None
 
-    def _evaluated(self, trainer: Trainer, module: TrainingModule, *, thorough: bool) -> dict[str, float]:
+    def _run_evaluators(self, trainer: Trainer, module: TrainingModule, *, thorough: bool) -> dict[str, float]:
         metrics: dict[str, float] = {}
         lines = []
         step = trainer.global_step
@@ -179,7 +179,7 @@ class Evaluate(Callback):
             if evaluator.final_only and not whole:
                 continue
             most = parts.get(evaluator.kind.stem(evaluator.name))
-            result = self._result_of(evaluator, trainer, module, thorough=whole, most=most)
+            result = self._run_evaluator(evaluator, trainer, module, thorough=whole, most=most)
             self.results[result.stem] = result
             if isinstance(trainer.progress_bar_callback, ProgressLines):
                 trainer.progress_bar_callback.evaluated(result, step)
@@ -209,7 +209,7 @@ class Evaluate(Callback):
             self._show(trainer.loggers, module.config["name"], step)
         return metrics
 
-    def _result_of(
+    def _run_evaluator(
         self, evaluator: Evaluator, trainer: Trainer, module: TrainingModule, *, thorough: bool, most: int | None
     ) -> EvaluationResult:
         training = module.model.training
@@ -236,7 +236,7 @@ class Evaluate(Callback):
         log_reference_lines(loggers, [result for _, result in latest if result], model, step)
 
     def _keep_history(self, keep: Callable[[int], bool]) -> None:
-        """Forget the evaluations of the steps that ``keep`` refuses."""
+        """Remove the evaluations of the steps for which ``keep`` returns False."""
         if self.history.is_file():
             lines = self.history.read_text().splitlines(keepends=True)
             kept = [line for line in lines if line.endswith("\n") and keep(json.loads(line)["step"])]

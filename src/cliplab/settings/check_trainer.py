@@ -1,7 +1,7 @@
-"""The ``trainer`` group: which values no run can work with, and which options of Lightning would do nothing here, or undo
-cliplab's counting of steps, samples and epochs.
+"""Check the ``trainer`` group: values that no run can use, and options of Lightning that would have no effect here or would
+break cliplab's counting of steps, samples and epochs.
 
-Only plain values are looked at; nothing heavy is imported.
+This looks at plain values only. Nothing heavy is imported.
 """
 
 import os
@@ -17,42 +17,44 @@ ON_NAN = ("stop", "skip")
 
 
 class Refused(NamedTuple):
-    """An option of Lightning that is refused unless it has one of the ``idle`` values, which change nothing; why, and what
-    to use instead."""
+    """An option of Lightning that is refused unless it has one of the ``idle`` values, which change nothing. ``why`` says
+    why, and what to use instead."""
 
     idle: tuple[Any, ...]
     why: str
 
 
-_NOT_ADDED_UP = (
-    "gradients of several batches added up are not those of one large contrastive batch, in which each sample is compared "
-    "with all others; set data.batch_size instead"
+_NO_ACCUMULATION = (
+    "the sum of the gradients of several batches is not the gradient of one large contrastive batch, in which each "
+    "sample is compared with all others; set data.batch_size instead"
 )
-_OWN_EVALUATION = "evaluation is cliplab's own"
-_CADENCE = f"{_OWN_EVALUATION}; set callbacks.evaluation.every_n_epochs or callbacks.evaluation.every_n_steps instead"
-_PART = f"{_OWN_EVALUATION}; set zeroshot.<set>.subset instead"
+_EVALUATION = "cliplab evaluates in its own way"
+_EVALUATION_INTERVAL = (
+    f"{_EVALUATION}; set callbacks.evaluation.every_n_epochs or callbacks.evaluation.every_n_steps instead"
+)
+_EVALUATION_SUBSET = f"{_EVALUATION}; set zeroshot.<set>.subset instead"
 REFUSED = {
-    "accumulate_grad_batches": Refused((None, 1), _NOT_ADDED_UP),
+    "accumulate_grad_batches": Refused((None, 1), _NO_ACCUMULATION),
     "overfit_batches": Refused(
-        (None, 0, 0.0), "cliplab has its own order of samples; use debug=overfit, or data.train.limit"
+        (None, 0, 0.0), "cliplab orders the samples itself; use debug=overfit, or data.train.limit"
     ),
     "fast_dev_run": Refused(
         (None, False, 0), "it leaves out checkpoints and loggers; use debug=fast, or trainer.max_steps"
     ),
-    "val_check_interval": Refused((None, 1.0), _CADENCE),
-    "check_val_every_n_epoch": Refused((None, 1), _CADENCE),
+    "val_check_interval": Refused((None, 1.0), _EVALUATION_INTERVAL),
+    "check_val_every_n_epoch": Refused((None, 1), _EVALUATION_INTERVAL),
     "num_sanity_val_steps": Refused(
-        (None, 0, 2), f"{_OWN_EVALUATION}, and begins before training; see callbacks.evaluation.before_training"
+        (None, 0, 2), f"{_EVALUATION}, and starts before training; see callbacks.evaluation.before_training"
     ),
-    "limit_val_batches": Refused((None, 1.0), _PART),
-    "limit_test_batches": Refused((None, 1.0), _PART),
-    "limit_predict_batches": Refused((None, 1.0), _PART),
-    "inference_mode": Refused((None, True), f"{_OWN_EVALUATION}, and always without gradient; leave it out"),
+    "limit_val_batches": Refused((None, 1.0), _EVALUATION_SUBSET),
+    "limit_test_batches": Refused((None, 1.0), _EVALUATION_SUBSET),
+    "limit_predict_batches": Refused((None, 1.0), _EVALUATION_SUBSET),
+    "inference_mode": Refused((None, True), f"{_EVALUATION}, always without gradients; leave it out"),
     "reload_dataloaders_every_n_epochs": Refused(
-        (None, 0), "the order of samples changes by itself each epoch; leave it out"
+        (None, 0), "the order of samples changes in each epoch without it; leave it out"
     ),
     "use_distributed_sampler": Refused(
-        (None, False), "each rank has its own share of data.batch_size already; leave it out"
+        (None, False), "each rank already reads its own share of data.batch_size; leave it out"
     ),
     "enable_checkpointing": Refused(
         (None, True),
@@ -62,20 +64,20 @@ REFUSED = {
     "barebones": Refused(
         (None, False), "it leaves out checkpoints, loggers and evaluation; see task=benchmark instead"
     ),
-    "logger": Refused((None,), "loggers stand in a group of their own: logger=csv, or ~logger.csv"),
-    "callbacks": Refused((None,), "callbacks stand in a group of their own: +callbacks.<name>._target_=…"),
+    "logger": Refused((None,), "loggers have their own group: logger=csv, or ~logger.csv"),
+    "callbacks": Refused((None,), "callbacks have their own group: +callbacks.<name>._target_=…"),
     "default_root_dir": Refused((None,), "a run writes into its own folder; set hydra.run.dir or paths.logs instead"),
 }
 REFUSED_CALLBACKS = {
-    "GradientAccumulationScheduler": _NOT_ADDED_UP,
-    "BatchSizeFinder": "its trial steps would be counted, and the batch decides the loss; set data.batch_size",
+    "GradientAccumulationScheduler": _NO_ACCUMULATION,
+    "BatchSizeFinder": "its trial steps would be counted, and the loss depends on the batch size; set data.batch_size",
     "LearningRateFinder": "its trial steps would be counted; compare rates in runs: -m optimizer.lr=1e-4,3e-4,1e-3",
-    "StochasticWeightAveraging": "it takes the schedule over and counts in Lightning's epochs, which cliplab does not use",
+    "StochasticWeightAveraging": "it replaces the schedule, and it counts Lightning's epochs, which cliplab does not use",
 }
 
 
 def check_trainer(config: Mapping[str, Any]) -> None:
-    """Raises ConfigError when a value of ``trainer``, or a callback of Lightning's, is none that a run can work with."""
+    """Raises ConfigError when a run cannot work with a value of ``trainer`` or with a callback of Lightning."""
     trainer = config.get("trainer") or {}
     for key, value in trainer.items():
         if key in REFUSED and value not in REFUSED[key].idle:
@@ -90,8 +92,8 @@ def check_trainer(config: Mapping[str, Any]) -> None:
             raise ConfigError(f"callbacks.{name}: {target}: {REFUSED_CALLBACKS[target]}")
 
 
-NO_GPU = "trainer.accelerator: no GPU is to be found here; use trainer=cpu, or trainer=default for any"
-# Files that a driver makes: NVIDIA's, that of Windows' Linux, of Jetson boards, and AMD's
+NO_GPU = "trainer.accelerator: no GPU was found; use trainer=cpu, or trainer=default for any"
+# Files of the drivers of NVIDIA, of Linux in Windows, of Jetson boards and of AMD
 DRIVERS = (
     "/dev/nvidiactl",
     "/dev/nvidia0",
@@ -105,8 +107,8 @@ VISIBLE = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES"
 
 
 def gpu_is_possible(root: Path = Path("/")) -> bool:
-    """False only where there can be no GPU for torch: on Linux without a driver, or where the environment hides all. Torch
-    itself has the last word, after its import."""
+    """Whether torch might find a GPU. False on Linux without a driver, and where the environment hides all GPUs. Torch
+    decides after its import."""
     if any(os.environ.get(name, "0").strip() in ("", "-1") for name in VISIBLE):
         return False
     if not sys.platform.startswith("linux"):
@@ -115,30 +117,30 @@ def gpu_is_possible(root: Path = Path("/")) -> bool:
 
 
 def check_gpu(config: Mapping[str, Any]) -> None:
-    """Raises ConfigError when training asks for a GPU where there can be none."""
+    """Raises ConfigError when training asks for a GPU and there cannot be one."""
     wanted = (config.get("trainer") or {}).get("accelerator") in ("gpu", "cuda")
     if wanted and (config.get("task") or {}).get("name") == "train" and not gpu_is_possible():
         raise ConfigError(NO_GPU)
 
 
 def check_processes(trainer: Mapping[str, Any]) -> None:
-    """Raises ConfigError for more processes on CPUs than there are cores; each imports torch and waits for all."""
+    """Raises ConfigError for more CPU processes than cores. Each would import torch and wait for all others."""
     accelerator, devices = trainer.get("accelerator"), trainer.get("devices")
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not gpu_is_possible())
     most = max(2, os.cpu_count() or 1)
     count = int(devices) if isinstance(devices, int | str) and str(devices).isdecimal() else 0
     if on_cpu and count > most:
         raise ConfigError(
-            f"trainer.devices: {devices!r} processes on CPUs are more than the {most} that this machine has cores for; "
+            f"trainer.devices: {devices!r} processes on CPUs are more than this machine's {most} cores; "
             f"set trainer.devices={most} or less"
         )
 
 
 def why_refused(key: str, known: Collection[str]) -> str:
-    """Why an option of Lightning is refused and what to use instead; empty for an option that is not. ``known`` are the keys
-    of the group."""
+    """Why an option of Lightning is refused, and what to use instead; "" for any other option. ``known`` are the keys of the
+    group."""
     if key not in REFUSED:
         return ""
     more = "contrastive_accumulation"
-    in_parts = f", and trainer.{more} where it does not fit into memory" if more in known else ""
+    in_parts = f", and trainer.{more} if it does not fit into memory" if more in known else ""
     return REFUSED[key].why + (in_parts if key == "accumulate_grad_batches" else "")

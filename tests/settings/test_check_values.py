@@ -8,9 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from cliplab.cli import config_dir
-from cliplab.settings.check import check, check_sources
+from cliplab.settings.check_targets import check, check_sources
+from cliplab.settings.check_values import check_optimized, check_values
 from cliplab.settings.config import ConfigError, base_config, origins, resolved
-from cliplab.settings.values import check_optimized, check_values
 
 BASE = base_config(config_dir())
 
@@ -38,40 +38,44 @@ def changed(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     ("key", "value", "fix"),
     [
         ("data.batch_size", 0, "must be 1 or more"),
-        ("data.batch_size", 1e3, "is no int; it must be 1 or more"),
+        ("data.batch_size", 1e3, "is not an int; it must be 1 or more"),
         ("optimizer.lr", -1, "must be above 0"),
         ("optimizer.lr", 0.0, "must be above 0"),
         ("optimizer.lr", float("nan"), "must be above 0"),
         ("optimizer.betas", [0.9, 1.0], "must be 0 or more and below 1"),
         ("model.embed_dim", -3, "must be 1 or more"),
         ("model.text_encoder.heads", 0, "must be 1 or more"),
-        ("model.image_encoder.layers", [3, 0, 6, 3], "is no int; it must be 1 or more"),
+        ("model.image_encoder.layers", [3, 0, 6, 3], "is not an int; it must be 1 or more"),
         ("optimizer.betas", [0.9], "must be 0 or more and below 1, 2 of them"),
-        ("optimizer.eps", "abc", "is no float; it must be 0 or more"),
+        ("optimizer.eps", "abc", "is not a float; it must be 0 or more"),
         ("optimizer.lr", float("inf"), "must be above 0"),
-        ("trainer.precision", "bf17", "is no choice; did you mean 'bf16'? there are auto, 32-true, bf16-mixed"),
-        ("trainer.precision", 8, "is no choice; there are auto, 32-true"),
-        ("trainer.strategy", "foo", "is no choice; there are auto, ddp, ddp_spawn"),
-        ("trainer.accelerator", "gpus", "is no choice; did you mean 'gpu'? there are auto, cpu, gpu"),
-        ("trainer.gradient_clip_val", "big", "is no float; it must be 0 or more"),
+        (
+            "trainer.precision",
+            "bf17",
+            "is not a choice; did you mean 'bf16'? the choices are auto, 32-true, bf16-mixed",
+        ),
+        ("trainer.precision", 8, "is not a choice; the choices are auto, 32-true"),
+        ("trainer.strategy", "foo", "is not a choice; the choices are auto, ddp, ddp_spawn"),
+        ("trainer.accelerator", "gpus", "is not a choice; did you mean 'gpu'? the choices are auto, cpu, gpu"),
+        ("trainer.gradient_clip_val", "big", "is not a float; it must be 0 or more"),
         ("scheduler.min_ratio", 1.5, "must be between 0 and 1"),
         ("data.train_transform.flip", 2, "must be between 0 and 1"),
         ("data.train_transform.scale", [0.5, 1.5], "must be between 0 and 1"),
         ("callbacks.evaluation.every_n_epochs", 0, "must be 1 or more"),
         ("callbacks.checkpoint.every_n_epochs", -1, "must be 1 or more"),
-        ("callbacks.best.mode", "maximum", "is no choice; did you mean 'max'? there are min, max"),
+        ("callbacks.best.mode", "maximum", "is not a choice; did you mean 'max'? the choices are min, max"),
         ("zeroshot.emoji_compositions.batch_size", 0, "must be 1 or more"),
         ("zeroshot.emoji_compositions.subset", 0, "must be 1 or more"),
         ("model.init_temperature", 0, "must be above 0"),
-        ("model.text_encoder.context_length", 7.5, "is no int; it must be 1 or more"),
+        ("model.text_encoder.context_length", 7.5, "is not an int; it must be 1 or more"),
         ("locking.text_encoder.unlocked_groups", -1, "must be 0 or more"),
         ("trainer.max_epochs", -5, "must be 1 or more, or -1"),
         ("trainer.max_epochs", 0, "must be 1 or more, or -1"),
-        ("trainer.max_steps", "ten", "is no int; it must be 1 or more, or -1"),
+        ("trainer.max_steps", "ten", "is not an int; it must be 1 or more, or -1"),
         ("trainer.limit_train_batches", 0, "must be 1 or more, or above 0 and up to 1"),
         ("trainer.limit_train_batches", 1.5, "must be 1 or more, or above 0 and up to 1"),
         ("data.num_workers", -1, "must be 0 or more"),
-        ("data.num_workers", True, "is no int; it must be 0 or more"),
+        ("data.num_workers", True, "is not an int; it must be 0 or more"),
         ("scheduler.warmup_steps", -1, "must be 0 or more"),
         ("seed", 2**32, "must be between 0 and 4294967295"),
     ],
@@ -102,7 +106,7 @@ def test_values_that_work_pass(emoji: dict[str, Any], key: str, value: Any) -> N
 
 
 def test_a_run_needs_an_end(emoji: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"trainer.max_epochs: .* trainer.max_steps must say how long"):
+    with pytest.raises(ConfigError, match=r"trainer.max_epochs: .* set trainer.max_steps to say how long"):
         check_values(changed(emoji, "trainer.max_epochs", -1), {})
 
 
@@ -125,7 +129,7 @@ def test_a_type_is_told_where_it_was_typed() -> None:
     assert typed_at["data.train.streaming"] == "data.streaming"
     assert typed_at["data.eval_transform.image_size"] == "model.image_encoder.image_size"
     config = resolved(cfg)
-    with pytest.raises(ConfigError, match=r"^data.streaming: 'perhaps' is no bool"):
+    with pytest.raises(ConfigError, match=r"^data.streaming: 'perhaps' is not a bool"):
         check(
             {"train": config["data"]["train"]}, {"train": None}, {"train.streaming": typed_at["data.train.streaming"]}
         )
@@ -134,8 +138,8 @@ def test_a_type_is_told_where_it_was_typed() -> None:
 @pytest.mark.parametrize(
     ("sources", "weights", "message"),
     [
-        (None, None, r"data.train.sources: None names no source; write .*photos: <folder or hub id>"),
-        ({"a": "x/y", "b": "x/z"}, {"a": 1}, r"data.train.weights: they name a, and the sources are a, b"),
+        (None, None, r"data.train.sources: None does not name a source; write .*photos: <folder or hub id>"),
+        ({"a": "x/y", "b": "x/z"}, {"a": 1}, r"data.train.weights: the weights are for a, but the sources are a, b"),
         ({"a": "x/y", "b": "x/z"}, {"a": 1, "b": -1}, r"data.train.weights.b: -1 must be 0 or more"),
         ({"a": "x/y", "b": {"path": "x/z"}}, 3, r"data.train.weights: 3 must be a weight for each of a, b, or null"),
         ({"a": "/nowhere"}, None, r"data.train.sources.a: /nowhere is neither a folder nor a file"),

@@ -1,4 +1,4 @@
-"""Values that no run can work with, told by their key from the composed config alone: nothing heavy is imported."""
+"""Check values of the composed config that no run can use. Errors name the dotted key. Nothing heavy is imported."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,23 +9,23 @@ from cliplab.evaluation.kind import kind_of_evaluator
 from cliplab.evaluation.kinds.retrieval import VALIDATION
 from cliplab.rules import NonNegative
 from cliplab.settings.annotations import problem
+from cliplab.settings.check_trainer import check_gpu, check_processes, check_trainer
 from cliplab.settings.config import ConfigError, value_at
-from cliplab.settings.trainer import check_gpu, check_processes, check_trainer
 
 READ_DATA = ("train", "data", "prepare")  # tasks that read the captions of data=
-LOCAL = ("/", "./", "../", "~")  # beginnings of what can be no hub id
+LOCAL = ("/", "./", "../", "~")  # a path that begins so cannot be a hub id
 
 
 def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
-    """Look at plain values by key. ``origins`` tells which key a value was interpolated from. Raises ConfigError that
-    names key, value and what fits."""
+    """Check plain values. ``origins`` maps a key to the key that its value was interpolated from. Raises ConfigError that
+    names the key, the value and what would fit."""
     check_trainer(config)
     check_gpu(config)
     if (config.get("task") or {}).get("name") == "train":
         check_processes(config.get("trainer") or {})
     trainer = config.get("trainer") or {}
     if {"max_epochs", "max_steps"} <= set(trainer) and {trainer["max_epochs"], trainer["max_steps"]} <= {None, -1}:
-        raise ConfigError("trainer.max_epochs: without a limit here, trainer.max_steps must say how long to train")
+        raise ConfigError("trainer.max_epochs: without a limit here, set trainer.max_steps to say how long to train")
     for key, path in _labelled_paths(config.get("zeroshot") or {}):
         if path:
             _check_path(key, path)
@@ -37,7 +37,7 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
 
 
 def check_optimized(config: Mapping[str, Any]) -> None:
-    """Raises ConfigError when the metric of a sweep is one of validation pairs and the data have none."""
+    """Raises ConfigError when a sweep optimizes a metric of validation pairs and the data have none."""
     metric = str(config["optimized_metric"])
     validated = metric.startswith(f"{VALIDATION}/")
     if config["task"]["name"] == "train" and validated and not config["data"].get("validation"):
@@ -51,21 +51,21 @@ def check_optimized(config: Mapping[str, Any]) -> None:
 
 
 def _check_mixture(train: Mapping[str, Any]) -> None:
-    """Sources there must be, and weights of the same names."""
+    """A mixture needs sources, and weights with the same names."""
     if "sources" not in train:
         return
     sources, weights = train["sources"], train.get("weights")
     if not isinstance(sources, Mapping) or not sources:
         raise ConfigError(
-            f"data.train.sources: {sources!r} names no source; write "
+            f"data.train.sources: {sources!r} does not name a source; write "
             '"data.train.sources={photos: <folder or hub id>, web: <folder or hub id>}"'
         )
     names = ", ".join(map(str, sources))
     if isinstance(weights, Mapping):
         if set(weights) != set(sources):
             raise ConfigError(
-                f"data.train.weights: they name {', '.join(map(str, weights))}, and the sources are {names}; give each "
-                "source its weight, or null"
+                f"data.train.weights: the weights are for {', '.join(map(str, weights))}, but the sources are {names}; give "
+                "each source its weight, or null"
             )
         for name, weight in weights.items():
             wrong = problem(weight, NonNegative)
@@ -76,7 +76,7 @@ def _check_mixture(train: Mapping[str, Any]) -> None:
 
 
 def _paths(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The paths of the caption sources that are read from one."""
+    """The paths that caption sources are read from, with their keys."""
     train = data.get("train") or {}
     nodes: dict[str, Any] = {f"data.train.sources.{name}": node for name, node in (train.get("sources") or {}).items()}
     for place, node in {"data.train": train, **nodes, "data.validation": data.get("validation")}.items():
@@ -88,7 +88,7 @@ def _paths(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _labelled_paths(zeroshot: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The paths of the zero-shot sets and of what a probe is fitted to."""
+    """The paths of the zero-shot sets, and of the training parts of linear probes."""
     for name, node in zeroshot.items():
         for part in ("dataset", "train"):
             yield f"zeroshot.{name}.{part}.path", value_at(node, f"{part}.path")
@@ -96,9 +96,7 @@ def _labelled_paths(zeroshot: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def _check_path(key: str, path: Any) -> None:
     if not path:
-        raise ConfigError(
-            f"{key}: {path!r} is no place to read from; give a local folder or file, or a hub id: {key}=…"
-        )
+        raise ConfigError(f"{key}: {path!r} is not a path; give a local folder or file, or a hub id: {key}=…")
     if is_pattern(str(path)) and not Path(str(path)).expanduser().exists():
         try:
             matching_files(str(path))

@@ -1,7 +1,7 @@
-"""A resolved config against the code it will call: keys, arguments, types and values, each told with its dotted key.
+"""Check a resolved config against the classes that it names: keys, arguments, types and values. Errors name the dotted key.
 
-``check_sources`` reads the code and imports nothing: it comes first, before torch. ``check_imported`` looks at the imported
-classes, for what their source does not tell.
+``check_sources`` reads source code and imports nothing, so it runs before torch is imported. ``check_imported`` looks at the
+imported classes, for what their source code does not show.
 """
 
 import importlib.util
@@ -20,34 +20,34 @@ from cliplab.settings.foreign import PACKAGES, rules_of
 from cliplab.settings.set_parts import parts_to_check
 from cliplab.settings.signatures import NotThere, Signature, imported_signature, read_signature
 
-SETTINGS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
+HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 TOP_LEVEL = {"seed": Seed}
-NOTHING_TYPED: Mapping[str, str] = MappingProxyType({})
+NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
 
 
-def check_sources(config: dict[str, Any], base: dict[str, Any], typed_at: Mapping[str, str] = NOTHING_TYPED) -> None:
-    """Check the top-level keys against those of the base config, then every ``_target_`` and its arguments, from the source
-    alone. Raises ConfigError naming the key, with a "did you mean". ``typed_at`` is what ``origins`` tells.
+def check_sources(config: dict[str, Any], base: dict[str, Any], origins: Mapping[str, str] = NO_ORIGINS) -> None:
+    """Check the top-level keys against those of the base config. Then check every ``_target_`` and its arguments against the
+    source code. Raises ConfigError that names the key, with a "did you mean". For ``origins`` see ``config.origins``.
     """
     _check_top_level(config, base)
     for place, node in targets(config):
-        _check_target(place, node, typed_at, _read)
+        _check_target(place, node, origins, _signature_from_source)
 
 
-def check(config: dict[str, Any], base: dict[str, Any], typed_at: Mapping[str, str] = NOTHING_TYPED) -> None:
-    """Check the sources, then what is imported."""
-    check_sources(config, base, typed_at)
-    check_imported(config, typed_at)
+def check(config: dict[str, Any], base: dict[str, Any], origins: Mapping[str, str] = NO_ORIGINS) -> None:
+    """Check against the source code, then against the imported classes."""
+    check_sources(config, base, origins)
+    check_imported(config, origins)
 
 
-def check_imported(config: dict[str, Any], typed_at: Mapping[str, str] = NOTHING_TYPED) -> None:
+def check_imported(config: dict[str, Any], origins: Mapping[str, str] = NO_ORIGINS) -> None:
     """Check every ``_target_`` and its arguments against the imported class. Raises ConfigError."""
     for place, node in targets(config):
-        _check_target(place, node, typed_at, _imported)
+        _check_target(place, node, origins, _signature_from_import)
 
 
 def targets(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every node that names a class or function, with its dotted key."""
+    """Every node with a ``_target_``, and its dotted key."""
     if isinstance(node, dict):
         if re.fullmatch(r"zeroshot\.\w+", place) and "_target_" in node:
             yield from ((place, part) for part in parts_to_check(node))
@@ -61,7 +61,7 @@ def targets(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def check_package(place: str, package: str | None, reason: str) -> None:
-    """Raises ConfigError when a package that is needed is not installed; nothing is imported."""
+    """Raises ConfigError when a required package is not installed. Nothing is imported."""
     if package and importlib.util.find_spec(package) is None:
         raise ConfigError(
             f"{place}: {reason} needs the package {package}, which is not installed; pip install {package}"
@@ -81,16 +81,16 @@ def _check_top_level(config: dict[str, Any], base: dict[str, Any]) -> None:
                 raise ConfigError(f"paths.{name}: no such key{did_you_mean(name, base[key])}")
 
 
-def _read(place: str, target: str) -> Signature | None:
+def _signature_from_source(place: str, target: str) -> Signature | None:
     try:
         return read_signature(target)
     except NotThere as error:
         raise ConfigError(f"{place}._target_: {target} cannot be imported: {error}") from error
 
 
-def _imported(place: str, target: str) -> Signature | None:
+def _signature_from_import(place: str, target: str) -> Signature | None:
     log = logging.getLogger("hydra.utils")
-    log.disabled = True  # it would tell the same error a second time
+    log.disabled = True  # it would print the same error a second time
     try:
         return imported_signature(hydra.utils.get_object(target))
     except Exception as error:
@@ -103,7 +103,7 @@ def _imported(place: str, target: str) -> Signature | None:
 def _check_target(
     place: str,
     node: dict[str, Any],
-    typed_at: Mapping[str, str],
+    origins: Mapping[str, str],
     signature_of: Callable[[str, str], Signature | None],
 ) -> None:
     target = str(node["_target_"])
@@ -111,7 +111,7 @@ def _check_target(
     if signature is None:
         return
     check_package(place, PACKAGES.get(target, signature.needs_package), target.rpartition(".")[2])
-    arguments = {key: value for key, value in node.items() if key not in SETTINGS}
+    arguments = {key: value for key, value in node.items() if key not in HYDRA_KEYS}
     for key in arguments:
         if key not in signature.parameters and not signature.open_ended:
             hint = did_you_mean(key, signature.parameters)
@@ -126,7 +126,7 @@ def _check_target(
         parameter_rule = rules[key] if key in rules else _annotation(signature, key)
         wrong = problem(value, parameter_rule, target)
         if wrong:
-            raise ConfigError(f"{typed_at.get(f'{place}.{key}', f'{place}.{key}')}: {wrong}")
+            raise ConfigError(f"{origins.get(f'{place}.{key}', f'{place}.{key}')}: {wrong}")
 
 
 def _annotation(signature: Signature, key: str) -> Any:

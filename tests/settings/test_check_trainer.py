@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from cliplab.settings import trainer as settings
-from cliplab.settings.config import ConfigError
-from cliplab.settings.trainer import (
+from cliplab.settings import check_trainer as settings
+from cliplab.settings.check_trainer import (
     REFUSED,
     REFUSED_CALLBACKS,
     check_gpu,
@@ -18,6 +17,7 @@ from cliplab.settings.trainer import (
     gpu_is_possible,
     why_refused,
 )
+from cliplab.settings.config import ConfigError
 
 
 @pytest.mark.parametrize(

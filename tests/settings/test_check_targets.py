@@ -6,7 +6,7 @@ import pytest
 
 from cliplab.assembly.device import choose_precision
 from cliplab.settings.build import build
-from cliplab.settings.check import check
+from cliplab.settings.check_targets import check
 from cliplab.settings.config import ConfigError, did_you_mean
 
 BASE = {"seed": 1, "compile": False, "optimizer": None, "model": None, "paths": {"run": None}}
@@ -25,16 +25,16 @@ BLOCK = {
     ("config", "message"),
     [
         ({"sead": 1}, "sead: no such key at the top level; did you mean 'seed'?"),
-        ({"seed": "x"}, "seed: 'x' is no int"),
-        ({"compile": 1}, "compile: 1 is no bool"),
+        ({"seed": "x"}, "seed: 'x' is not an int"),
+        ({"compile": 1}, "compile: 1 is not a bool"),
         ({"paths": {"runn": "x"}}, "paths.runn: no such key; did you mean 'run'?"),
         ({"optimizer": {**ADAMW, "weigth_decay": 0.1}}, "optimizer.weigth_decay: .*did you mean 'weight_decay'?"),
-        ({"optimizer": {**ADAMW, "lr": "fast"}}, "optimizer.lr: 'fast' is no float"),
+        ({"optimizer": {**ADAMW, "lr": "fast"}}, "optimizer.lr: 'fast' is not a float"),
         ({"optimizer": {"_target_": "torch.optim.AdamZ"}}, "optimizer._target_: torch.optim.AdamZ cannot be imported"),
         ({"optimizer": {"_target_": "nowhere.X"}}, "optimizer._target_: nowhere.X cannot be imported"),
-        ({"model": {"block": {**BLOCK, "heads": 2.5}}}, "model.block.heads: 2.5 is no int"),
-        ({"model": {"block": {**BLOCK, "heads": True}}}, "model.block.heads: True is no int"),
-        ({"model": [{**BLOCK, "activation": 3}]}, r"model\[0\].activation: 3 is no str"),
+        ({"model": {"block": {**BLOCK, "heads": 2.5}}}, "model.block.heads: 2.5 is not an int"),
+        ({"model": {"block": {**BLOCK, "heads": True}}}, "model.block.heads: True is not an int"),
+        ({"model": [{**BLOCK, "activation": 3}]}, r"model\[0\].activation: 3 is not a str"),
         ({"model": {k: v for k, v in BLOCK.items() if k != "heads"}}, "model.heads: .* needs this argument"),
     ],
 )
