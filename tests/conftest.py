@@ -18,8 +18,11 @@ import datasets
 import pytest
 import torch
 
+from tests.composition import keep_compositions
+
 datasets.disable_progress_bars()
 torch.set_num_threads(1)
+keep_compositions()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
