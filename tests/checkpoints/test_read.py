@@ -1,6 +1,8 @@
 """Foreign weights: import after export is the identity; what does not fit is refused with a list."""
 
 import pickle
+import socket
+import time
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from cliplab.checkpoints.open_clip import native_config, pretrained_tag, read_op
 from cliplab.checkpoints.openai import to_openai
 from cliplab.checkpoints.read import read_pretrained, wanted_files
 from cliplab.checkpoints.weights import PLAIN_TRANSFORM, Weights, load_exactly
+from cliplab.models import hub
 from tests.models.weights import built, open_clip_twin, tiny_config
 
 KINDS = ["vit", "resnet"]
@@ -247,6 +250,39 @@ def test_tag_is_downloaded_by_open_clip(monkeypatch: pytest.MonkeyPatch, tmp_pat
     path, facts = pretrained_tag("ViT-B-32", "laion2b_s34b_b79k")
     assert path == tmp_path / "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
     assert facts["resize_mode"] == "shortest"
+
+
+def test_a_tag_that_is_an_address_is_waited_for_no_longer_than_the_hub(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The weights are asked for once, then those that were fetched before are read without asking."""
+    monkeypatch.setattr(hub, "PATIENCE", 0.3)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with socket.socket() as server:  # it takes connections and never says a word
+        server.bind(("127.0.0.1", 0))
+        server.listen(20)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/weights/ViT-B-32.pt"
+        facts = {"url": address, "mean": (0.5, 0.5, 0.5)}
+        monkeypatch.setattr("open_clip.pretrained.get_pretrained_cfg", lambda name, tag: facts)
+        start = time.monotonic()
+        told = rf"fetched \({address} .*\); download {address} .*name the file: pretrained=open_clip:ViT-B-32:<file>"
+        with pytest.raises(ValueError, match=rf"^open_clip:ViT-B-32:some: .*{told}$") as raised:
+            read_pretrained("open_clip:ViT-B-32:some")
+        assert time.monotonic() - start < 2
+        assert str(raised.value).count("does not answer") + str(raised.value).count("cannot be reached") == 1
+        assert not (tmp_path / ".cache").exists(), "nothing half is left"
+        monkeypatch.setattr(hub, "silence_of", lambda address: None)
+        monkeypatch.setattr("cliplab.checkpoints.open_clip.silence_of", lambda address: None)
+        start = time.monotonic()
+        with pytest.raises(ValueError, match="timed out"):  # it answered, and then no more
+            read_pretrained("open_clip:ViT-B-32:some")
+        assert time.monotonic() - start < 2
+        assert socket.getdefaulttimeout() is None
+    kept = tmp_path / ".cache" / "clip" / "ViT-B-32.pt"
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(b"weights")
+    monkeypatch.setattr("cliplab.checkpoints.open_clip.silence_of", lambda address: pytest.fail("asked"))
+    assert pretrained_tag("ViT-B-32", "some") == (kept, facts)
 
 
 def test_load_lists_everything_that_does_not_fit() -> None:

@@ -63,6 +63,18 @@ BOTH = {
     "shortest": same(preprocess_cfg__resize_mode="shortest"),
     "longest": same(preprocess_cfg__resize_mode="longest", preprocess_cfg__fill_color=90),
     "mean and deviation": same(preprocess_cfg__mean=[0.1, 0.2, 0.3], preprocess_cfg__std=[0.4, 0.5, 0.6]),
+    "all of a squash at once": same(
+        preprocess_cfg={"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "resize_mode": "squash", "size": [32, 32]}
+        | {"interpolation": "bilinear", "fill_color": 70, "mode": "RGB"}
+    ),
+    "all of a fit at once": same(
+        preprocess_cfg={"mean": [0.3, 0.2, 0.1], "std": [0.6, 0.5, 0.4], "resize_mode": "longest", "size": [32, 32]}
+        | {"interpolation": "bilinear", "fill_color": 200}
+    ),
+    "all of a crop at once": same(
+        preprocess_cfg={"mean": [0.2] * 3, "std": [0.7] * 3, "resize_mode": "shortest", "size": [32, 32]}
+        | {"interpolation": "bilinear", "fill_color": 70}
+    ),
     "no preprocessing": same(preprocess_cfg={}),
     "training only": same(model_cfg__vision_cfg__patch_dropout=0.0, model_cfg__vision_cfg__timm_drop=0.0),
     "epsilon of texts": same(model_cfg__text_cfg__norm_kwargs={"eps": 0.3}),

@@ -72,6 +72,11 @@ PICTURES = {
     "rescaled otherwise": of(PROCESSOR, rescale_factor=1 / 127.5),
     "not rescaled": of(PROCESSOR, do_rescale=False, image_mean=[120.0] * 3, image_std=[60.0] * 3),
     "a class of the other family": of(PROCESSOR, image_processor_type="SiglipImageProcessorFast"),
+    # What a file leaves out is the library's default, and not the tower's size; a step that is null is off.
+    "no size": of(PROCESSOR, size=..., **CROPPED),
+    "no rescaling and no mean": of(PROCESSOR, do_rescale=None, rescale_factor=None, do_normalize=None, image_mean=None),
+    "not resized, by null": of(PROCESSOR, do_resize=None, size=None, resample=None, **CROPPED),
+    "null where there is no effect": of(PROCESSOR, default_to_square=None, do_convert_rgb=None, do_pad=None),
     "all at once": of(
         PROCESSOR, size={"shortest_edge": 41}, do_center_crop=True, crop_size=32, resample=2, rescale_factor=0.01,
         image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6],
@@ -111,6 +116,17 @@ REFUSED = {
         PROCESSOR, size={"shortest_edge": 32}, do_center_crop=False
     ),
     "PROCESSOR do_resize is False": of(PROCESSOR, do_resize=False, do_center_crop=False),
+    "PROCESSOR size is {.*224.*takes pictures of image_size 32; the file leaves it out|PROCESSOR size is {.*square": of(
+        PROCESSOR, size=..., do_center_crop=None
+    ),
+    "PROCESSOR crop_size is .*transformers then takes|PROCESSOR crop_size is None; with do_center_crop": of(
+        PROCESSOR, size={"shortest_edge": 40}, do_center_crop=True, crop_size=...
+    ),
+    "PROCESSOR size is None; do_resize needs a value": of(PROCESSOR, size=None, **CROPPED),
+    "PROCESSOR resample is None; do_resize": of(PROCESSOR, resample=None),
+    "PROCESSOR rescale_factor is None; do_rescale": of(PROCESSOR, rescale_factor=None),
+    "PROCESSOR image_mean is None; do_normalize": of(PROCESSOR, image_mean=None),
+    "PROCESSOR crop_size is None; do_center_crop": of(PROCESSOR, do_center_crop=True, crop_size=None),
     "PROCESSOR resample is 9": of(PROCESSOR, resample=9),
     "PROCESSOR image_std is": of(PROCESSOR, image_std=[0.5, 0.0, 0.5]),
     "PROCESSOR do_pad is True": of(PROCESSOR, do_pad=True),
@@ -155,6 +171,23 @@ def test_what_cannot_be_followed_is_refused_by_file_and_field(
         message = message.replace(f"{name} ", f"/{file}: ").replace(f"{name}:", f"/{file}:")
     with pytest.raises(ValueError, match=message):
         cliplab.load(str(folder), device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        (
+            "siglip2",
+            r"NaFlex .* fixed size, such as google/siglip2-base-patch16-224 .* or open_clip:ViT-B-16-SigLIP2:webli",
+        ),
+        ("siglip_vision_model", "one tower alone; clip and siglip can be read"),
+        ("blip", "clip and siglip can be read .*open_clip's folders"),
+    ],
+)
+def test_another_model_is_refused_with_what_can_be_used(kind: str, told: str, tmp_path: Path) -> None:
+    edit(tmp_path / CONFIG, {"model_type": kind})
+    with pytest.raises(ValueError, match=rf"^{tmp_path / CONFIG}: model_type is '{kind}'; .*{told}"):
+        cliplab.load(str(tmp_path), device="cpu")
 
 
 def test_padding_before_the_text_is_siglips_too(bases: dict[str, Path], tmp_path: Path) -> None:

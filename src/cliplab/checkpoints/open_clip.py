@@ -20,7 +20,7 @@ from cliplab.checkpoints.tokenizer_files import has_tokenizer
 from cliplab.checkpoints.weights import RESNET, TEXT, VIT, Weights, check_sizes, clip_config, tokenizer_config
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.models.encoders import CLIP_MEAN, CLIP_STD
-from cliplab.models.hub import hub_or_cache, hub_silence
+from cliplab.models.hub import hub_or_cache, hub_silence, patience_with_sockets, silence_of
 
 CONFIG = "open_clip_config.json"
 STEM = "open_clip_model"
@@ -217,16 +217,35 @@ def pretrained_tag(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
             f"open_clip:{name}:{tag}: these weights were trained with QuickGELU but {name} has GELU; "
             f"use open_clip:{name}-quickgelu:{tag}"
         )
+    address = _address(facts)
+    silence = silence_of(address) if address else None
     try:
-        with hub_or_cache(facts.get("hf_hub", "").strip("/") or "."):
+        if silence:
+            raise ConnectionError(silence)
+        with hub_or_cache(facts.get("hf_hub", "").strip("/") or "."), patience_with_sockets():
             return Path(download_pretrained(facts)), facts
     except Exception as error:  # the network, the hub or a checksum failed
-        silence = hub_silence() if facts.get("hf_hub") else None
-        reason = silence or (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        if address:
+            _kept(address).unlink(missing_ok=True)  # half a file would be taken for a whole one the next time
+        reason = (facts.get("hf_hub") and hub_silence()) or (str(error).strip().splitlines() or [type(error).__name__])[
+            0
+        ]
+        way = f"download {address} elsewhere" if address else "go online"
         raise ValueError(
-            f"open_clip:{name}:{tag}: the weights of this tag cannot be fetched ({reason}); go online, or name a file, "
-            f"open_clip:{name}:<file>"
+            f"open_clip:{name}:{tag}: the weights of this tag cannot be fetched ({reason.rstrip('.')}); {way}, and name the "
+            f"file: pretrained=open_clip:{name}:<file>"
         ) from error
+
+
+def _address(facts: Mapping[str, Any]) -> str | None:
+    """The address that the weights of a tag will be fetched from; None when they lie on the hub or were fetched before."""
+    url = facts.get("url")
+    return None if not url or facts.get("hf_hub") or _kept(url).is_file() else str(url)
+
+
+def _kept(address: str) -> Path:
+    """Where open_clip keeps what it fetched from an address."""
+    return Path("~/.cache/clip").expanduser() / address.rpartition("/")[2]
 
 
 def to_model_cfg(model: Mapping[str, Any]) -> dict[str, Any]:

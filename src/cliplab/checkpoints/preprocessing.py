@@ -35,12 +35,16 @@ class Preprocessing(NamedTuple):
 
 
 class _Defaults(NamedTuple):
-    """The defaults of a transformers class, for fields that its file leaves out."""
+    """The defaults of a transformers class, for fields that its file leaves out.
+
+    ``side`` is the length in ``size``, and in ``crop_size`` where ``crop`` says that the class has one.
+    """
 
     shortest: bool
     crop: bool
     mean: Sequence[float]
     std: Sequence[float]
+    side: int = 224
 
 
 FAMILIES = {
@@ -65,17 +69,38 @@ def read_processor(folder: Path, family: str, image_size: int) -> Preprocessing:
     Raises ValueError naming file and field for a setting that is not supported.
     """
     file, values, place = _processor_file(folder)
-    stated = Stated(values, file, place)
+    # In transformers a step that is null is off, and a value that is null is no value, not the default.
+    off = {key: False for key, value in values.items() if value is None and key.startswith("do_")}
+    stated = Stated({**values, **off}, file, place)
     kind = str(values.get("image_processor_type") or values.get("feature_extractor_type") or family)
     name = kind.removesuffix("Fast").removesuffix("Pil").replace("FeatureExtractor", "ImageProcessor")
     if name not in FAMILIES:
         raise stated.refusal("image_processor_type", kind, f"{' and '.join(FAMILIES)} can be followed")
-    defaults = FAMILIES[name]
+    # Without a file transformers has no processor at all, and the tower's size is taken.
+    defaults = FAMILIES[name] if values else FAMILIES[name]._replace(side=image_size)
+    _refuse_null(stated, defaults)
     transform = _transform(stated, defaults, image_size)
     mean, std = _statistics(stated, defaults)
     stated.pass_over(NO_EFFECT)
     stated.finish()
     return Preprocessing(transform, mean, std)
+
+
+# Which step needs which values
+NEEDED = {
+    "do_resize": ("size", "resample"),
+    "do_center_crop": ("crop_size",),
+    "do_rescale": ("rescale_factor",),
+    "do_normalize": ("image_mean", "image_std"),
+}
+
+
+def _refuse_null(stated: Stated, defaults: _Defaults) -> None:
+    """Raises ValueError for a value that is null although its step is on, as transformers does."""
+    for step, keys in NEEDED.items():
+        for key in keys if stated.left.get(step, step != "do_center_crop" or defaults.crop) else ():
+            if key in stated.left and stated.left[key] is None:
+                raise stated.refusal(key, None, f"{step} needs a value; leave the field out for transformers' default")
 
 
 def _sides(stated: Stated, key: str, shortest: bool, default: dict[str, int]) -> dict[str, int]:
@@ -97,30 +122,39 @@ def _sides(stated: Stated, key: str, shortest: bool, default: dict[str, int]) ->
     return dict(value)
 
 
+def _lengths(stated: Stated, defaults: _Defaults, cropped: bool) -> tuple[dict[str, int], dict[str, int]]:
+    """``size`` and ``crop_size``, as stated or as the library's class has them."""
+    square = {"height": defaults.side, "width": defaults.side}
+    in_full = {"shortest_edge": defaults.side} if defaults.shortest else square
+    size = _sides(stated, "size", not stated.switch("default_to_square", False), in_full)
+    if cropped and stated.left.get("crop_size") is None and not defaults.crop:
+        raise stated.refusal("crop_size", None, "with do_center_crop a height and a width must be stated")
+    return size, _sides(stated, "crop_size", False, square)
+
+
 def _transform(stated: Stated, defaults: _Defaults, image_size: int) -> dict[str, Any]:
     resized, cropped = stated.switch("do_resize", True), stated.switch("do_center_crop", defaults.crop)
     square = {"height": image_size, "width": image_size}
-    size = _sides(
-        stated,
-        "size",
-        not stated.switch("default_to_square", False),
-        {"shortest_edge": image_size} if defaults.shortest else square,
-    )
-    crop = _sides(stated, "crop_size", False, square)
+    by_class = {
+        key: "" if stated.left.get(key) else "; the file leaves it out, and this is what transformers then takes"
+        for key in ("size", "crop_size")
+    }
+    size, crop = _lengths(stated, defaults, cropped)
     interpolation = stated.choice("resample", FILTERS, 3, "Pillow's filters")
     stated.only("do_pad", (False,), "pictures are not padded here")
     stated.only("use_square_size", (False,), "say the size as a height and a width")
     stated.only("data_format", ("channels_first", "ChannelDimension.FIRST"), "towers take channels first")
     stated.pass_over(("pad_size",))
     if cropped and crop != square:
-        raise stated.refusal("crop_size", crop, f"the model takes pictures of image_size {image_size}")
+        why = f"the model takes pictures of image_size {image_size}{by_class['crop_size']}"
+        raise stated.refusal("crop_size", crop, why)
     if not cropped and not resized:
         raise stated.refusal("do_resize", False, "without do_center_crop pictures would keep their own sizes")
     if not cropped and size != square:
         reason = f"the model takes pictures of image_size {image_size}"
         if "shortest_edge" in size:
             reason = "pictures would not be square without do_center_crop"
-        raise stated.refusal("size", size, reason)
+        raise stated.refusal("size", size, reason + by_class["size"])
     rounding = {"crop_rounding": "down"} if cropped else {}
     if not resized:
         return {"_target_": UNRESIZED, **rounding}

@@ -80,12 +80,26 @@ def _folder(folder: Path) -> Weights:
 
             return read_siglip_folder(folder)
         if kind != "cliplab":
-            raise ValueError(f"{folder / 'config.json'}: model_type is {kind!r}; clip and siglip can be read")
+            raise ValueError(f"{folder / 'config.json'}: model_type is {kind!r}; {_instead(kind)}")
     files = sorted(f for f in folder.iterdir() if f.suffix in SUFFIXES)
     if len(files) == 1:
         return _file(files[0])
     found = f"{len(files)} files of weights: {listed([f.name for f in files])}" if files else "no weights"
     raise ValueError(f"{folder}: it has neither config.json nor {open_clip.CONFIG} and holds {found}; name one file")
+
+
+def _instead(kind: Any) -> str:
+    """What can be used in place of a model of transformers that cannot be read."""
+    readable = "clip and siglip can be read (CLIPModel, SiglipModel), and open_clip's folders"
+    if kind == "siglip2":
+        return (
+            "its NaFlex towers take a picture as a number of patches in its own shape, and cliplab's take one image_size; "
+            "use the weights of a fixed size, such as google/siglip2-base-patch16-224 (its model_type is siglip) or "
+            "open_clip:ViT-B-16-SigLIP2:webli"
+        )
+    if str(kind).startswith(("clip_", "siglip_", "siglip2_")):
+        return f"this is one tower alone; {readable}"
+    return readable
 
 
 def _file(path: Path) -> Weights:

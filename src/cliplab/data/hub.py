@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError
 
 from cliplab.data.local import DataFiles, local_path
-
-SECONDS_TO_ANSWER = 5  # for the hub's first sign of life
+from cliplab.models.hub import hub_silence
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
 
@@ -40,32 +38,15 @@ def hub_fingerprint(path: str, split: str, arguments: Mapping[str, Any]) -> str:
     return hashlib.sha256("\n".join([path, *files]).encode()).hexdigest()
 
 
-def _failure(address: str) -> str:
-    """Why an address does not answer in time; empty when it does. Looking up its name may hang, too: hence the thread."""
-    answers: list[str] = []
-
-    def ask() -> None:
-        try:
-            huggingface_hub.get_session().head(address, timeout=SECONDS_TO_ANSWER)
-            answers.append("")
-        except Exception as error:
-            answers.append(str(error) or type(error).__name__)
-
-    asking = threading.Thread(target=ask, daemon=True)
-    asking.start()
-    asking.join(SECONDS_TO_ANSWER)
-    return answers[0] if answers else f"no answer in {SECONDS_TO_ANSWER} seconds"
-
-
 def reach_hub(path: str) -> None:
     """Ask the hub once for a sign of life: the libraries try for minutes. Raises ConnectionError with the ways on."""
     hub = huggingface_hub.constants
     if hub.HF_HUB_OFFLINE or "/" not in path or "://" in path or path.startswith(("/", ".", "~")):
         return
-    failure = _failure(hub.ENDPOINT)
-    if failure:
+    silence = hub_silence()
+    if silence:
         raise ConnectionError(
-            f"{hub.ENDPOINT} cannot be reached ({failure}); name a local copy with data.path=<folder or file> (of a "
+            f"{silence}; name a local copy with data.path=<folder or file> (of a "
             "zero-shot set with zeroshot.<set>.dataset.path=…), or type HF_HUB_OFFLINE=1 before the command for what was "
             "fetched before"
         )

@@ -1,6 +1,7 @@
-"""Whether the Hugging Face hub answers, asked once, so that nobody waits for rounds of retries."""
+"""Whether the Hugging Face hub, or another address, answers: asked once, so that nobody waits for rounds of retries."""
 
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub.utils import get_session
 
-PATIENCE = 8.0  # seconds for an answer of any kind
+PATIENCE = 5.0  # seconds for an answer of any kind
 REMEMBERED = 120.0  # seconds for which an answer counts
 _answers: dict[str, tuple[float, str | None]] = {}
 
@@ -20,28 +21,44 @@ def hub_silence() -> str | None:
     """Why the hub cannot be reached, in a few words; None when it answers. Takes ``PATIENCE`` at most."""
     if huggingface_hub.is_offline_mode():
         return "HF_HUB_OFFLINE is set"
-    endpoint = constants.ENDPOINT
-    asked, answer = _answers.get(endpoint, (-REMEMBERED, None))
+    return silence_of(constants.ENDPOINT)
+
+
+def silence_of(address: str) -> str | None:
+    """Why an address cannot be reached, in a few words; None when it answers. Takes ``PATIENCE`` at most."""
+    asked, answer = _answers.get(address, (-REMEMBERED, None))
     if time.monotonic() - asked > REMEMBERED:
-        answer = _ask(endpoint)
-        _answers[endpoint] = time.monotonic(), answer
+        answer = _ask(address)
+        _answers[address] = time.monotonic(), answer
     return answer
 
 
-def _ask(endpoint: str) -> str | None:
+def _ask(address: str) -> str | None:
     heard: list[str | None] = []
 
     def ask() -> None:
         try:
-            get_session().head(endpoint, timeout=PATIENCE, follow_redirects=False)
+            get_session().head(address, timeout=PATIENCE, follow_redirects=False)
             heard.append(None)
         except Exception as error:  # whatever the client of the day raises
-            heard.append(f"{endpoint} cannot be reached: {str(error) or type(error).__name__}")
+            heard.append(f"{address} cannot be reached: {str(error) or type(error).__name__}")
 
     thread = threading.Thread(target=ask, daemon=True)  # looking a name up has no limit of its own
     thread.start()
     thread.join(PATIENCE)
-    return heard[0] if heard else f"{endpoint} does not answer within {PATIENCE:.0f} seconds"
+    return heard[0] if heard else f"{address} does not answer within {PATIENCE:.0f} seconds"
+
+
+@contextmanager
+def patience_with_sockets() -> Iterator[None]:
+    """Within it every new connection of this process that sets no limit itself gives up after ``PATIENCE`` seconds without
+    a byte. For clients that cannot be told a limit."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def on_hub(source: str) -> bool:
