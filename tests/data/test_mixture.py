@@ -92,7 +92,7 @@ def test_streams_come_in_shares(layouts: dict[str, Path]) -> None:
 def test_mixture_errors(layouts: dict[str, Path]) -> None:
     rows = caption_source(path=str(layouts["arrow"]))
     stream = caption_source(path=str(layouts["webdataset"]), streaming=True)
-    with pytest.raises(ValueError, match=r"must all be streams, or all read by row"):
+    with pytest.raises(ValueError, match=r"all streamed or all read by row; streamed are \['b'\], read by row \['a'\]"):
         caption_mixture(sources={"a": rows, "b": stream})
     with pytest.raises(ValueError, match=r"data.train.weights name \['x'\], data.train.sources \['a'\]"):
         caption_mixture(sources={"a": rows}, weights={"x": 1})

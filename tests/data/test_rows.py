@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -173,7 +174,7 @@ def test_errors_name_what_was_found(layouts: dict[str, Path], tmp_path: Path, mo
         caption_source(path=path, caption_choice="last")
     with pytest.raises(ValueError, match=r"caption_format 'xml' must be lines, text or json:<path>"):
         caption_source(path=path, caption_format="xml")
-    with pytest.raises(ValueError, match=r"on_error 'ignore' must be replace or stop"):
+    with pytest.raises(ValueError, match=r"data.train.on_error 'ignore' must be one of replace, stop"):
         caption_source(path=path, on_error="ignore")
     datasets.Dataset.from_dict({"image": [], "text": []}).to_parquet(tmp_path / "train.parquet")
     with pytest.raises(ValueError, match=r"split 'train' is empty; its columns are image, text"):
@@ -207,3 +208,5 @@ def test_metadata_in_json_columns(tmp_path: Path) -> None:
     prepared(source)
     assert source[(0, 2)].caption == "number 2"
     assert np.array_equal(source.groups, np.arange(4))
+    sent = pickle.loads(pickle.dumps(source.rows))  # as to the processes of task=prepare
+    assert sent.captions(source.row(2).values) == ["number 2"]

@@ -92,7 +92,7 @@ from pathlib import Path as P
 import typing as t
 from annotated_types import Ge
 from cliplab.rules import Count
-from .other import Kind, Base, decorated, SIDES
+from .other import Kind, Base, decorated, SIDES, takes_fields
 
 Alias = t.Optional[Count]
 
@@ -107,6 +107,13 @@ class Named(NamedTuple):
 class Fields:
     kind: Kind
     side: "t.Annotated[int, Ge(3)]" = 3
+
+@dataclass(kw_only=True)
+class More(Fields):
+    depth: Count | None = None
+
+@takes_fields(More)
+def opened(settings: More) -> int: ...
 
 class Made:
     needs_package = "no_such_package"
@@ -130,6 +137,7 @@ class Base:
     def __init__(self, *, side: int, unknown: "Missing" = 3): ...
 def decorated(function):
     return lambda: function(1)
+def takes_fields(settings): ...
 """
 
 
@@ -156,6 +164,8 @@ def test_a_users_own_classes_are_read(package: str) -> None:
     assert taken(f"{package}.things.Named") == {"side": (Count | None, True), "path": (Path | str, False)}
     fields = {"kind": (Literal["a", "b"], True), "side": (Annotated[int, Ge(3)], False)}
     assert taken(f"{package}.things.Fields") == fields
+    more = {**fields, "depth": (Count | None, False)}
+    assert taken(f"{package}.things.More") == taken(f"{package}.things.opened") == more
     assert taken(f"{package}.things.Made") == {"kind": (Literal["a", "b"] | None, False)}
     assert taken(f"{package}.things.Made.of") == {"side": (Count, True), "sides": (Sequence[Share], False)}
     assert read_signature(f"{package}.things.Made.of").open_ended  # type: ignore[union-attr]

@@ -1,5 +1,6 @@
 """From a cell of a table to the captions in it."""
 
+import functools
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -50,23 +51,21 @@ def _walk(value: Any, path: Sequence[str]) -> list[Any]:
     return _walk(value[path[0]], path[1:]) if isinstance(value, dict) and path[0] in value else []
 
 
-def _from_json(path: str) -> Callable[[Any], list[str]]:
-    def read(value: Any) -> list[str]:
-        if isinstance(value, str | bytes):
-            try:
-                value = json.loads(value)
-            except ValueError as error:
-                raise BadImage("caption_not_json", str(error)[:80]) from error
-        return [text for found in _walk(value, path.split(".")) for text in _whole(found)]
-
-    return read
+def _from_json(path: Sequence[str], value: Any) -> list[str]:
+    """The captions at a path into JSON text, or into values that are parsed already."""
+    if isinstance(value, str | bytes):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            raise BadImage("caption_not_json", str(error)[:80]) from error
+    return [text for found in _walk(value, path) for text in _whole(found)]
 
 
 def caption_reader(caption_format: str) -> Callable[[Any], list[str]]:
     """From a cell to its captions: ``lines`` (a string with one a line, or a list of such), ``text`` (a string, or a list of
     strings, each one caption), or ``json:<path>`` such as ``json:sentences.*.raw``. Raises ValueError for others."""
     if caption_format.startswith("json:"):
-        return _from_json(caption_format.removeprefix("json:"))
+        return functools.partial(_from_json, caption_format.removeprefix("json:").split("."))
     readers = {"lines": _lines, "text": _whole}
     if caption_format not in readers:
         raise ValueError(

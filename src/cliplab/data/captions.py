@@ -3,9 +3,10 @@
 import functools
 import hashlib
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,7 @@ from cliplab.data.loader import RowBatches
 from cliplab.data.local import DataFiles, folder_of, local_path
 from cliplab.data.opening import Location, OpenedRows, open_layout, open_rows
 from cliplab.data.order import epoch_permutation, sample_rng
-from cliplab.data.rows import CaptionRows
+from cliplab.data.rows import CaptionRows, RowSettings
 from cliplab.data.scan import pairs_fingerprint, read_row, wanted_samples
 from cliplab.data.source import (
     DRAWS,
@@ -29,7 +30,6 @@ from cliplab.data.source import (
     EvaluationTransform,
     Sample,
     TrainingTransform,
-    check_on_error,
     first_usable,
 )
 from cliplab.data.transforms import TrainTransform
@@ -59,6 +59,19 @@ class RowSource(Dataset):
         return RowBatches(self, collate=collate, batch_size=batch_size, num_workers=num_workers, seed=seed)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ByRowSettings(RowSettings):
+    """How a data set is read by row.
+
+    Rows with the same value in ``group_column`` show the same thing. ``cache_images`` keeps decoded pictures in memory.
+    ``limit`` keeps the first rows only.
+    """
+
+    group_column: str | None = None
+    cache_images: bool = False
+    limit: Count | None = None
+
+
 class CaptionDataset(RowSource):
     """Image-caption pairs by row. ``dataset[(epoch, index)]`` gives a Sample that depends on (seed, epoch, index) alone.
 
@@ -69,21 +82,12 @@ class CaptionDataset(RowSource):
     its own) and skips the training transform. Raises ValueError when there is no row, or filters leave none.
     """
 
-    def __init__(
-        self,
-        opened: OpenedRows,
-        rows: CaptionRows,
-        *,
-        group_column: str | None = None,
-        cache_images: bool = False,
-        on_error: str = "replace",
-        credits: Sequence[str] = (),
-    ) -> None:
-        check_on_error(on_error)
+    def __init__(self, opened: OpenedRows, rows: CaptionRows, settings: ByRowSettings) -> None:
+        group_column = settings.group_column
         if group_column is not None:
             group_column = first_present(opened.dataset.column_names, [group_column], "group", rows.where)
         self.opened, self.dataset, self.rows, self.damaged = opened, opened.dataset, rows, opened.damaged
-        if self.damaged and on_error == "stop":
+        if self.damaged and rows.on_error == "stop":
             reason, place = self.damaged[0]
             raise RuntimeError(f"{place} ({reason}); mend or remove it, or skip it with data.train.on_error=replace")
         self.kept, self.which, self.refused = wanted_samples(self.dataset, rows)
@@ -91,8 +95,7 @@ class CaptionDataset(RowSource):
             raise ValueError(
                 f"{rows.where}: data.train.filters leave none of {len(self.dataset)} rows: {dict(self.refused)}"
             )
-        self.group_column, self.credits = group_column, tuple(credits)
-        self.cache_images, self.on_error = cache_images, on_error
+        self.cache_images = settings.cache_images
         self.groups = np.asarray(self.dataset[group_column][:])[self.kept] if group_column else self.kept
         self._cache: dict[int, Tensor] = {}
         self.seed = 0
@@ -172,7 +175,7 @@ class CaptionDataset(RowSource):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         epoch, index = key
-        return first_usable(self._attempts(epoch, index), lambda: self.place(index), self.on_error)
+        return first_usable(self._attempts(epoch, index), lambda: self.place(index), self.rows.on_error)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """(epoch, index) of each sample of an epoch, int64 ``[samples, 2]``."""
@@ -183,8 +186,10 @@ class CaptionDataset(RowSource):
 class CaptionPairs:
     """A caption data set as the retrieval evaluator reads it: ``picture(i)``, and all its captions as ``target(i)``."""
 
+    credits: Sequence[str] = ()
+
     def __init__(self, source: CaptionDataset, notes: Sequence[str] = ()) -> None:
-        self.source, self.credits, self.notes = source, source.credits, [*notes, *_left_out(source)]
+        self.source, self.notes = source, [*notes, *_left_out(source)]
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -226,21 +231,26 @@ def _left_out(source: CaptionDataset) -> list[str]:
     ]
 
 
-def open_captions(
-    place: Location | OpenedRows, where: str, columns: Mapping[str, Any], *, limit: int | None = None, **options: Any
+def open_captions(location: Location, settings: ByRowSettings) -> CaptionDataset:
+    """Open a data set by row. Raises UnreachableData, or ValueError when it has no row or lacks a column."""
+    where = location.where
+    if local_path(where) is None:  # a wrong column is reported before gigabytes are fetched
+        CaptionRows(open_layout(location).columns, where, settings)
+    return captions_of_rows(open_rows(location), where, settings, folder_of(where))
+
+
+def captions_of_rows(
+    opened: OpenedRows, where: str, settings: ByRowSettings, root: Path | None = None
 ) -> CaptionDataset:
-    """A CaptionDataset from where it lies, or of rows that are open already. ``columns`` are options of CaptionRows,
-    ``limit`` keeps the first rows only. Raises ValueError when there is no row."""
-    root = folder_of(where) if isinstance(place, Location) else None
-    if isinstance(place, Location):
-        if local_path(place.path) is None:  # a wrong column is told before gigabytes are fetched
-            CaptionRows(open_layout(place).columns, where, **columns)
-        place = open_rows(place)
-    dataset = place.dataset if limit is None else place.dataset.select(range(min(limit, len(place.dataset))))
+    """The pairs of rows that are open already; ``where`` names them in messages, and relative paths of pictures begin at
+    ``root``. Raises ValueError when there is no row."""
+    dataset = opened.dataset
+    if settings.limit is not None:
+        dataset = dataset.select(range(min(settings.limit, len(dataset))))
     if len(dataset) == 0:
         raise ValueError(f"{where}: its splits are empty; its columns are {', '.join(dataset.column_names)}")
-    rows = CaptionRows(dataset.column_names, where, root=root, **columns)
-    return CaptionDataset(replace(place, dataset=without_decoding(dataset)), rows, **options)
+    rows = CaptionRows(dataset.column_names, where, settings, root)
+    return CaptionDataset(replace(opened, dataset=without_decoding(dataset)), rows, settings)
 
 
 def caption_pairs(
@@ -258,7 +268,7 @@ def caption_pairs(
         raise ValueError(
             "the retrieval set has no path; give a hub id or a local folder: zeroshot.<set>.dataset.path=…"
         )
-    columns = {"image_columns": image_columns, "caption_columns": caption_columns}
-    source = open_captions(Location(path, split, name, data_files=data_files), path, columns, limit=limit)
+    settings = ByRowSettings(image_columns=image_columns, caption_columns=caption_columns, limit=limit)
+    source = open_captions(Location(path, split, name, data_files=data_files), settings)
     notes = [] if limit is None else [f"only the first rows are read, at most {limit:,} (dataset.limit)"]
     return CaptionPairs(source, notes)

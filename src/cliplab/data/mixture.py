@@ -192,14 +192,16 @@ def caption_mixture(
     samples_per_epoch: Count | None = None,
 ) -> CaptionMixture | StreamMixture:
     """The mixture that fits the sources. Raises ValueError when some are streams and some are not, or names differ."""
-    streams = {name: isinstance(source, CaptionStream) for name, source in sources.items()}
-    if len(set(streams.values())) != 1:
-        raise ValueError(f"data.train.sources must all be streams, or all read by row, or there are none: {streams}")
     if weights and set(weights) != set(sources):
         raise ValueError(f"data.train.weights name {sorted(weights)}, data.train.sources {sorted(sources)}")
     weights = {name: weights[name] for name in sources} if weights else None
-    streamed = {name: source for name, source in sources.items() if isinstance(source, CaptionStream)}
-    if streamed:
-        return StreamMixture(sources=streamed, weights=weights, samples_per_epoch=samples_per_epoch)
+    streams = {name: source for name, source in sources.items() if isinstance(source, CaptionStream)}
     by_row = {name: source for name, source in sources.items() if isinstance(source, CaptionDataset)}
-    return CaptionMixture(sources=by_row, weights=weights, samples_per_epoch=samples_per_epoch)
+    if sources and len(streams) == len(sources):
+        return StreamMixture(sources=streams, weights=weights, samples_per_epoch=samples_per_epoch)
+    if sources and len(by_row) == len(sources):
+        return CaptionMixture(sources=by_row, weights=weights, samples_per_epoch=samples_per_epoch)
+    raise ValueError(
+        f"data.train.sources: a mixture needs sources, all streamed or all read by row; streamed are {sorted(streams)}, "
+        f"read by row {sorted(by_row)}"
+    )

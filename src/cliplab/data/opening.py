@@ -34,18 +34,25 @@ SCRIPTS = "it needs a loading script, which the datasets library no longer runs;
 
 @dataclass(frozen=True)
 class Location:
-    """Where a data set lies: a hub id, or a local folder or file. Several splits are read as one, in their order.
+    """Where a data set is: ``path`` is a hub id, or a local folder or file. Several splits are read as one, in their order.
 
-    ``name`` is the hub's configuration, ``revision`` its commit or tag; ``data_files`` are some files of the path only;
-    ``reader`` holds options of the layout's reader.
+    ``name`` is the hub's configuration, ``revision`` its commit or tag. ``data_files`` restricts the data set to some files
+    of the path. ``reader`` holds options of the layout's reader.
     """
 
-    path: str
+    path: str | None = None
     split: str | Sequence[str] = "train"
     name: str | None = None
     revision: str | None = None
     data_files: DataFiles = None
     reader: Mapping[str, Any] | None = None
+
+    @property
+    def where(self) -> str:
+        """The path. Raises ValueError when it is not set."""
+        if not self.path:
+            raise ValueError("data.path is not set; give a local folder or a hub id: data.path=…")
+        return self.path
 
     @property
     def splits(self) -> Sequence[str]:
@@ -95,10 +102,10 @@ def _local(path: Path, split: str, location: Location) -> Reader | HeldRows | Im
     if saved is not None:
         return HeldRows(saved, path.name, lambda: fingerprint_of_files(_saved_files(path, split), path))
     wanted = location.data_files
-    if not Path(location.path).expanduser().exists():  # a pattern, whose files lie in the folder
+    if not Path(location.where).expanduser().exists():  # a pattern, whose files lie in the folder
         if wanted is not None:
             raise ValueError("data_files: the path names files itself; give one or the other")
-        wanted = matching_files(location.path)
+        wanted = matching_files(location.where)
     kind, files = choose_files(path, split, wanted)
     if kind is None:
         return ImageFolder(path, split, files, named=wanted is not None)
@@ -124,28 +131,28 @@ def _saved_files(path: Path, split: str) -> Sequence[str]:
 
 
 def _split_layout(location: Location, split: str) -> Layout:
-    path = local_path(location.path)
+    path = local_path(location.where)
     if path is not None:
         reader = _local(path, split, location)
         _ = reader.columns  # some readers look into their files only now; what is wrong with one is told here
         return reader
     arguments = hub_arguments(location.name, location.revision, location.data_files)
-    reach_hub(location.path)
-    stream = datasets.load_dataset(location.path, split=split, streaming=True, **arguments)
-    return LibraryStream(stream, location.path, lambda: hub_fingerprint(location.path, split, arguments))
+    reach_hub(location.where)
+    stream = datasets.load_dataset(location.where, split=split, streaming=True, **arguments)
+    return LibraryStream(stream, location.where, lambda: hub_fingerprint(location.where, split, arguments))
 
 
 def _split_rows(location: Location, split: str) -> OpenedRows:
-    path = local_path(location.path)
+    path = local_path(location.where)
     if path is not None:
         reader = _local(path, split, location)
         dataset = without_decoding(reader.dataset(split))
         damaged = [Unusable(reason, place) for place, reason in reader.damaged]
         return OpenedRows(dataset, reader.place, damaged)
-    reach_hub(location.path)
+    reach_hub(location.where)
     arguments = hub_arguments(location.name, location.revision, location.data_files)
-    dataset = without_decoding(datasets.load_dataset(location.path, split=split, streaming=False, **arguments))
-    return OpenedRows(dataset, lambda number: place_in(dataset[number], f"{location.path} {split} row {number}"))
+    dataset = without_decoding(datasets.load_dataset(location.where, split=split, streaming=False, **arguments))
+    return OpenedRows(dataset, lambda number: place_in(dataset[number], f"{location.where} {split} row {number}"))
 
 
 def _reason(error: BaseException) -> str:
@@ -157,7 +164,7 @@ def _reason(error: BaseException) -> str:
 
 def _fault_of_file(location: Location) -> str:
     """What is wrong with one of the local files of a data set that cannot be opened, where that can be seen; else ""."""
-    path = Path(location.path).expanduser()
+    path = Path(location.where).expanduser()
     for file in [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else ():
         is_table = file.name in ABOUT_PICTURES
         if not file.is_file() or not file.stat().st_size or not (is_table or reader_of(file.name)):
@@ -175,11 +182,11 @@ def _opened(location: Location, split: str, how: Callable[[Location, str], T]) -
     except Exception as error:
         if NO_ROWS in str(error) and how is not _split_layout:
             columns = ", ".join(_split_layout(location, split).columns)
-            raise ValueError(f"{location.path}: split {split!r} is empty; its columns are {columns}") from None
+            raise ValueError(f"{location.where}: split {split!r} is empty; its columns are {columns}") from None
         reason = SCRIPTS if "script" in str(error).lower() else _reason(error)
         fault = _fault_of_file(location)
         reason += f"; {fault}" if fault else ""
-        raise UnreachableData(f"data set {location.path!r} (split {split!r}) cannot be opened: {reason}") from error
+        raise UnreachableData(f"data set {location.where!r} (split {split!r}) cannot be opened: {reason}") from error
 
 
 def open_layout(location: Location) -> Layout:

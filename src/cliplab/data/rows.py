@@ -1,9 +1,10 @@
-"""What a row of a caption source holds: which columns, which captions, and whether it is wanted at all."""
+"""How a row of a caption source is read: its picture, its captions, and whether it is wanted at all."""
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -13,58 +14,79 @@ from cliplab.data.filters import RowFilters, cell, number
 from cliplab.data.images import BadImage, image_size
 
 SIZE_COLUMNS = (("width", "height"), ("original_width", "original_height"), ("json.width", "json.height"))
-CHOICES = ("random", "first", "all")
+Choice = Literal["random", "first", "all"]
+OnError = Literal["replace", "stop"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairSettings:
+    """How a row is read as an image-caption pair.
+
+    The first of ``image_columns`` and of ``caption_columns`` that exists is read. ``caption_format`` is explained at
+    ``caption_reader``. Of several captions, ``caption_choice`` takes one at random or the first, or makes each a sample of
+    its own. An unusable row is replaced by another or stops the run: ``on_error``. Raises ValueError for an unknown choice.
+    """
+
+    image_columns: Sequence[str] = IMAGE_COLUMNS
+    caption_columns: Sequence[str] = CAPTION_COLUMNS
+    caption_format: str = "lines"
+    caption_choice: Choice = "random"
+    on_error: OnError = "replace"
+
+    def __post_init__(self) -> None:
+        for key, value, known in (
+            ("caption_choice", self.caption_choice, get_args(Choice)),
+            ("on_error", self.on_error, get_args(OnError)),
+        ):
+            if value not in known:
+                raise ValueError(f"data.train.{key} {value!r} must be one of {', '.join(known)}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSettings(PairSettings):
+    """How the rows of one data set are read, and which of them: ``filters``, where None wants all."""
+
+    filters: RowFilters | None = None
 
 
 class CaptionRows:
-    """What map-style and streaming sources share: columns, the captions of a row, and filters.
+    """Reads single rows of a data set: picture, captions, and whether the filters want the row.
 
-    ``columns`` are those found at ``where``; paths of pictures begin at ``root``. Raises ValueError naming the columns
-    when one is missing.
+    ``columns`` are the columns of the data set, ``where`` names it in messages, and relative paths of pictures begin at
+    ``root``. Raises ValueError naming the columns when one is missing.
     """
 
-    def __init__(
-        self,
-        columns: Sequence[str],
-        where: str,
-        image_columns: Sequence[str] = IMAGE_COLUMNS,
-        caption_columns: Sequence[str] = CAPTION_COLUMNS,
-        caption_format: str = "lines",
-        caption_choice: str = "random",
-        filters: RowFilters | None = None,
-        root: Path | None = None,
-    ):
-        if caption_choice not in CHOICES:
-            raise ValueError(f"caption_choice {caption_choice!r} must be one of {', '.join(CHOICES)}")
-        self.where = where
-        self.image_column = first_present(columns, image_columns, "image", where)
-        self.caption_column = first_present(columns, caption_columns, "caption", where)
+    def __init__(self, columns: Sequence[str], where: str, settings: RowSettings, root: Path | None = None) -> None:
+        self.where, self.root = where, root
+        self.image_column = first_present(columns, settings.image_columns, "image", where)
+        self.caption_column = first_present(columns, settings.caption_columns, "caption", where)
         numbered = [c for c in columns if c.startswith("caption_") and c[8:].isdigit()]
         self.caption_columns = numbered if self.caption_column in numbered else [self.caption_column]
-        self.root = root
-        self.read, self.choice, self.filters = caption_reader(caption_format), caption_choice, filters or RowFilters()
+        self.captions_in = caption_reader(settings.caption_format)
+        self.choice, self.filters = settings.caption_choice, settings.filters or RowFilters()
+        self.on_error = settings.on_error
         for column in self.filters.columns:
             first_present(columns, [column.split(".")[0]], "filter", where)
         sizes = [pair for pair in SIZE_COLUMNS if all(name.split(".")[0] in columns for name in pair)]
         self.size_columns = sizes[0] if sizes else None
         self.order_facts = (
-            f"{self.image_column} {self.caption_columns} {caption_format} {caption_choice} {self.filters}"
+            f"{self.image_column} {self.caption_columns} {settings.caption_format} {self.choice} {self.filters}"
         )
 
     @property
     def needed_to_choose(self) -> list[str]:
         """The columns that ``refused`` and ``count`` look at."""
-        wanted = [c.split(".")[0] for c in self.filters.columns]
+        needed = [c.split(".")[0] for c in self.filters.columns]
         if self.filters.by_size:
-            wanted += [c.split(".")[0] for c in self.size_columns or ()]
-            sure = self.size_columns and all("." not in c for c in self.size_columns)
-            wanted += [] if sure else [self.image_column]
+            needed += [c.split(".")[0] for c in self.size_columns or ()]
+            always_there = self.size_columns and all("." not in c for c in self.size_columns)
+            needed += [] if always_there else [self.image_column]
         if self.filters.by_caption or self.choice == "all":
-            wanted += self.caption_columns
-        return list(dict.fromkeys(wanted))
+            needed += self.caption_columns
+        return list(dict.fromkeys(needed))
 
     def picture(self, row: Mapping[str, Any]) -> Any:
-        """What ``decode_image`` reads; a relative path begins at ``root``, also one in a cell ``{bytes, path}``."""
+        """What ``decode_image`` reads. A relative path begins at ``root``, in a cell ``{bytes, path}`` too."""
         value = row.get(self.image_column)
         if self.root and isinstance(value, str):
             return str(self.root / value)
@@ -75,13 +97,13 @@ class CaptionRows:
         return value
 
     def captions(self, row: Mapping[str, Any]) -> list[str]:
-        """Those within the filter's bounds. Raises BadImage."""
+        """The captions of a row that the filters let through. Raises BadImage."""
         cells = [row.get(column) for column in self.caption_columns]
-        found = captions_of(cells[0] if len(cells) == 1 else cells, self.read)
+        found = captions_of(cells[0] if len(cells) == 1 else cells, self.captions_in)
         return [text for text in found if self.filters.fits(text)] if self.filters.by_caption else found
 
     def choose(self, row: Mapping[str, Any], which: int, rng: np.random.Generator) -> str:
-        """The caption to train on; ``which`` counts when each is a sample of its own."""
+        """The caption to train on. ``which`` is its number where each caption is a sample of its own."""
         captions = self.captions(row)
         if not captions:
             raise BadImage("empty_caption")
@@ -96,19 +118,19 @@ class CaptionRows:
         try:
             return max(1, len(self.captions(row)))
         except BadImage:
-            return 1  # it is found out, and counted, when it is read
+            return 1  # the row is counted as unusable when it is read
 
     def refused(self, row: Mapping[str, Any]) -> str:
-        """Why a row is not wanted, or nothing. An unusable row is wanted: it is counted when it is read."""
+        """Why the filters refuse a row; "" when they do not. They let an unusable row through: it is counted when it is
+        read."""
         reason = self.filters.refused_by_columns(row)
         try:
             if not reason and self.filters.by_caption and not self.captions(row):
                 reason = "caption length"
             if not reason and self.filters.by_size:
-                named = [cell(row, c) for c in self.size_columns or ()]
-                sizes = [number(value) for value in named]
-                known = bool(sizes) and min(sizes) > 0
-                reason = self.filters.refused_by_size(*(sizes if known else image_size(self.picture(row))))
+                in_columns = [number(cell(row, c)) for c in self.size_columns or ()]
+                known = bool(in_columns) and min(in_columns) > 0
+                reason = self.filters.refused_by_size(*(in_columns if known else image_size(self.picture(row))))
         except BadImage:
             return ""
         return reason

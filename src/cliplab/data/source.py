@@ -119,8 +119,3 @@ def first_usable(attempts: Iterator[Callable[[], Sample]], place: Callable[[], s
         f"{place()} is unusable ({told}), and so are {tried - 1} rows drawn at random in its place; mend the data, or name "
         "the right columns: data.train.image_columns=[…] data.train.caption_columns=[…]"
     )
-
-
-def check_on_error(on_error: str) -> None:
-    if on_error not in ("replace", "stop"):
-        raise ValueError(f"on_error {on_error!r} must be replace or stop")

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
@@ -10,21 +11,22 @@ from torch.utils.data import IterableDataset, get_worker_info
 from cliplab.data.images import BadImage, decode_pixels
 from cliplab.data.layout import DamagedPart, Layout, Row, Unusable
 from cliplab.data.loader import StreamBatches
+from cliplab.data.local import folder_of
 from cliplab.data.opening import Location
 from cliplab.data.order import sample_rng
 from cliplab.data.retry import persistent
-from cliplab.data.rows import CaptionRows
+from cliplab.data.rows import CaptionRows, RowSettings
 from cliplab.data.source import (
     DRAWS,
     STAND_INS,
     EvaluationTransform,
     Sample,
     TrainingTransform,
-    check_on_error,
     first_usable,
 )
 from cliplab.data.stream_rows import Cursor, RowsInTurn, ShuffleBuffer, StreamRow
 from cliplab.distributed import rank, world_size
+from cliplab.rules import Count
 
 BUFFER_DRAWS = 8  # of an unusable row's stand-ins, taken from rows in memory before others are read
 FURTHEST = 16  # stand-ins from a part of unknown length are drawn among its first 2 ** 0 to 2 ** 15 rows
@@ -119,6 +121,22 @@ class StreamSource(IterableDataset):
                 yield functools.partial(self.sample, drawn, number, rng)
 
 
+@dataclass(frozen=True, kw_only=True)
+class StreamSettings(RowSettings):
+    """How a data set is streamed; the keys are explained at CaptionStream. Raises ValueError for a number below 1."""
+
+    samples_per_epoch: Count | None = None
+    shuffle_buffer: Count = 6000
+    parts: Count = 12
+    lanes: Count | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for key, value in (("shuffle_buffer", self.shuffle_buffer), ("parts", self.parts), ("lanes", self.lanes or 1)):
+            if value < 1:
+                raise ValueError(f"data.train.{key} {value} must be at least 1")
+
+
 class CaptionStream(StreamSource):
     """Image-caption pairs from the parts of a layout.
 
@@ -133,25 +151,12 @@ class CaptionStream(StreamSource):
     source stays away.
     """
 
-    def __init__(
-        self,
-        layout: Layout,
-        location: Location,
-        rows: CaptionRows,
-        *,
-        samples_per_epoch: int | None = None,
-        shuffle_buffer: int = 6000,
-        parts: int = 12,
-        lanes: int | None = None,
-        on_error: str = "replace",
-    ) -> None:
-        super().__init__(samples_per_epoch, lanes)
-        check_on_error(on_error)
-        for key, value in (("shuffle_buffer", shuffle_buffer), ("parts", parts), ("lanes", lanes or 1)):
-            if value < 1:
-                raise ValueError(f"data.{key} {value} must be at least 1")
-        self.layout, self.location, self.rows, self.path = layout, location, rows, location.path
-        self.shuffle_buffer, self.most_parts, self.on_error = shuffle_buffer, parts, on_error
+    def __init__(self, layout: Layout, location: Location, settings: StreamSettings) -> None:
+        super().__init__(settings.samples_per_epoch, settings.lanes)
+        self.layout, self.location, self.path = layout, location, location.where
+        self.rows = CaptionRows(layout.columns, self.path, settings, folder_of(self.path))
+        self.shuffle_buffer, self.most_parts = settings.shuffle_buffer, settings.parts
+        self.on_error = settings.on_error
         self.train_transform: TrainingTransform | None = None
 
     @functools.cached_property

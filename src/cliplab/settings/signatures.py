@@ -41,6 +41,7 @@ TRANSPARENT = (
     "override",
     "final",
 )  # decorators
+TAKES_FIELDS = "takes_fields"  # a decorator: the function is called with the fields of the dataclass it names
 EMPTY = ("object", "Protocol", "ABC", "Generic", "Module")  # bases whose ``__init__`` takes nothing
 
 
@@ -130,6 +131,9 @@ def _signature(found: Found | None, depth: int) -> Signature:
     node = found.node
     if isinstance(node, ast.FunctionDef):
         kinds = [_decorator(d) for d in node.decorator_list]
+        if kinds == [TAKES_FIELDS]:
+            (call,) = node.decorator_list
+            return _signature(resolve(found.module, call.args[0]), depth + 1)  # type: ignore[attr-defined]
         return _of_function(found.module, node, method="classmethod" in kinds)
     if isinstance(node, ast.ClassDef):
         return _of_class(found.module, node, depth)
@@ -144,9 +148,9 @@ def _of_class(module: Module, node: ast.ClassDef, depth: int) -> Signature:
     if "__init__" in names:
         return replace(_of_function(module, names["__init__"], method=True), needs_package=_needed(node))
     bases = [last_name(base) for base in node.bases]
-    if "dataclass" in decorators or "NamedTuple" in bases:
-        if "dataclass" in decorators and bases:
-            raise Unreadable(node.name)
+    if "dataclass" in decorators:
+        return _of_dataclass(module, node, depth)
+    if "NamedTuple" in bases:
         return _of_fields(module, node)
     for base, name in zip(node.bases, bases, strict=True):
         if name not in EMPTY:
@@ -181,6 +185,19 @@ def _of_fields(module: Module, node: ast.ClassDef) -> Signature:
     """Of a dataclass or named tuple: its annotated fields."""
     fields = [s for s in node.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)]
     return Signature({last_name(s.target): _parameter(module, s.annotation, s.value) for s in fields})
+
+
+def _of_dataclass(module: Module, node: ast.ClassDef, depth: int) -> Signature:
+    """The fields of the bases, which must be dataclasses themselves, then those of the class."""
+    parameters: dict[str, Parameter] = {}
+    for base in reversed(node.bases):
+        if last_name(base) in EMPTY:
+            continue
+        found = resolve(module, base)
+        if not isinstance(found.node, ast.ClassDef) or "dataclass" not in map(_decorator, found.node.decorator_list):
+            raise Unreadable(node.name)
+        parameters |= _of_class(found.module, found.node, depth + 1).parameters
+    return Signature({**parameters, **_of_fields(module, node).parameters})
 
 
 def _decorator(node: ast.expr) -> str:
