@@ -9,10 +9,10 @@ import pytest
 
 from cliplab.reporting.comparison import write_comparison
 from cliplab.reporting.html import write_report
-from cliplab.reporting.summary import write_summary
+from cliplab.runs.sweep import summarise
 
 from ..conftest import browser_programs
-from .toys import NAMES, fill_run
+from .toys import NAMES, fill_run, fill_sweep
 
 pytestmark = pytest.mark.browser
 ARGUMENTS = (
@@ -46,17 +46,14 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A report, a comparison of two runs, and a leaderboard of three jobs."""
+    """A report, a comparison of two runs, and the page of a sweep."""
     folders = [fill_run(tmp_path_factory.mktemp("runs") / name) for name in ("one", "two")]
     out = tmp_path_factory.mktemp("comparison")
-    jobs = [
-        {"job": str(i), "status": "finished", "value": 0.5 - i / 10, "optimizer.lr": str(10.0**-i), "seed": str(i % 2)}
-        for i in range(3)
-    ]
+    sweep = fill_sweep(tmp_path_factory.mktemp("sweep"))
     return {
         "report": write_report(folders[0]),
         "comparison": write_comparison(out, folders),
-        "summary": write_summary(tmp_path_factory.mktemp("sweep"), jobs, "val/recall@1"),
+        "summary": summarise(sweep),
     }
 
 

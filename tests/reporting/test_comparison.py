@@ -77,19 +77,18 @@ def test_figures_without_images_to_test_on(runs: list[Path]) -> None:
     assert "75.0 %" in write_comparison(runs[0].parent / "out", runs).read_text()
 
 
-def test_labels_name_the_settings_that_differ(runs: list[Path]) -> None:
+def test_labels_name_what_was_typed_and_differs(runs: list[Path]) -> None:
     assert run_labels(runs) == ["emoji last", "emoji best"]
     change(runs[1], "results/toy.json", pretrained="last")
     assert run_labels(runs) == ["emoji (one)", "emoji (two)"]
     for folder, rate in zip(runs, (0.1, 0.2), strict=True):
-        config = {"optimizer": {"lr": rate}, "paths": {"run": str(folder)}, "seed": 1}
-        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        typed = ["experiment=emoji", f"optimizer.lr={rate}", f"paths.run={folder}", "tags=[a]"]
+        (folder / "overrides.yaml").write_text(yaml.safe_dump(typed))
+        (folder / "config.yaml").write_text(yaml.safe_dump({"model": {"embed_dim": 8 * rate, "output_dim": 8 * rate}}))
     assert run_labels(runs) == ["emoji lr=0.1", "emoji lr=0.2"]
-    for folder, loss in zip(runs, ("ClipLoss", "SigLipLoss"), strict=True):
-        (folder / "config.yaml").write_text(
-            yaml.safe_dump({"objective": {"_target_": f"cliplab.objectives.contrastive.{loss}"}})
-        )
-    assert run_labels(runs) == ["emoji objective=ClipLoss", "emoji objective=SigLipLoss"]
+    (runs[0] / "overrides.yaml").write_text("[]")  # the default of its config stands for what was not typed
+    (runs[0] / "config.yaml").write_text(yaml.safe_dump({"optimizer": {"lr": 0.5}}))
+    assert run_labels(runs) == ["emoji lr=0.5", "emoji lr=0.2"]
 
 
 def test_what_cannot_be_compared(runs: list[Path], tmp_path: Path) -> None:

@@ -120,3 +120,33 @@ def fill_run(folder: Path) -> Path:
     }
     write_json(folder / "manifest.json", manifest)
     return folder
+
+
+def fill_job(folder: Path, typed: list[str], value: float | None, status: str = "finished", **facts: object) -> Path:
+    """A job of a sweep that reached ``value`` of val/recall@1, or did not finish."""
+    final = {} if value is None else {"val/recall@1": value, "zeroshot/toy/acc1": value / 2, "cost": 10 * value}
+    optimized = {} if value is None else {"optimized_metric": {"name": "val/recall@1", "value": value}}
+    folder.mkdir(parents=True)
+    (folder / "overrides.yaml").write_text(json.dumps(typed))
+    (folder / "manifest.json").write_text(json.dumps({"status": status, "final": final} | optimized | facts))
+    rows = [f"{10 * i},{i * (value or 0.1) / 3}\n" for i in range(4)]
+    (folder / "metrics.csv").write_text("".join(["step,val/recall@1\n", *rows]))
+    return folder
+
+
+def fill_sweep(folder: Path) -> Path:
+    """Three rates and two objectives, of two seeds each; one job failed, and one was pruned."""
+    number = 0
+    for rate, objective, value in ((r, o, 0.3 + 0.1 * i) for i, r in enumerate(RATES) for o in ("clip", "siglip")):
+        for seed in (1, 2):
+            typed = ["experiment=emoji", f"optimizer.lr={rate}", f"objective={objective}", f"seed={seed}"]
+            fill_job(folder / str(number), typed, value + 0.01 * seed - 0.05 * (objective == "siglip"))
+            number += 1
+    fill_job(
+        folder / "12", ["experiment=emoji", "optimizer.lr=1e-1", "seed=1"], None, "failed", error="<b>too & fast</b>"
+    )
+    fill_job(folder / "13", ["experiment=emoji", "optimizer.lr=1e-5", "seed=1"], None, "pruned", error="hopeless")
+    return folder
+
+
+RATES = ("1e-4", "1e-3", "1e-2")

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import matplotlib
@@ -18,7 +18,8 @@ INK = "#123456"
 COLOURS = ["#a1b2c0", "#a1b2c1", "#a1b2c2", "#a1b2c3", "#a1b2c4", "#a1b2c5"]
 
 
-def _svg(draw: Callable[[Any], None], width: float, height: float) -> str:
+def svg(draw: Callable[[Any], None], width: float, height: float) -> str:
+    """What ``draw`` puts on axes of so many inches, in colours that the page sets."""
     colours = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     style: dict[Any, Any] = dict.fromkeys(colours, INK)
     style |= {"svg.fonttype": "none", "svg.hashsalt": "cliplab", "font.size": 10, "font.family": "sans-serif"}
@@ -67,7 +68,7 @@ def curve(block: Curve) -> str:
         for text in axes.legend(frameon=False, fontsize=9).get_texts():
             text.set_parse_math(False)
 
-    return _svg(draw, 4.8, 3.0)
+    return svg(draw, 4.8, 3.0)
 
 
 def line_plot(title: str, steps: Sequence[float], values: Sequence[float], log: bool = False) -> str:
@@ -80,7 +81,7 @@ def line_plot(title: str, steps: Sequence[float], values: Sequence[float], log: 
         if log:
             axes.set_yscale("log")
 
-    return _svg(draw, 2.7, 1.9)
+    return svg(draw, 2.7, 1.9)
 
 
 def calibration(block: Calibration) -> str:
@@ -100,53 +101,4 @@ def calibration(block: Calibration) -> str:
         below.set(xlabel="confidence", xlim=(0, 1), yticks=[0, round(max(b[0] for b in bins) / total, 2)])
         below.tick_params(labelsize=8)
 
-    return _svg(draw, 3.8, 3.6)
-
-
-def scatter(name: str, xs: Sequence[Any], values: Sequence[float], ylabel: str) -> str:
-    """A sweep's value against one of its settings; numbers spread over decades get a logarithmic axis."""
-
-    def draw(axes: Any) -> None:
-        numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in xs)
-        axes.plot(xs if numbers else [str(x) for x in xs], values, "o", color=colour(0), alpha=0.8, markersize=6)
-        if numbers and min(xs) > 0 and max(xs) / min(xs) >= 10:
-            axes.set_xscale("log")
-        elif numbers and len(set(xs)) <= 6:
-            axes.set_xticks(sorted(set(xs)))
-        axes.set(xlabel=name, ylabel=ylabel)
-        axes.margins(x=0.12, y=0.12)
-
-    return _svg(draw, 3.6, 2.6)
-
-
-def parallel(columns: Mapping[str, Sequence[Any]], values: Sequence[float]) -> str:
-    """A sweep's jobs as lines through their settings to the value reached; the better a job, the bolder its line."""
-    axes_values = {**columns, "value": values}
-    best, worst = max(values), min(values)
-
-    def places(column: Sequence[Any]) -> tuple[list[float], list[tuple[float, str]]]:
-        """Heights in [0, 1] and the labels of the axis; numbers keep their order, other values are listed."""
-        distinct = sorted(set(column), key=lambda x: (isinstance(x, str), x))
-        height = {x: i / max(1, len(distinct) - 1) for i, x in enumerate(distinct)}
-        shown = distinct if len(distinct) <= 6 else [distinct[0], distinct[-1]]
-        return [height[x] for x in column], [(height[x], f"{x:.4g}" if isinstance(x, float) else str(x)) for x in shown]
-
-    def draw(axes: Any) -> None:
-        heights = []
-        for i, column in enumerate(axes_values.values()):
-            ys, labels = places(column)
-            heights.append(ys)
-            axes.axvline(i, color=INK, linewidth=0.7)
-            for y, label in labels:
-                axes.annotate(label, (i, y), (4, 2), textcoords="offset points", size=8)
-        for job, value in enumerate(values):
-            share = (value - worst) / (best - worst) if best > worst else 1.0
-            line = [ys[job] for ys in heights]
-            axes.plot(line, color=colour(0), alpha=0.2 + 0.8 * share, linewidth=0.8 + 1.7 * share)
-        axes.set_xticks(range(len(axes_values)), list(axes_values), rotation=20, ha="right")
-        axes.set(yticks=[])
-        axes.grid(False)
-        axes.spines[["left", "bottom"]].set_visible(False)
-        axes.margins(x=0.1)
-
-    return _svg(draw, 1.5 + 1.3 * len(axes_values), 3.2)
+    return svg(draw, 3.8, 3.6)

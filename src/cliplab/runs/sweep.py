@@ -1,54 +1,60 @@
-"""The leaderboard of a multirun, from the files of its jobs."""
+"""The leaderboard of a multirun, or of any runs: from their folders alone to the screen, summary.csv and summary.html."""
 
-import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from rich.console import Console
-from rich.table import Table
+from cliplab.reporting.sweep.jobs import Metric, differing_keys, settings_of
+from cliplab.reporting.sweep.page import write_csv, write_page
+from cliplab.reporting.sweep.screen import print_leaderboard
+from cliplab.reporting.sweep.verdict import Sweep
+from cliplab.runs.jobs import curves_of, metric_of, optimized_metric, read_jobs, read_sweep_facts
+from cliplab.runs.outcome import job_folders
 
-from cliplab.evaluation.kind import leaderboard_metrics
-from cliplab.reporting.summary import write_summary
-from cliplab.runs.outcome import job_folders, read_manifest
+UNTOLD = Metric("value")
 
 
 def summarise(folder: Path) -> Path | None:
-    """Print the jobs of a multirun, the best first and failed jobs last. Write summary.csv and summary.html into its folder.
-    Returns the path of the page, or None when there is no job."""
-    rows: list[dict[str, Any]] = []
-    metric, shown = "value", leaderboard_metrics()
-    for job in job_folders(folder):
-        manifest = {"status": "not started", **read_manifest(job)}
-        typed = job / "overrides.yaml"
-        overrides = yaml.safe_load(typed.read_text(encoding="utf8")) if typed.is_file() else []
-        optimized = manifest.get("optimized_metric") or {}
-        value, metric = optimized.get("value"), optimized.get("name") or metric
-        finals = manifest.get("final") or {}
-        rows.append(
-            {"job": job.name, "status": manifest["status"], "value": value}
-            | {o.split("=", 1)[0]: o.split("=", 1)[1] for o in overrides if "=" in o}
-            | {key: final for key, final in finals.items() if key.rpartition("/")[2] in shown}
-        )
-    if not rows:
+    """Print the jobs of a multirun, best settings first, and write summary.csv and summary.html beside them. Returns the
+    page's path, or None when there is no job. ``sweep.yaml`` is read where there is one; nothing needs it."""
+    folders = [job for job in job_folders(folder) if any(job.iterdir())]
+    if not folders:
         return None
-    rows.sort(key=lambda row: -row["value"] if row["value"] is not None else float("inf"))
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    path = folder / "summary.csv"
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    fixed = ("job", "status", "value")
-    columns = [
-        c for c in columns if c in fixed or len({row.get(c) for row in rows}) > 1
-    ]  # only what differs between jobs
-    table = Table(title=f"{folder.name}: best first")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        cells = (row.get(column, "") for column in columns)
-        table.add_row(*(f"{c:.4f}" if isinstance(c, float) else "" if c is None else str(c) for c in cells))
-    Console().print(table)
-    print(path)
-    return write_summary(folder, [{key: row[key] for key in columns if key in row} for row in rows], metric)
+    return summarise_runs(folder, folders, [job.name for job in folders], title=folder.name)
+
+
+def summarise_runs(out: Path, folders: Sequence[Path], names: Sequence[str], title: str) -> Path:
+    """The same of any runs, written into ``out``; ``names`` are what they are called."""
+    facts = read_sweep_facts(out)
+    jobs = read_jobs(folders, names)
+    metrics = metrics_of(facts) or [optimized_metric(folders) or UNTOLD]
+    keys = _kept(differing_keys(jobs))
+    settings = settings_of(jobs, metrics[0], keys)
+    sweep = Sweep(title, metrics, jobs, settings, keys, str(facts.get("how") or ""))
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(out / "summary.csv", sweep)
+    print_leaderboard(sweep)
+    print(out / "summary.csv")
+    return write_page(out, sweep, curves_of(settings, sweep.others, metrics[0]))
+
+
+def _kept(keys: Sequence[str]) -> list[str]:
+    """Without what tells nothing about a model: notes, tags, where things lie."""
+    return [key for key in keys if key not in ("note", "tags") and not key.startswith(("paths.", "hydra.", "hydra/"))]
+
+
+def metrics_of(facts: Mapping[str, Any]) -> list[Metric]:
+    """The metrics that ``sweep.yaml`` names: ``metrics`` as a list of names, or of ``{name, direction}``, or by name their
+    direction; or one ``metric`` with its ``direction``."""
+    told = facts.get("metrics") or facts.get("metric") or []
+    if isinstance(told, Mapping):
+        told = [{"name": name, "direction": direction} for name, direction in told.items()]
+    named = [told] if isinstance(told, str) else list(told)
+    ways = facts.get("directions") or facts.get("direction") or []
+    ways = [ways] * len(named) if isinstance(ways, str) else list(ways)
+    found = []
+    for place, one in enumerate(named):
+        name = one if isinstance(one, str) else str(one.get("name"))
+        way = ways[place] if place < len(ways) else None if isinstance(one, str) else one.get("direction")
+        found.append(metric_of(name) if way is None else Metric(name, str(way).startswith("max")))
+    return found

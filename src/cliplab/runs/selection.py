@@ -1,0 +1,62 @@
+"""Several runs named at once: by a pattern, by a folder above them, or by a list of these."""
+
+import glob
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cliplab.runs.outcome import holds_run
+from cliplab.settings.config import ConfigError
+from cliplab.settings.model_source import named_run
+
+PATTERN = "*?["
+DEEPEST = 4  # levels below a folder at which runs are looked for
+
+
+def is_pattern(value: Any) -> bool:
+    return isinstance(value, str) and any(sign in value for sign in PATTERN) and not Path(value).expanduser().exists()
+
+
+def runs_below(folder: Path, deepest: int = DEEPEST) -> Iterator[Path]:
+    """The folder itself when it holds a run, else the runs below it, by name; a run holds no other."""
+    if holds_run(folder):
+        yield folder
+    elif deepest and folder.is_dir():
+        inner = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        for path in sorted(inner, key=lambda path: path.name.zfill(6) if path.name.isdigit() else path.name):
+            yield from runs_below(path, deepest - 1)
+
+
+def selected_runs(key: str, value: Any) -> list[Path]:
+    """The run folders that a value names, each once. Raises ConfigError for a name or pattern that finds none."""
+    found: dict[Path, None] = {}
+    for one in value if isinstance(value, list) else [value]:
+        if is_pattern(one):
+            matches = [Path(path) for path in sorted(glob.glob(str(Path(one).expanduser()), recursive=True))]
+            runs = [run for path in matches if path.is_dir() for run in runs_below(path)]
+            if not runs:
+                fix = f'write a pattern of run folders in quotes, as "{key}=logs/train/emoji/*"'
+                raise ConfigError(f"{key}: no run lies at {one}; {fix}")
+        else:
+            path = Path(str(one)).expanduser()
+            several = path.is_dir() and not holds_run(path) and not (path / "comparison.json").is_file()
+            runs = (list(runs_below(path)) if several else []) or [named_run(key, one)]
+        found |= dict.fromkeys(runs)
+    return list(found)
+
+
+def is_multirun(folder: Path) -> bool:
+    """Whether a folder is that of a sweep, finished or not: it is no run itself, and several lie right in it."""
+    marks = ("sweep.yaml", "summary.csv", "multirun.yaml")
+    if not folder.is_dir() or holds_run(folder):
+        return False
+    return any((folder / name).is_file() for name in marks) or sum(map(holds_run, folder.iterdir())) > 1
+
+
+def short_folders(folders: list[Path]) -> list[str]:
+    """What tells the folders apart: their last part, with those before it where that is not enough."""
+    for parts in range(1, 6):
+        names = ["/".join(folder.resolve().parts[-parts:]) for folder in folders]
+        if len(set(names)) == len(names):
+            return names
+    return [str(folder) for folder in folders]
