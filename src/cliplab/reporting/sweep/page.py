@@ -54,7 +54,7 @@ def _settings_table(sweep: Sweep) -> Table:
     """One row a setting. What no setting has, such as a deviation where each has one seed, has no column."""
     keys = [key for key in sweep.differing if key != SEED]
     names, others = short_names(keys), other_metrics(sweep)[:MOST_OTHERS]
-    seeds = any(setting.spread.count > 1 for setting in sweep.settings)
+    seeds = any(setting.spread.number > 1 for setting in sweep.settings)
     interval, p_values = _interval_cells(sweep.settings), p_against_best(sweep.settings)
     tested = any(p is not None for p in p_values)
     rows = []
@@ -63,7 +63,7 @@ def _settings_table(sweep: Sweep) -> Table:
         cells = [Cell(str(place), place)]
         cells += [_setting_cell(setting.values.get(key, "")) for key in keys] or [Cell(setting.label)]
         cells.append(_cell(found.mean, strong=True))
-        cells += [_cell(found.deviation), interval[place - 1], Cell(str(found.count), found.count)] if seeds else []
+        cells += [_cell(found.deviation), interval[place - 1], Cell(str(found.number), found.number)] if seeds else []
         cells += [_cell(_mean_of(setting.jobs, name)) for name in others]
         cells += [Cell("" if p is None else f"{p:.2g}", p, soft=True)] if tested else []
         rows.append(Row(cells, "best" if place == 1 else ""))

@@ -11,7 +11,7 @@ class Spread(NamedTuple):
     """Of the values of one setting: their mean, their standard deviation, and a 95 % interval of the mean (Student 1908).
     Deviation and interval are None for a single value."""
 
-    count: int
+    number: int
     mean: float
     deviation: float | None = None
     low: float | None = None
@@ -79,8 +79,8 @@ def welch(first: Sequence[float], second: Sequence[float]) -> float | None:
     a, b = spread(first), spread(second)
     if a.deviation is None or b.deviation is None:
         return None
-    left, right = a.deviation**2 / a.count, b.deviation**2 / b.count
+    left, right = a.deviation**2 / a.number, b.deviation**2 / b.number
     if left + right == 0:
         return float(a.mean == b.mean)
-    freedom = (left + right) ** 2 / (left**2 / (a.count - 1) + right**2 / (b.count - 1))
+    freedom = (left + right) ** 2 / (left**2 / (a.number - 1) + right**2 / (b.number - 1))
     return two_sided((a.mean - b.mean) / math.sqrt(left + right), freedom)
