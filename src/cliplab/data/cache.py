@@ -1,4 +1,4 @@
-"""Where what is made from data, and can be made again, is kept."""
+"""The folder for files that are made from data and can be made again."""
 
 import os
 from pathlib import Path

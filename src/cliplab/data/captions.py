@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class RowSource(Dataset):
-    """Samples by key, in an order that is drawn anew for every epoch: what rows and mixtures of them share."""
+    """Samples by key, in a new random order each epoch. The base of data sets read by row and of their mixtures."""
 
     lanes: int | None = None
     sized = True
@@ -53,7 +53,7 @@ class RowSource(Dataset):
         """The keys of an epoch's samples, int64 ``[samples, 2]``."""
 
     def set_samples_per_epoch(self, samples: int) -> None:
-        """Rows know how many they are."""
+        """Do nothing: the number of rows is known."""
 
     def batch_reader(self, *, collate: Callable, batch_size: int, num_workers: int, seed: int) -> RowBatches:
         return RowBatches(self, collate=collate, batch_size=batch_size, num_workers=num_workers, seed=seed)
@@ -75,11 +75,10 @@ class ByRowSettings(RowSettings):
 class CaptionDataset(RowSource):
     """Image-caption pairs by row. ``dataset[(epoch, index)]`` gives a Sample that depends on (seed, epoch, index) alone.
 
-    Filters are applied once, at the start. Of several captions one is chosen, or each makes a sample of its own. A picture
-    or caption that cannot be read is noted and another sample, drawn at random by (seed, epoch, index), stands in for it
-    (``on_error`` ``replace``), or it stops the run (``stop``). ``group_column`` tells which rows show the same thing.
-    ``cache_images`` keeps each picture, decoded and fitted by the evaluation transform, in memory (uint8; each worker has
-    its own) and skips the training transform. Raises ValueError when there is no row, or filters leave none.
+    Filters are applied once, at the start. An image or caption that cannot be read is counted, and another sample, drawn at
+    random by (seed, epoch, index), replaces it; with ``on_error="stop"`` it stops the run. ``cache_images`` keeps each image
+    in memory after the evaluation transform (uint8; each worker has its own copy) and skips the training transform. Raises
+    ValueError when filters leave no row, RuntimeError when a file is damaged and ``on_error`` is ``stop``.
     """
 
     def __init__(self, opened: OpenedRows, rows: CaptionRows, settings: ByRowSettings) -> None:
@@ -105,18 +104,18 @@ class CaptionDataset(RowSource):
     def prepare(
         self, *, seed: int, train_transform: TrainingTransform, eval_transform: EvaluationTransform | None
     ) -> None:
-        """Raises ValueError when pictures are kept in memory and workers shall augment them."""
+        """Raises ValueError when images are cached and the training transform has augmentations."""
         if self.cache_images and isinstance(train_transform, TrainTransform) and train_transform.augmentations:
             raise ValueError(
-                "data.train.cache_images keeps pictures as they are, so workers cannot augment them: set it to false, or "
+                "data.train.cache_images keeps images unchanged, so workers cannot augment them: set it to false, or "
                 "augment on the device (augmentation=colour_on_device, or data.augment)"
             )
         self.seed, self.train_transform, self.eval_transform = seed, train_transform, eval_transform
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Changes with the captions, the pictures (as far as a sample of them tells), the filters and the choice of
-        captions; stays when the same data lie elsewhere."""
+        """Changes with the captions, a sample of the images, the filters and the choice of captions. The place of the files
+        does not matter."""
         facts = f"{pairs_fingerprint(self.dataset, self.rows)} {self.rows.order_facts} {len(self)}"
         return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
@@ -132,14 +131,14 @@ class CaptionDataset(RowSource):
         return len(self.kept)
 
     def row(self, number: int) -> Row:
-        """Of the data set, before filters."""
+        """A row of the data set by its number before filters."""
         return Row(read_row(self.dataset, number), self.opened.place(number))
 
     def raw_rows(self, start: int = 0) -> Iterator[Row]:
         return map(self.row, range(start, len(self.dataset)))
 
     def place(self, index: int) -> str:
-        """Where the row of a sample stands."""
+        """The place of a sample's row, for messages."""
         return self.opened.place(int(self.kept[index]))
 
     def _values(self, index: int) -> dict:
@@ -184,16 +183,16 @@ class CaptionDataset(RowSource):
 
 
 class CaptionPairs:
-    """A caption data set as the retrieval evaluator reads it: ``picture(i)``, and all its captions as ``target(i)``."""
+    """A caption data set for the retrieval evaluator: ``picture(i)``, and all its captions as ``target(i)``."""
 
     credits: Sequence[str] = ()
 
     def __init__(self, source: CaptionDataset, notes: Sequence[str] = ()) -> None:
-        self.source, self.notes = source, [*notes, *_left_out(source)]
+        self.source, self.notes = source, [*notes, *_notes_on_left_out(source)]
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Changes with the pictures and the captions; see ``content_fingerprint``."""
+        """Changes with the images and the captions; see ``content_fingerprint``."""
         rows = self.source.rows
         captions = [self.source.dataset[column][:] for column in rows.caption_columns]
         return content_fingerprint(self.source.dataset, rows.image_column, repr(captions).encode())
@@ -216,19 +215,17 @@ class CaptionPairs:
             ) from error
 
 
-def _left_out(source: CaptionDataset) -> list[str]:
-    """A sentence when rows of a set are not read."""
+def _notes_on_left_out(source: CaptionDataset) -> list[str]:
+    """Sentences about the rows of a set that are not read."""
+    notes = []
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.refused.items() if count)
+    if reasons:
+        notes.append(f"rows are left out: {reasons}")
     damaged = [f"{bad.place} ({bad.reason})" for bad in source.damaged]
-    more = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
-    return [
-        *([f"rows are left out: {reasons}"] if reasons else []),
-        *(
-            [f"{len(damaged)} rows or files are damaged and left out: {', '.join(damaged[:5])}{more}"]
-            if damaged
-            else []
-        ),
-    ]
+    if damaged:
+        others = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
+        notes.append(f"{len(damaged)} rows or files are damaged and left out: {', '.join(damaged[:5])}{others}")
+    return notes
 
 
 def open_captions(location: Location, settings: ByRowSettings) -> CaptionDataset:
@@ -263,7 +260,7 @@ def caption_pairs(
     caption_columns: Sequence[str] = CAPTION_COLUMNS,
     limit: Count | None = None,
 ) -> CaptionPairs:
-    """A caption set for retrieval, by row, with all captions of each picture; see CaptionDataset."""
+    """A caption set for retrieval, read by row, with all captions of each image. See CaptionDataset."""
     if not path:
         raise ValueError(
             "the retrieval set has no path; give a hub id or a local folder: zeroshot.<set>.dataset.path=…"

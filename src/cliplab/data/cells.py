@@ -1,4 +1,4 @@
-"""Cells of Arrow tables as Python values, whatever stands in their strings."""
+"""Cells of Arrow tables as Python values, even where a string is not valid UTF-8."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pyarrow
 
 
 def _readable(column: Any) -> list[Any]:
-    """Values of a column; what is no UTF-8 in a string, alone or in a list, becomes the replacement character."""
+    """Values of a column. Bytes that are not UTF-8, in a string or a list of strings, become the replacement character."""
     kind = column.type
     if pyarrow.types.is_list(kind) and pyarrow.types.is_string(kind.value_type):
         lists = column.cast(pyarrow.list_(pyarrow.binary())).to_pylist()
@@ -17,7 +17,7 @@ def _readable(column: Any) -> list[Any]:
 
 
 def to_columns(table: Any) -> dict[str, list[Any]]:
-    """The columns of a table or record batch as Python values; text that is no UTF-8 is read as far as it goes."""
+    """The columns of a table or record batch as Python values. Bytes that are not UTF-8 become replacement characters."""
     try:
         return table.to_pydict()
     except UnicodeDecodeError:
@@ -25,6 +25,6 @@ def to_columns(table: Any) -> dict[str, list[Any]]:
 
 
 def to_rows(table: Any) -> list[dict[str, Any]]:
-    """The same by row."""
+    """The rows of a table or record batch, likewise."""
     columns = to_columns(table)
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

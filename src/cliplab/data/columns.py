@@ -1,4 +1,4 @@
-"""Finding the columns of a data set by the names people give them."""
+"""Finds the image and caption columns of a data set by their usual names."""
 
 from collections.abc import Sequence
 
@@ -18,8 +18,8 @@ CAPTION_COLUMNS = (
 
 
 def first_present(columns: Sequence[str], wanted: Sequence[str], what: str, where: str) -> str:
-    """The first of ``wanted`` that is a column, else the first that is one but for capital letters. Raises ValueError
-    listing the columns found."""
+    """The first of ``wanted`` that is a column, else the first that is one when case is ignored. Raises ValueError listing
+    the columns."""
     for name in wanted:
         if name in columns:
             return name
@@ -30,7 +30,7 @@ def first_present(columns: Sequence[str], wanted: Sequence[str], what: str, wher
     hint = f"; name yours: data.train.{what}_columns=[…]" if what in ("image", "caption") else ""
     if what == "image" and any("url" in c.lower() for c in columns if c != "__url__"):
         hint = (
-            "; it holds addresses, not pictures: fetch them with img2dataset (output_format=webdataset) and use "
+            "; it holds addresses, not images: fetch them with img2dataset (output_format=webdataset) and use "
             "data=webdataset data.path=<folder>"
         )
     raise ValueError(f"{where}: no {what} column among {', '.join(columns)}; looked for {', '.join(wanted)}{hint}")

@@ -1,4 +1,4 @@
-"""What became of the rows that were read, and when too many of them are unusable."""
+"""Counts of the rows that were read, and the check that not too many of them are unusable."""
 
 import hashlib
 import math
@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-MOST_NAMED = 10  # unusable rows named one by one
-FEWEST_SEEN = 100  # samples before the limit is looked at; an epoch's end looks at fewer
-CHANCE = 0.001  # of stopping at any time although no more rows are unusable than the limit allows
+MOST_NAMED = 10  # unusable rows that a message names
+FEWEST_SEEN = 100  # samples before the limit is checked; at the end of an epoch fewer suffice
+CHANCE = 0.001  # the probability of stopping although no more rows are unusable than the limit allows
 
 
 def surely_above(bad: int, seen: int, limit: float) -> bool:
-    """Whether ``bad`` of ``seen`` random rows show that the share of bad rows lies above ``limit``.
+    """Whether ``bad`` of ``seen`` random rows show that the share of bad rows is above ``limit``.
 
-    A sequential test: however often it is asked while rows come in, it is wrong with a chance of at most ``CHANCE``. It bets
-    against the limit: the mean likelihood ratio of shares above the limit to the limit itself is a martingale there, and a
-    supermartingale below (Ville 1939). Rows drawn without replacement only make it safer.
+    A sequential test: it can be repeated after every row, and is wrong with a probability of at most ``CHANCE`` in all. It
+    uses the mean likelihood ratio of shares above the limit to the limit itself. That ratio is a martingale when the share
+    is the limit, and a supermartingale when it is below (Ville 1939). Drawing rows without replacement makes it safer.
     """
     if bad <= limit * seen:
         return False
@@ -34,10 +34,10 @@ def _row_number(place: str) -> int:
 
 
 class Counts:
-    """Samples seen (in a mixture by source too), unusable rows by reason with the first ten places, and texts cut.
+    """Counts of samples (also by source in a mixture), of unusable rows by reason, with the first ten, and of cut texts.
 
-    ``bad`` counts a row each time it is met, ``bad_rows`` holds a hash of the place of each that was met. ``probes`` and
-    ``bad_probes`` count the samples that tell of the whole source.
+    ``bad`` counts a row each time it is read; ``bad_rows`` holds a hash of the place of each distinct one. ``probes`` and
+    ``bad_probes`` count the samples that represent the whole source.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Counts:
         self.bad_probes += batch.bad_probes
 
     def add_lost(self, damaged: Sequence[tuple[str, str]]) -> None:
-        """Rows, as (reason, place), that are lost with the files they were in: nothing stands in for them."""
+        """Add rows, as (reason, place), that are lost with their files. They are not replaced by others."""
         self.bad.update(reason for reason, _ in damaged)
         named = [f"{place}: {reason}" for reason, place in damaged]
         self.first_bad = list(dict.fromkeys([*named, *self.first_bad]))[:MOST_NAMED]
@@ -77,11 +77,11 @@ class Counts:
     def check(
         self, max_bad_fraction: float, rows: int | None = None, lost: int = 0, *, whole_epoch: bool = False
     ) -> None:
-        """Raises RuntimeError when more rows are unusable than the limit allows, naming the first.
+        """Raises RuntimeError, naming the first unusable rows, when more rows are unusable than the limit allows.
 
-        Of ``rows`` rows in all, and ``lost`` ones, it is certain as soon as more than the limit's share were met. Where
-        their number is not known, or few of them were read yet, what was read must show it beyond chance. After a
-        ``whole_epoch`` it is told however few the samples are, and all of them count, not probes alone.
+        Where the number of ``rows`` is known, that is certain once more than the limit's share of them, with the ``lost``
+        ones, were read. Otherwise the rows read so far must show it beyond chance. After a ``whole_epoch`` the check is made
+        however few the samples are, and counts all of them, not only probes.
         """
         if self.seen < FEWEST_SEEN and not whole_epoch:
             return
@@ -94,8 +94,8 @@ class Counts:
 
     def _above(self, share: str, max_bad_fraction: float) -> RuntimeError:
         return RuntimeError(
-            f"{share} rows are unusable, {dict(self.bad)}: above data.max_bad_fraction {max_bad_fraction}; mend the data "
-            f"or raise it. The first: {'; '.join(self.first_bad)}"
+            f"{share} rows are unusable, {dict(self.bad)}: above data.max_bad_fraction {max_bad_fraction}; repair the data "
+            f"or raise the limit. The first: {'; '.join(self.first_bad)}"
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -106,22 +106,21 @@ class Counts:
 
     @classmethod
     def total(cls, parts: Sequence[Mapping[str, Any]]) -> "Counts":
-        """Of several ranks, from their ``as_dict()``."""
-        every = [cls(**part) for part in parts]
-        bad, sources = (sum((getattr(one, key) for one in every), Counter[str]()) for key in ("bad", "sources"))
+        """The sum over several ranks, from their ``as_dict()``."""
+        counts = [cls(**part) for part in parts]
         return cls(
-            seen=sum(one.seen for one in every),
-            truncated=sum(one.truncated for one in every),
-            bad=bad,
-            first_bad=list(dict.fromkeys(place for one in every for place in one.first_bad))[:MOST_NAMED],
-            sources=sources,
-            probes=sum(one.probes for one in every),
-            bad_probes=sum(one.bad_probes for one in every),
-            bad_rows=set().union(*(one.bad_rows for one in every)),
+            seen=sum(one.seen for one in counts),
+            truncated=sum(one.truncated for one in counts),
+            bad=sum((one.bad for one in counts), Counter[str]()),
+            first_bad=list(dict.fromkeys(place for one in counts for place in one.first_bad))[:MOST_NAMED],
+            sources=sum((one.sources for one in counts), Counter[str]()),
+            probes=sum(one.probes for one in counts),
+            bad_probes=sum(one.bad_probes for one in counts),
+            bad_rows=set().union(*(one.bad_rows for one in counts)),
         )
 
     def metrics(self) -> dict[str, float]:
-        """As they are logged."""
+        """The figures that are logged."""
         reasons = {f"data/bad/{reason}": float(count) for reason, count in sorted(self.bad.items())}
         whole = {"data/samples": self.seen, "data/bad": self.bad.total(), "data/truncated_texts": self.truncated}
         sources = {f"data/samples/{name}": float(count) for name, count in sorted(self.sources.items())}

@@ -1,4 +1,4 @@
-"""The data module: any caption source, the same order for any number of workers and ranks, exact resume."""
+"""The data module: any caption source, one order for any number of workers and ranks, exact resume."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,17 +16,16 @@ from cliplab.rules import Count, Natural, Seed, Share
 
 
 class CaptionDataModule(lightning.LightningDataModule):
-    """Reads ``train`` (and ``validation``) caption sources.
+    """Reads the caption source ``train``, and ``validation`` for retrieval.
 
-    ``batch_size`` is the global batch, shared by the ranks. The steps of ``augment`` work
-    on whole batches on their device, in the order given. ``counts``
-    counts what this rank has read; above ``max_bad_fraction`` of unusable rows training stops. ``num_workers`` null means
-    as many as there are cores for, at most four; it changes no number. ``path``, ``streaming``,
-    ``samples_per_epoch`` are said once here in configs, for the sources to refer to. A stream without it makes one epoch
-    of the trainer's ``max_steps``.
+    ``batch_size`` is the global batch, which the ranks share. The steps of ``augment`` process whole batches on their
+    device, in the given order. ``counts`` counts what this rank has read. Training stops when more than
+    ``max_bad_fraction`` of the rows are unusable. ``num_workers=None`` takes a worker for each core, at most four; the
+    number of workers does not change any result. ``path``, ``streaming`` and ``samples_per_epoch`` are set here once;
+    sources refer to them in configs. For a stream without a length, one epoch is the trainer's ``max_steps``.
 
-    Its state holds what every rank counted, and the facts that the order of samples depends on. A checkpoint goes on
-    over the same data only, unless ``allow_changed_data``.
+    The state holds the counts of every rank, and the facts that the order of samples depends on. A checkpoint continues
+    over the same data only, unless ``allow_changed_data`` is set.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         self.counts = Counts()
         if not train.sized and max_steps and max_steps > 0:
             train.set_samples_per_epoch(max_steps * batch_size)
-        len(train)  # a stream of unknown length is told here
+        len(train)  # raises for a stream of unknown length
         lost = Counts()
         lost.add_lost(train.damaged)
         lost.check(max_bad_fraction, train.row_count, len(train.damaged), whole_epoch=True)
@@ -71,7 +70,7 @@ class CaptionDataModule(lightning.LightningDataModule):
 
     @property
     def sized(self) -> bool:
-        """Whether the samples of an epoch are the data's own number, or were said."""
+        """Whether the length of an epoch is known from the data or was set."""
         return self.train.sized
 
     @property
@@ -82,7 +81,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         return None if self.validation is None else CaptionPairs(self.validation)
 
     def train_dataloader(self) -> CaptionLoader:
-        """The loader, at the batch where training stands: one batch is one step of the trainer."""
+        """The loader, at the next batch of the training: one batch is one step of the trainer."""
         collate = Collate(self.tokenizer)
         loader = CaptionLoader(self.train, collate, self.batch_size, self.num_workers, self.seed, self._count)
         loader.load_state_dict({"batches": self.trainer.global_step if self.trainer else 0})
@@ -93,11 +92,11 @@ class CaptionDataModule(lightning.LightningDataModule):
         self.counts.check(self.max_bad_fraction, self.train.row_count, len(self.train.damaged))
 
     def check_counts(self, counts: Counts) -> None:
-        """Of all ranks, at an epoch's end, however few samples it has. Raises RuntimeError when too many are unusable."""
+        """Check the counts of all ranks after an epoch, however short. Raises RuntimeError for too many unusable rows."""
         counts.check(self.max_bad_fraction, self.train.row_count, len(self.train.damaged), whole_epoch=True)
 
     def all_counts(self) -> Counts:
-        """Counted by all ranks together; every rank must ask."""
+        """The counts of all ranks together. Every rank must call this."""
         counts = Counts.total(gather_objects(self.counts.as_dict()))
         counts.add_lost(self.train.damaged)
         return counts
@@ -114,13 +113,13 @@ class CaptionDataModule(lightning.LightningDataModule):
         return {"facts": self._facts(), "lanes": self.train.lanes, "counts": gather_objects(self.counts.as_dict())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Raises ValueError when the checkpoint was made over other data or in another order."""
+        """Raises ValueError when the checkpoint was made with other data or in another order."""
         facts = self._facts()
         changed = [f"{key} was {old} and is {facts[key]}" for key, old in state["facts"].items() if facts[key] != old]
         if changed and not self.allow_changed_data:
             raise ValueError(
-                f"the data are not those of the checkpoint: {'; '.join(changed)}. Give back what it was, or go on over "
-                "the new order with data.allow_changed_data=true"
+                f"the data are not those of the checkpoint: {'; '.join(changed)}. Restore the earlier setting, or continue "
+                "with the new order: data.allow_changed_data=true"
             )
         if not changed:
             self.train.lanes = state["lanes"]

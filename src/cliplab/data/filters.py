@@ -1,4 +1,4 @@
-"""Which rows are wanted at all."""
+"""Filters: which rows of a data set are used."""
 
 import json
 import math
@@ -10,8 +10,8 @@ from cliplab.rules import Count, Natural, Positive
 
 
 def cell(row: Mapping[str, Any], column: str) -> Any:
-    """``row[column]``; a dotted name reaches into nested values and JSON text, as ``json.similarity``. None when it is not
-    there."""
+    """``row[column]``. A dotted name such as ``json.similarity`` reads nested values and JSON text. None when it is
+    missing."""
     if column in row:
         return row[column]
     value: Any = row
@@ -26,7 +26,7 @@ def cell(row: Mapping[str, Any], column: str) -> Any:
 
 
 def number(value: Any) -> float:
-    """NaN, which passes no bound, for what is none."""
+    """The value as a number. NaN, which passes no bound, when it is not one."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -34,12 +34,12 @@ def number(value: Any) -> float:
 
 
 class RowFilters:
-    """Which rows are wanted; everything null or empty wants all.
+    """Which rows are used. A filter that is None or empty lets all rows pass.
 
-    ``min_side`` is the smallest side in pixels, ``max_aspect`` the longer side over the shorter (both from width and
-    height columns when there are any, else from the picture's header); ``min_characters`` and ``max_characters`` bound
-    a caption, and a row without one left is not wanted; ``column_min`` and ``column_equals`` map columns to bounds and
-    values; ``languages`` are compared with ``language_column``. A value that is not there does not pass.
+    ``min_side`` is the smallest side in pixels, ``max_aspect`` the longer side over the shorter. Both are checked on width
+    and height columns when there are any, else on the image's header. ``min_characters`` and ``max_characters`` bound the
+    captions; a row with no caption left is refused. ``column_min`` and ``column_equals`` map columns to bounds and values.
+    ``languages`` are compared with ``language_column``. A missing value does not pass.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What a data set holds, in a hash that is the same on every machine."""
+"""A hash of the content of a data set, the same on every machine."""
 
 import hashlib
 from typing import Any
@@ -16,7 +16,7 @@ def _bytes_of(value: Any) -> bytes:
 
 
 def content_fingerprint(dataset: Any, image_column: str, labels: bytes) -> str:
-    """Of the number of rows, ``labels``, and the files of at most a thousand pictures, evenly spread over the set."""
+    """A hash of the number of rows, ``labels``, and the files of up to 1,000 images, evenly spread over the data set."""
     digest = hashlib.sha256(f"{len(dataset)} ".encode() + labels)
     pictures = dataset.select_columns([image_column])
     for row in np.linspace(0, len(dataset) - 1, min(len(dataset), SAMPLED)).astype(int).tolist():

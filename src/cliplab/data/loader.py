@@ -1,4 +1,4 @@
-"""Batches of caption data for one rank, in an exact order, from any place on."""
+"""Batches of caption data for one rank, in an exact order, starting anywhere."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -17,9 +17,12 @@ from cliplab.signals import leave_signals_to_the_parent
 
 
 class Batch(NamedTuple):
-    """uint8 images ``[B, 3, S, S]``, tokens, and per sample its epoch, index and group, int64 ``[B]``; (reason, place)
-    of each unusable row that was replaced, how many texts were cut, the names of the sources in a mixture, and how many
-    samples tell of the whole source (see ``Sample.probe``), usable or not."""
+    """A batch of training pairs: ``images`` uint8 ``[B, 3, S, S]``; ``epochs``, ``indices`` and ``groups`` int64 ``[B]``.
+
+    ``bad`` is (reason, place) of each unusable row that was replaced. ``truncated`` counts the texts that were cut.
+    ``sources`` names the source of each sample in a mixture. ``probes`` counts the samples that represent the whole source
+    (see ``Sample.probe``), ``bad_probes`` those among them that were unusable.
+    """
 
     images: Tensor
     tokens: Tokens
@@ -34,7 +37,7 @@ class Batch(NamedTuple):
 
 
 class Collate:
-    """Samples to a Batch; texts are tokenised here, all at once."""
+    """Makes a Batch from samples. All texts are tokenised at once."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
@@ -44,7 +47,7 @@ class Collate:
         before = self.tokenizer.truncated
         tokens = self.tokenizer([s.caption for s in samples])
         return Batch(
-            images=default_collate([s.image for s in samples]),  # straight into shared memory when a worker does it
+            images=default_collate([s.image for s in samples]),  # in a worker: written to shared memory directly
             tokens=tokens,
             epochs=epochs,
             indices=indices,
@@ -59,7 +62,7 @@ class Collate:
 
 @contextmanager
 def _without_advice() -> Iterator[None]:
-    """Keep torch's advice on the number of workers from the screen: it was chosen, by a person or by the cores."""
+    """Hide torch's advice on the number of workers: the number was chosen by the user or from the cores."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         yield
@@ -78,7 +81,7 @@ def _begin(loader: DataLoader) -> Iterator[Batch]:
 
 
 class OrderedRows(Protocol):
-    """Samples by key, and the keys of an epoch in their order."""
+    """Gives samples by key, and the keys of an epoch in order."""
 
     def __len__(self) -> int: ...
 
@@ -88,7 +91,7 @@ class OrderedRows(Protocol):
 
 
 class _Keys:
-    """The keys of one rank's share of each of ``batches`` of an epoch."""
+    """Gives the keys of one rank's share of each batch in ``batches`` of an epoch."""
 
     def __init__(self, rows: OrderedRows, batch_size: int, seed: int) -> None:
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
@@ -102,7 +105,7 @@ class _Keys:
 
 
 class RowBatches:
-    """Batches of samples that are read by key. Workers live as long as the run."""
+    """Batches of samples that are read by key. Workers live until the run ends."""
 
     def __init__(self, rows: OrderedRows, *, collate: Callable, batch_size: int, num_workers: int, seed: int) -> None:
         self.keys = _Keys(rows, batch_size, seed)
@@ -120,13 +123,13 @@ class RowBatches:
 
 
 class StartableStream(Protocol):
-    """A stream of samples that is told where to begin."""
+    """A stream of samples that can begin anywhere."""
 
     def begin(self, *, epoch: int, batches: range, batch_size: int) -> None: ...
 
 
 class StreamBatches:
-    """Batches of a stream. Workers are new every epoch: they are told where to begin when they start."""
+    """Batches of a stream. Workers start anew each epoch: a worker learns where to begin when it starts."""
 
     def __init__(self, stream: StartableStream, *, collate: Callable, batch_size: int, num_workers: int) -> None:
         self.stream, self.batch_size = stream, batch_size
@@ -141,19 +144,19 @@ class StreamBatches:
 
 
 def _without_traceback(error: Exception) -> RuntimeError:
-    """What went wrong in a worker, without the worker's traceback."""
+    """The error of a worker without the worker's traceback."""
     text = str(error)
     if "exited unexpectedly" in text or "is killed by signal" in text:
         return RuntimeError(
-            f"a worker that reads data died ({text.splitlines()[0].strip().rstrip('.')}), often for want of memory: "
+            f"a worker that reads data died ({text.splitlines()[0].strip().rstrip('.')}), often because memory ran out: "
             "lower data.num_workers or data.shuffle_buffer, and resume"
         )
     return RuntimeError(text.rstrip().rsplit("\n", 1)[-1].removeprefix("RuntimeError: "))
 
 
 class CaptionLoader:
-    """Batches for one rank, endlessly by epoch. Its state counts the batches handed to the trainer, not those that
-    workers prefetched, so that a resumed run sees the very next batch."""
+    """Batches for one rank, epoch after epoch. Its state counts the batches given to the trainer, not those that workers
+    have prefetched, so a resumed run continues with exactly the next batch. ``count`` is called with each batch."""
 
     def __init__(
         self,
@@ -166,7 +169,7 @@ class CaptionLoader:
     ) -> None:
         if batch_size % world_size():
             raise ValueError(
-                f"data.batch_size {batch_size} is the global batch and no multiple of {world_size()} ranks; "
+                f"data.batch_size {batch_size} is the global batch and not a multiple of {world_size()} ranks; "
                 f"set it to {batch_size // world_size() * world_size()}"
             )
         if len(source) < batch_size:

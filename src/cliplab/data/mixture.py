@@ -14,11 +14,11 @@ from cliplab.data.stream import CaptionStream, StreamSource
 from cliplab.data.stream_rows import RowsInTurn, StreamRow
 from cliplab.rules import Count
 
-BLOCK = 1000  # rows of a stream within which the shares of the weights are exact
+BLOCK = 1000  # rows of a stream in which each source has exactly its share
 
 
 def quotas(weights: Mapping[str, float], total: int) -> dict[str, int]:
-    """``total`` shared out in proportion to ``weights``, by largest remainder. Raises ValueError on a weight below 0."""
+    """Divide ``total`` in proportion to ``weights``, by largest remainder. Raises ValueError on a weight below 0."""
     if not weights or min(weights.values()) < 0 or sum(weights.values()) <= 0:
         raise ValueError(f"data.train.weights {dict(weights)} must be 0 or more, and one of them above 0")
     exact = {name: total * weight / sum(weights.values()) for name, weight in weights.items()}
@@ -35,14 +35,14 @@ def _joint_fingerprint(sources: Mapping[str, Source], weights: Mapping[str, floa
 
 
 class CaptionMixture(RowSource):
-    """Map-style sources as one. An epoch has ``samples_per_epoch`` samples (null: as many as all sources together), of which
-    each source gives its share by ``weights`` (null: in proportion to its size).
+    """Several sources read by row, as one. An epoch has ``samples_per_epoch`` samples (None: as many as all sources
+    together). Each source gives a share by ``weights`` (None: in proportion to its size).
 
-    A source goes through all of its samples, in a new order each time, before it gives one again, across epochs. So what
-    comes is a function of (seed, epoch, place) alone, and a sample that comes twice is augmented anew.
+    A source gives all of its samples, in a new order each time, before it repeats one, across epochs. The samples of an
+    epoch are a function of (seed, epoch, place) alone, and a repeated sample is augmented differently.
     """
 
-    row_count = None  # of its own draws, which do not follow the number of rows
+    row_count = None  # a mixture draws samples by weight, not by the number of rows
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class CaptionMixture(RowSource):
         return sum(self.shares.values())
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """(turn of its source, index) of each sample of an epoch, int64 ``[samples, 2]``."""
+        """(turn of the source, index) of each sample of an epoch, int64 ``[samples, 2]``."""
         keys = []
         for k, (name, source) in enumerate(self.sources.items()):
             share = self.shares[name]
@@ -99,7 +99,7 @@ class CaptionMixture(RowSource):
 
 
 class MixedRows:
-    """The rows of several sources in turn: in every block each has exactly its share."""
+    """The rows of several sources, mixed. In every block each source has exactly its share."""
 
     def __init__(
         self, sources: Sequence[RowsInTurn], shares: Sequence[int], order: Callable[[int], np.random.Generator]
@@ -111,7 +111,7 @@ class MixedRows:
 
     @property
     def held(self) -> Sequence[StreamRow]:
-        """Of the source of the last row, so that what stands in for it keeps the weights."""
+        """Rows in memory of the last row's source: its replacement comes from the same source, which keeps the weights."""
         return [row._replace(source=self.last) for row in self.sources[self.last].held]
 
     def __next__(self) -> StreamRow:
@@ -125,7 +125,8 @@ class MixedRows:
 
 
 class StreamMixture(StreamSource):
-    """Streams as one: in every thousand rows of a part each source has exactly its share by ``weights`` (null: equal)."""
+    """Several streams as one. In every thousand rows of a part each source has exactly its share by ``weights`` (None:
+    equal shares)."""
 
     row_count = None
 
@@ -162,7 +163,7 @@ class StreamMixture(StreamSource):
 
     @property
     def parts(self) -> int:
-        """As many as every source can fill."""
+        """The most parts that every source can fill."""
         return min(source.parts for source in self.streams)
 
     def rows_in_turn(self, number: int, count: int) -> MixedRows:
@@ -191,7 +192,8 @@ def caption_mixture(
     weights: Mapping[str, float] | None = None,
     samples_per_epoch: Count | None = None,
 ) -> CaptionMixture | StreamMixture:
-    """The mixture that fits the sources. Raises ValueError when some are streams and some are not, or names differ."""
+    """The mixture of these sources. Raises ValueError when some are streams and some are not, or when the names of weights
+    and sources differ."""
     if weights and set(weights) != set(sources):
         raise ValueError(f"data.train.weights name {sorted(weights)}, data.train.sources {sorted(sources)}")
     weights = {name: weights[name] for name in sources} if weights else None

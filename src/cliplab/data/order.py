@@ -6,7 +6,7 @@ _MIX_1, _MIX_2, _STEP = (np.uint64(x) for x in (0xBF58476D1CE4E5B9, 0x94D049BB13
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """The splitmix64 finaliser (Steele et al. 2014): a bijection of 64-bit integers that looks random."""
+    """The splitmix64 finaliser (Steele et al. 2014): a pseudo-random bijection of 64-bit integers."""
     with np.errstate(over="ignore"):
         x = x + _STEP
         x = (x ^ (x >> np.uint64(30))) * _MIX_1
@@ -24,7 +24,7 @@ def uniforms(seed: int, epoch: int | np.ndarray, indices: np.ndarray, count: int
 
 
 def sample_rng(seed: int, epoch: int, index: int) -> np.random.Generator:
-    """An own generator for one sample of one epoch (Philox, a counter-based generator)."""
+    """A separate generator for one sample of one epoch (Philox, which is counter-based)."""
     return np.random.Generator(np.random.Philox(key=[seed, epoch], counter=[0, 0, 0, index]))
 
 

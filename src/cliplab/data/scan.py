@@ -1,4 +1,4 @@
-"""What is found out about all rows at once, without decoding a picture: which are wanted, and a fingerprint."""
+"""Passes over all rows without decoding an image: which rows the filters let through, and a fingerprint."""
 
 import hashlib
 import os
@@ -15,11 +15,11 @@ from cliplab.data.library import cache_key, no_progress_bars
 from cliplab.data.rows import CaptionRows
 
 HASHED_CAPTIONS, HASHED_PICTURES = 1_000_000, 256  # rows, evenly spread
-SHOW_PROGRESS = 100_000  # rows from which a bar is worth its line
+SHOW_PROGRESS = 100_000  # rows from which a progress bar is shown
 
 
 def read_row(dataset: datasets.Dataset, number: int) -> dict[str, Any]:
-    """One row; strings that are no UTF-8 are read as far as they go."""
+    """One row. Bytes of a string that are not UTF-8 become replacement characters."""
     try:
         return dataset[number]
     except UnicodeDecodeError:
@@ -29,16 +29,16 @@ def read_row(dataset: datasets.Dataset, number: int) -> dict[str, Any]:
 def wanted_samples(dataset: datasets.Dataset, rows: CaptionRows) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
     """Row and caption number of each sample, int64 ``[samples]`` each, and how many rows were refused, by reason.
 
-    The columns it takes are read once, and the answer is kept in the cache of the datasets library.
+    The columns that filters need are read once. The result is kept in the cache of the datasets library.
     """
     needed = rows.needed_to_choose
     if not needed:
         everything = np.arange(len(dataset))
         return everything, np.zeros_like(everything), Counter()
 
-    def look(table: Any) -> dict[str, list[Any]]:
-        found = [(rows.refused(row), rows.count(row)) for row in to_rows(table)]
-        return {"refused": [reason for reason, _ in found], "samples": [0 if r else count for r, count in found]}
+    def judge(table: Any) -> dict[str, list[Any]]:
+        judged = [(rows.refused(row), rows.count(row)) for row in to_rows(table)]
+        return {"refused": [reason for reason, _ in judged], "samples": [0 if r else count for r, count in judged]}
 
     facts = f"{cache_key(dataset)} {len(dataset)} {rows.order_facts}"
     options = {"batched": True, "batch_size": 100, "remove_columns": needed}
@@ -46,18 +46,18 @@ def wanted_samples(dataset: datasets.Dataset, rows: CaptionRows) -> tuple[np.nda
     columns = dataset.select_columns(needed).with_format("arrow")
     if len(dataset) < SHOW_PROGRESS:
         with no_progress_bars():
-            looked = columns.map(look, **options)
+            judged = columns.map(judge, **options)
     else:
-        looked = columns.map(look, **options, desc="Looking which rows are wanted")
-    answer = looked.with_format("arrow")[:]  # whole columns at once
-    counts = answer["samples"].to_numpy()
+        judged = columns.map(judge, **options, desc="Filtering rows")
+    verdicts = judged.with_format("arrow")[:]  # whole columns at once
+    counts = verdicts["samples"].to_numpy()
     kept = np.repeat(np.arange(len(dataset)), counts)
     which = np.arange(len(kept)) - np.repeat(np.cumsum(counts) - counts, counts)
-    return kept, which, Counter(reason for reason in answer["refused"].to_pylist() if reason)
+    return kept, which, Counter(reason for reason in verdicts["refused"].to_pylist() if reason)
 
 
 def pairs_fingerprint(dataset: datasets.Dataset, rows: CaptionRows) -> str:
-    """A hash of the captions and of an even spread of pictures; where they lie does not matter."""
+    """A hash of the captions and of images, evenly spread over the data set. The place of the files does not matter."""
     digest = hashlib.sha256(f"{len(dataset)} {sorted(dataset.column_names)}".encode())
     step = 1 + len(dataset) // HASHED_CAPTIONS
     captions = dataset.select_columns(rows.caption_columns).with_format("arrow")

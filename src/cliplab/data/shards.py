@@ -1,4 +1,4 @@
-"""Rows of any caption source made ready for fast training, and the shards they are written to."""
+"""Rows of any caption source, prepared for fast training and written to shards."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ from cliplab.data.rows import CaptionRows
 
 SUFFIX = {"jpeg": "jpg", "webp": "webp", "png": "png"}
 ROWS_PER_GROUP = 256
-# What the datasets library reads an image column by.
+# By these the datasets library recognises an image column.
 _FEATURES = {
     "image": {"_type": "Image"},
     "captions": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
@@ -41,7 +41,7 @@ SCHEMA = pyarrow.schema(
 
 
 class Recipe(NamedTuple):
-    """How pictures are made ready: see configs/task/prepare.yaml."""
+    """How images are prepared: see configs/task/prepare.yaml."""
 
     shortest_side: int | None
     encoding: Literal["jpeg", "webp", "png"]
@@ -50,8 +50,8 @@ class Recipe(NamedTuple):
 
 
 class Ready(NamedTuple):
-    """An encoded picture with its captions, the size it had, the row it comes from and where that stands, and what
-    duplicates are known by."""
+    """An encoded image with its captions. ``width`` and ``height`` are those before resizing, ``row`` and ``place`` those of
+    its row. Duplicates have the same ``digest``."""
 
     data: bytes
     suffix: str
@@ -64,7 +64,7 @@ class Ready(NamedTuple):
 
 
 class LeftOut(NamedTuple):
-    """A row that is not written, where it stands, and why."""
+    """A row that is not written: its number, its place, and why."""
 
     row: int
     place: str
@@ -98,20 +98,20 @@ def _ready(value: Any, captions: list[str], number: int, place: str, recipe: Rec
         scale = side / min(width, height)
         size = (max(side, round(width * scale)), max(side, round(height * scale)))
         data = _encode(image.resize(size, Image.Resampling.BICUBIC), recipe)
-    elif raw is not None and _is(recipe.encoding, raw) and np.array_equal(_plainly(raw), pixels):
-        data = raw  # as it came, without loss
+    elif raw is not None and _is(recipe.encoding, raw) and np.array_equal(_plain_pixels(raw), pixels):
+        data = raw  # the file itself, without loss
     else:
         data = _encode(image, recipe)
     return Ready(data, SUFFIX[recipe.encoding], captions, width, height, number, place, digest)
 
 
-def _plainly(data: bytes) -> np.ndarray:
-    """The pixels as readers that know of no rotation or transparency see them."""
+def _plain_pixels(data: bytes) -> np.ndarray:
+    """The pixels as seen by readers that ignore rotation and transparency."""
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
 def make_ready(rows: Sequence[tuple[int, Row]], reader: CaptionRows, recipe: Recipe) -> list[Ready | LeftOut]:
-    """Of numbered rows those that are wanted and can be used, and of the others the reason. Runs in other processes."""
+    """Prepare numbered rows. A row that is refused or unusable gives LeftOut with the reason. Runs in other processes."""
     done: list[Ready | LeftOut] = []
     for number, (values, place) in rows:
         try:
@@ -123,13 +123,13 @@ def make_ready(rows: Sequence[tuple[int, Row]], reader: CaptionRows, recipe: Rec
             )
         except BadImage as error:
             detail = str(error).removeprefix(error.reason).removeprefix(": ")
-            detail = re.sub(r" ?<[^>]* at 0x[0-9a-f]+>", "", detail)  # no addresses
+            detail = re.sub(r" ?<[^>]* at 0x[0-9a-f]+>", "", detail)  # without memory addresses
             done.append(LeftOut(number, place, error.reason, detail))
     return done
 
 
 def write_parquet(path: Path, rows: Sequence[Ready]) -> None:
-    """Columns image (as the datasets library knows it), captions, width, height, row; in small row groups, for streams."""
+    """Write columns image (as in the datasets library), captions, width, height, row, in small row groups for streaming."""
     columns = {
         "image": [{"bytes": r.data, "path": f"{r.row:09}.{r.suffix}"} for r in rows],
         "captions": [r.captions for r in rows],
@@ -141,7 +141,7 @@ def write_parquet(path: Path, rows: Sequence[Ready]) -> None:
 
 
 def write_webdataset(path: Path, rows: Sequence[Ready]) -> None:
-    """A tar with, for each row, the picture, ``.txt`` (a caption per line) and ``.json`` (width, height, row)."""
+    """Write a tar with, for each row, the image, ``.txt`` (one caption a line) and ``.json`` (width, height, row)."""
     with tarfile.open(path, "w") as tar:
         for r in rows:
             facts = json.dumps({"width": r.width, "height": r.height, "row": r.row}).encode()

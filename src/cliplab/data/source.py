@@ -1,4 +1,4 @@
-"""What training asks of a caption source, and the samples it gives."""
+"""What training needs from a caption source, and the samples that a source gives."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -11,20 +11,20 @@ from cliplab.data.images import BadImage
 from cliplab.data.layout import Row, Unusable
 from cliplab.data.rows import CaptionRows
 
-DRAWS = 100  # rows drawn at random to stand in for an unusable one, before a source is given up
-MOST_TOLD = 200  # characters of what is wrong with a row
-STAND_INS = 2**48  # where the random numbers of such draws begin; those of samples are below
+DRAWS = 100  # rows drawn at random to replace an unusable one, before the run stops
+MOST_SHOWN = 200  # characters of an error message about a row
+STAND_INS = 2**48  # the random numbers of such draws begin here; those of samples are below
 
 TrainingTransform = Callable[[np.ndarray, np.random.Generator], Tensor]
 EvaluationTransform = Callable[[Image.Image], Tensor]
 
 
 class Sample(NamedTuple):
-    """One training pair: uint8 ``[3, size, size]``, its caption, where it comes from and what it shows.
+    """One training pair: an image, uint8 ``[3, size, size]``, with its caption and its place in the order of samples.
 
-    ``bad`` is the row that should have been here, when it was unusable and this one, drawn at random, stands in.
-    ``source`` names the source in a mixture. ``probe`` marks the samples that tell of the whole source: all of them where
-    rows come in random order, one of each part in a stream.
+    Samples with the same ``group`` show the same thing. ``bad`` is the unusable row that this sample replaces, if any.
+    ``source`` names the source in a mixture. ``probe`` marks the samples that represent the whole source: all of them
+    where rows come in random order, one of each part in a stream.
     """
 
     image: Tensor
@@ -38,7 +38,7 @@ class Sample(NamedTuple):
 
 
 class BatchReader(Protocol):
-    """Batches of one rank, from any place on."""
+    """Gives the batches of one rank, starting anywhere."""
 
     def read(self, epoch: int, batches: range) -> Iterator[Any]:
         """This rank's share of these global batches of an epoch."""
@@ -48,10 +48,10 @@ class BatchReader(Protocol):
 class Source(Protocol):
     """Image-caption pairs to train on.
 
-    ``fingerprint`` changes with the data and with whatever the order of samples depends on. ``sized`` tells whether the
-    samples of an epoch are known without being told; ``row_count`` counts the rows that samples are made of, where that is
-    known, and ``damaged`` are rows known to be lost beside those. ``lanes`` are a stream's independent shares, which a
-    checkpoint keeps.
+    ``fingerprint`` changes with the data and with everything that the order of samples depends on. ``sized`` is true when
+    the source itself knows how many samples an epoch has. ``row_count`` is the number of rows that samples are made from,
+    None where it is unknown. ``damaged`` are rows that are lost in addition to those. ``lanes`` is the number of
+    independent shares of a stream; a checkpoint stores it.
     """
 
     lanes: int | None
@@ -65,7 +65,7 @@ class Source(Protocol):
     def row_count(self) -> int | None: ...
 
     def __len__(self) -> int:
-        """Samples an epoch, over all ranks."""
+        """Samples in an epoch, over all ranks."""
         ...
 
     def prepare(
@@ -75,7 +75,7 @@ class Source(Protocol):
         ...
 
     def set_samples_per_epoch(self, samples: int) -> None:
-        """For a source that is not ``sized``."""
+        """Set the length of an epoch, for a source that is not ``sized``."""
         ...
 
     def batch_reader(self, *, collate: Callable, batch_size: int, num_workers: int, seed: int) -> BatchReader: ...
@@ -83,7 +83,7 @@ class Source(Protocol):
 
 @runtime_checkable
 class CaptionSource(Source, Protocol):
-    """A source of one data set, whose rows can also be read as they are. ``total_rows`` counts them, where that is known."""
+    """A source of one data set. Its rows can also be read unchanged. ``total_rows`` is None where it is unknown."""
 
     rows: CaptionRows
 
@@ -91,15 +91,15 @@ class CaptionSource(Source, Protocol):
     def total_rows(self) -> int | None: ...
 
     def raw_rows(self, start: int = 0) -> Iterator[Row]:
-        """Each row once, in the data set's own order, before filters, from row ``start`` on."""
+        """Each row once, in the order of the data set and before filters, from row ``start`` on."""
         ...
 
 
 def first_usable(attempts: Iterator[Callable[[], Sample]], place: Callable[[], str], on_error: str) -> Sample:
-    """The first attempt, or else the first of those after it that is usable, with the first noted as ``bad``. ``place``
-    tells where its row stands; it is asked only then, since that may take reading.
+    """Return the first attempt that succeeds. Where the first one fails, the sample carries its row as ``bad``.
 
-    Raises RuntimeError when no attempt is usable, or at once when ``on_error`` is ``stop``.
+    ``place`` gives the place of the first attempt's row. It is called only after a failure, since it may have to read.
+    Raises RuntimeError when every attempt fails, or after the first when ``on_error`` is ``stop``.
     """
     reason, detail, tried = "", "", 0
     for read in attempts:
@@ -111,11 +111,11 @@ def first_usable(attempts: Iterator[Callable[[], Sample]], place: Callable[[], s
                 raise RuntimeError(
                     f"{place()} is unusable: {error}; mend it, or replace it with data.train.on_error=replace"
                 ) from error
-            reason, detail = reason or error.reason, detail or str(error)[:MOST_TOLD]
+            reason, detail = reason or error.reason, detail or str(error)[:MOST_SHOWN]
         else:
             return sample._replace(bad=Unusable(reason, place())) if reason else sample
-    told = detail if reason == "missing_file" else reason
+    cause = detail if reason == "missing_file" else reason
     raise RuntimeError(
-        f"{place()} is unusable ({told}), and so are {tried - 1} rows drawn at random in its place; mend the data, or name "
+        f"{place()} is unusable ({cause}), and so are {tried - 1} rows drawn at random in its place; mend the data, or name "
         "the right columns: data.train.image_columns=[…] data.train.caption_columns=[…]"
     )

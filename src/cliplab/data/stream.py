@@ -1,4 +1,4 @@
-"""Image-caption pairs from shards, for what does not fit on disk or in memory."""
+"""Image-caption pairs streamed from shards, for data sets that do not fit on disk or in memory."""
 
 import functools
 import hashlib
@@ -28,13 +28,13 @@ from cliplab.data.stream_rows import Cursor, RowsInTurn, ShuffleBuffer, StreamRo
 from cliplab.distributed import rank, world_size
 from cliplab.rules import Count
 
-BUFFER_DRAWS = 8  # of an unusable row's stand-ins, taken from rows in memory before others are read
-FURTHEST = 16  # stand-ins from a part of unknown length are drawn among its first 2 ** 0 to 2 ** 15 rows
-PROBED = 64  # rows at the start of a part among which one is taken to tell of the part
+BUFFER_DRAWS = 8  # rows in memory that are tried for an unusable row, before others are read
+FURTHEST = 16  # in a part of unknown length a replacement is drawn among the first 2 ** 0 to 2 ** 15 rows
+PROBED = 64  # rows at the start of a part, one of which represents the part
 
 
 class StreamSource(IterableDataset):
-    """What a stream and a mixture of streams share: lanes, parts, and samples in their exact order."""
+    """The base of a stream and of a mixture of streams: lanes, parts, and samples in an exact order."""
 
     damaged: Sequence[Unusable] = ()
     path: str
@@ -46,27 +46,27 @@ class StreamSource(IterableDataset):
 
     @property
     def parts(self) -> int:
-        """Parts of a lane."""
+        """The number of parts of a lane."""
         raise NotImplementedError
 
     def rows_in_turn(self, number: int, count: int) -> RowsInTurn:
-        """Endless rows of part ``number`` of ``count``; each of its rows comes once per turn."""
+        """Endless rows of part ``number`` of ``count``. Each of its rows comes once per turn."""
         raise NotImplementedError
 
     def sample(self, row: StreamRow, number: int, rng: np.random.Generator) -> Sample:
-        """Raises BadImage."""
+        """The sample of a row. Raises BadImage."""
         raise NotImplementedError
 
     def rng(self, row: StreamRow, number: int) -> np.random.Generator:
-        """What is random about sample ``number``, when it is made of ``row``."""
+        """The random generator of sample ``number`` when it is made from ``row``."""
         return sample_rng(self.seed, self.epoch, number)
 
     def draw(self, source: int, rng: np.random.Generator) -> StreamRow | None:
-        """A row from anywhere in a source; None where nothing lies at the place that was drawn."""
+        """A random row of a source. None when there is no row at the place that was drawn."""
         raise NotImplementedError
 
     def place(self, row: StreamRow) -> str:
-        """Where a row stands."""
+        """The place of a row, for messages."""
         return row.row.place
 
     def set_samples_per_epoch(self, samples: int) -> None:
@@ -76,23 +76,23 @@ class StreamSource(IterableDataset):
         return StreamBatches(self, collate=collate, batch_size=batch_size, num_workers=num_workers)
 
     def begin(self, *, epoch: int, batches: range, batch_size: int) -> None:
-        """The next iteration gives this rank's share of these global batches of ``epoch``."""
+        """Let the next iteration give this rank's share of these global batches of ``epoch``."""
         self.lanes = self.lanes or world_size()
         if batch_size % self.lanes:
-            raise ValueError(f"data.batch_size {batch_size} is no multiple of the stream's {self.lanes} lanes")
+            raise ValueError(f"data.batch_size {batch_size} is not a multiple of the stream's {self.lanes} lanes")
         self.epoch, self.batches, self.batch_size = epoch, batches, batch_size
 
     def __len__(self) -> int:
-        """Samples an epoch, over all ranks. Raises ValueError when nobody said how many."""
+        """Samples in an epoch, over all ranks. Raises ValueError when the number is not set."""
         if not self.samples_per_epoch:
             raise ValueError(
-                "a stream has no length: say what makes an epoch, data.samples_per_epoch=<samples over all ranks>, or "
-                "how long to train, trainer.max_steps=<steps>"
+                "a stream has no length: set the length of an epoch, data.samples_per_epoch=<samples over all ranks>, or "
+                "of the training, trainer.max_steps=<steps>"
             )
         return self.samples_per_epoch
 
     def __iter__(self) -> Iterator[Sample]:
-        """The samples of every n-th batch, as the loader asks its n workers in turn."""
+        """The samples of every n-th batch: a loader asks its n workers in turn."""
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         lanes, parts = self.lanes or 1, self.parts
@@ -110,7 +110,7 @@ class StreamSource(IterableDataset):
                 yield sample._replace(probe=row.probe)
 
     def _attempts(self, row: StreamRow, rows: RowsInTurn, number: int) -> Iterator[Callable[[], Sample]]:
-        """The row, then some that lie in memory, then others from anywhere."""
+        """The row itself, then some rows in memory, then random rows of the whole source."""
         yield functools.partial(self.sample, row, number, self.rng(row, number))
         rng, held = self.rng(row, STAND_INS + number), rows.held
         for _ in range(BUFFER_DRAWS):
@@ -140,15 +140,15 @@ class StreamSettings(RowSettings):
 class CaptionStream(StreamSource):
     """Image-caption pairs from the parts of a layout.
 
-    The parts are put in a new order every epoch and dealt to ``lanes`` (null: one per rank), and in each lane to up to
-    ``parts``. Each of the lanes gives an equal share of every global batch, from its parts in turn. So the order depends
-    on (seed, epoch, lanes, parts) alone and never on the number of workers; one that divides the parts reads nothing in
-    vain. Where there are fewer parts of the layout than lanes, the rows are dealt instead.
+    The parts get a new order each epoch. They are divided among ``lanes`` (None: one per rank), and within a lane among up
+    to ``parts``. Each lane gives an equal share of every global batch, from its parts in turn. The order depends on (seed,
+    epoch, lanes, parts) alone, never on the number of workers. A number of workers that divides ``parts`` reads no row
+    twice. Where the layout has fewer parts than there are lanes, its rows are divided instead.
 
-    ``shuffle_buffer`` rows of a lane, over all its parts, wait in memory to be shuffled. ``samples_per_epoch`` counts
-    over all ranks, which make the same number of steps; a part goes round again when it runs out. Unusable rows are
-    replaced, never left out, so a batch can be found again without decoding those before it. Raises RuntimeError when the
-    source stays away.
+    ``shuffle_buffer`` is the number of rows of a lane that wait in memory to be shuffled. ``samples_per_epoch`` counts over
+    all ranks. All ranks make the same number of steps, and a part that runs out starts again. Unusable rows are replaced,
+    never left out, so a batch can be found again without decoding the ones before it. Raises ValueError when a column is
+    missing, RuntimeError when the source stays unreachable.
     """
 
     def __init__(self, layout: Layout, location: Location, settings: StreamSettings) -> None:
@@ -172,7 +172,7 @@ class CaptionStream(StreamSource):
 
     @property
     def parts(self) -> int:
-        """A divisor of those asked for, so that all have a part of the layout."""
+        """A divisor of the setting ``parts``, such that each part gets at least one part of the layout."""
         most = len(self.layout.parts) // (self.lanes or 1)
         return max(n for n in range(1, self.most_parts + 1) if self.most_parts % n == 0 and n <= max(1, most))
 
@@ -186,7 +186,7 @@ class CaptionStream(StreamSource):
         return None if self.rows.needed_to_choose else self.total_rows
 
     def raw_rows(self, start: int = 0) -> Iterator[Row]:
-        """In their own order, before filters, from row ``start`` on."""
+        """The rows in the order of the layout and before filters, from row ``start`` on."""
         for number, part in enumerate(self.layout.parts):
             if part.rows is not None and part.rows <= start:
                 start -= part.rows
@@ -199,19 +199,20 @@ class CaptionStream(StreamSource):
                     start -= 1
             start = 0 if known else start
 
-    def _dealt(self, turn: int, number: int, count: int) -> tuple[list[int], int, int]:
-        """Which parts of the layout are read in a turn, and of their rows from which on each how-manieth."""
+    def _share(self, turn: int, number: int, count: int) -> tuple[list[int], int, int]:
+        """The parts of the layout that part ``number`` of ``count`` reads in a turn, in order, and which of their rows: the
+        first, and the step from one to the next."""
         order = list(range(len(self.layout.parts)))
         seed = int(np.random.SeedSequence([self.seed, self.epoch, turn]).generate_state(1)[0])
         np.random.default_rng(seed).shuffle(order)
         if len(order) < count:
             return order, number, count
-        share, more = divmod(len(order), count)
-        first = share * number + min(number, more)
-        return order[first : first + share + (number < more)], 0, 1
+        size, remainder = divmod(len(order), count)
+        first = size * number + min(number, remainder)
+        return order[first : first + size + (number < remainder)], 0, 1
 
     def _part(self, part: int) -> Iterator[StreamRow]:
-        """Rows of a part of the layout; where it is damaged, one last row stands for those that are lost."""
+        """Rows of a part of the layout. Where it is damaged, one last unusable row represents those that are lost."""
         try:
             for row in persistent(lambda start: self.layout.rows(part, start), self.path):
                 yield StreamRow(row)
@@ -220,7 +221,7 @@ class CaptionStream(StreamSource):
 
     def _turn(self, turn: int, number: int, count: int) -> Iterator[StreamRow]:
         """The rows of part ``number`` of ``count`` in one turn through the layout."""
-        parts, offset, step = self._dealt(turn, number, count)
+        parts, offset, step = self._share(turn, number, count)
         position = -1
         for part in parts:
             given, probe = 0, self._probe(turn, part) if offset == 0 else -1
@@ -237,8 +238,7 @@ class CaptionStream(StreamSource):
         return bool(self.rows.needed_to_choose and self.rows.refused(row.row.values))
 
     def _probe(self, turn: int, part: int) -> int:
-        """Which of a part's rows tells of the whole part: a random one, so that a fault of every first row misleads
-        nobody."""
+        """Which row of a part represents the part. It is a random one: the first row may be broken in every part."""
         rng = np.random.default_rng([self.seed, self.epoch, turn, part])
         return int(rng.integers(min(self.layout.parts[part].rows or PROBED, PROBED)))
 
@@ -272,7 +272,7 @@ class CaptionStream(StreamSource):
         return StreamRow(row, which, source)
 
     def _anywhere(self, rng: np.random.Generator) -> tuple[int, int]:
-        """A part of the layout and a row of it; the row may lie behind the end where lengths are not known."""
+        """A random part of the layout and a random row of it. Where lengths are unknown, the row may be beyond the end."""
         if self.total_rows:
             ends = np.cumsum([part.rows for part in self.layout.parts])
             number = int(rng.integers(self.total_rows))

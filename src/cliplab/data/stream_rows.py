@@ -1,4 +1,4 @@
-"""The rows of a stream on their way to be samples: shuffled through a buffer, read forward only."""
+"""The rows of a stream before they become samples: shuffled through a buffer, read forward only."""
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
@@ -10,8 +10,11 @@ from cliplab.data.layout import Row
 
 
 class StreamRow(NamedTuple):
-    """A row on its way to be a sample: which of its captions, where each is a sample of its own; which source of a mixture;
-    whether it tells of its part (see ``Sample.probe``); and why it cannot be used, where that is known."""
+    """A row before it becomes a sample.
+
+    ``which`` is the number of its caption, where each caption is a sample of its own. ``source`` is its number in a mixture.
+    ``probe`` is explained at ``Sample``. ``unusable`` is the reason why it cannot be used, where that is known already.
+    """
 
     row: Row
     which: int = 0
@@ -21,7 +24,7 @@ class StreamRow(NamedTuple):
 
 
 class RowsInTurn(Protocol):
-    """Endless rows of one part of a stream; ``held`` are those in memory."""
+    """Endless rows of one part of a stream. ``held`` are the rows in memory."""
 
     @property
     def held(self) -> Sequence[StreamRow]: ...
@@ -30,7 +33,10 @@ class RowsInTurn(Protocol):
 
 
 class ShuffleBuffer:
-    """Rows in an order drawn through a buffer of at most ``size`` rows: each row of a turn once, turn after turn."""
+    """Endless rows, shuffled through a buffer of at most ``size`` rows. Each row of a turn comes once, turn after turn.
+
+    Raises RuntimeError with the message ``empty`` when a turn has no rows.
+    """
 
     def __init__(
         self, turn: Callable[[int], Iterator[StreamRow]], size: int, rng: np.random.Generator, empty: str
@@ -45,11 +51,11 @@ class ShuffleBuffer:
     def _endless(self) -> Iterator[StreamRow]:
         for turn in itertools.count():
             self.held = []
-            yield from self._one(self.turn(turn))
+            yield from self._shuffled(self.turn(turn))
             if not self.held:
                 raise RuntimeError(self.empty)
 
-    def _one(self, rows: Iterator[StreamRow]) -> Iterator[StreamRow]:
+    def _shuffled(self, rows: Iterator[StreamRow]) -> Iterator[StreamRow]:
         for row in rows:
             if len(self.held) < self.size:
                 self.held.append(row)
@@ -61,7 +67,7 @@ class ShuffleBuffer:
 
 
 class Cursor:
-    """Rows in turn, forward only, with the one that was read last."""
+    """Reads rows by position, forward only. The last one can be read again."""
 
     def __init__(self, rows: RowsInTurn) -> None:
         self.rows, self.read = rows, 0
