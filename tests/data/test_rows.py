@@ -184,9 +184,7 @@ def test_errors_name_what_was_found(layouts: dict[str, Path], tmp_path: Path, mo
     monkeypatch.setattr(
         captions_module, "open_layout", lambda place: LibraryStream(stream, "someone/addresses", lambda: "")
     )
-    with pytest.raises(
-        ValueError, match=r"holds addresses, not images: fetch them with img2dataset .*data=webdataset"
-    ):
+    with pytest.raises(ValueError, match=r"holds addresses, not images: fetch them with img2dataset .*data=webdataset"):
         caption_source(path="someone/addresses")
 
 
