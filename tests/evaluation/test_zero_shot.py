@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from cliplab.evaluation import prompts
 from cliplab.evaluation.kind import Record
 from cliplab.evaluation.kinds.zero_shot import KIND
 from cliplab.evaluation.model import ZeroShotModel
+from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.retrieval import Retrieval
 from cliplab.evaluation.zero_shot import ZeroShotClassification, imagenet_classification
 from tests.processes import run_ranks
@@ -88,6 +90,42 @@ def test_a_model_with_a_bias_tells_each_name_by_itself() -> None:
     for result, told in ((sigmoid, True), (softmax, False)):
         record = Record(KIND, "toy", "toy", "m", "last", result.metrics, "", result.details)
         assert ("sigmoid(10 × cosine − 6)" in str(KIND.blocks(record))) is told
+
+
+def test_an_evaluation_of_a_part_has_fewer_prompts_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First templates go, then names, but never that of a picture; the labels stay with their names."""
+    monkeypatch.setattr(prompts, "PROMPTS_PER_IMAGE", 2)
+    names = [f"name {i}" for i in range(10)]
+    evaluator = ZeroShotClassification(
+        name="toy", images=prepared(Labelled(list(range(10)), names)), templates=["{}", "a {}", "the {}"]
+    )
+    model = toy_model(torch.eye(10), torch.eye(10))
+
+    def evaluated(**asked: Any) -> tuple[EvaluationResult, int]:
+        words = Words()
+        words.known = {name: i for i, name in enumerate(names)} | {
+            filled: i for i, name in enumerate(names) for filled in (f"a {name}", f"the {name}")
+        }
+        evaluator._prompts = None
+        result = evaluator.evaluate(ZeroShotModel(model.encoders, words, DEVICE), **asked)
+        return result, len(evaluator._prompts[0].tokens.lengths)  # type: ignore[index]
+
+    (part, few), (templates, more), (whole, all_of_them) = (
+        evaluated(thorough=False, most=3),
+        evaluated(thorough=False, most=9),
+        evaluated(),
+    )
+    assert (few, more, all_of_them) == (6, 10, 30)
+    assert part.details["subset"] == (
+        "3 of the 10 images, each class with its share, against 6 of the 10 names, in 1 of the 3 templates"
+    )
+    assert templates.details["subset"] == "9 of the 10 images, each class with its share, in 1 of the 3 templates"
+    assert whole.details["subset"] is None
+    assert part.metrics["acc1"] == templates.metrics["acc1"] == whole.metrics["acc1"] == 1
+    assert (part.metrics["chance"], whole.metrics["chance"]) == (1 / 6, 1 / 10)
+    shown = [part.details["class_names"][label] for label in part.samples["label"]]
+    assert shown == [names[i] for i in part.samples["index"]]
+    assert len({result.protocol_hash for result in (part, templates, whole)}) == 3
 
 
 def test_protocol_hash_changes_with_each_part() -> None:

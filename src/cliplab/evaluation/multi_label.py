@@ -13,10 +13,18 @@ from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.kind import Kind
 from cliplab.evaluation.kinds.multi_label import KIND
 from cliplab.evaluation.model import ZeroShotModel
-from cliplab.evaluation.prompts import Prompts, chosen_prompts, same_tokens_note
+from cliplab.evaluation.prompts import (
+    Candidates,
+    Prompts,
+    candidates_for,
+    candidates_in_words,
+    chosen_prompts,
+    evenly_spread,
+    same_tokens_note,
+)
 from cliplab.evaluation.protocol import part_of, protocol_of
 from cliplab.evaluation.result import EvaluationResult
-from cliplab.evaluation.tally import evenly_spread, fewer
+from cliplab.evaluation.tally import fewer
 
 TOP = 5
 
@@ -52,7 +60,7 @@ class MultiLabelClassification:
         self.dataset: LabelledSet = images.dataset  # type: ignore[assignment]
         self.class_names, self.templates = chosen_prompts(name, self.dataset, class_names, templates)
         self.notes = list(self.dataset.notes)
-        self._prompts: Prompts | None = None
+        self._prompts: tuple[Prompts, Candidates] | None = None
 
     @functools.cached_property
     def protocol(self) -> dict[str, str | None]:
@@ -64,16 +72,19 @@ class MultiLabelClassification:
         """See ``Evaluator``. A thorough evaluation adds a row per image: its labels, and the best five classes with their
         cosine."""
         phases = Phases(model.device)
-        if self._prompts is None:
-            self._prompts = Prompts(self.class_names, self.templates, model.tokenizer)
+        every = range(len(self.class_names))  # a class that were left out would change the mean over classes
+        chosen = candidates_for(self.class_names, self.templates, every, None if thorough else most)
+        if self._prompts is None or self._prompts[1] != chosen:
+            self._prompts = Prompts(self.class_names, chosen.templates, model.tokenizer), chosen
+        prompts = self._prompts[0]
         with phases("text"):
-            weights = self._prompts.weights(model.encoders, model.device)
+            weights = prompts.weights(model.encoders, model.device)
         limit = None if thorough else fewer(most, of=len(self.images))
         rows = None if limit is None else evenly_spread(len(self.images), limit)
         embeds, labels = embed_images(model.encoders, self.images, model.device, phases, rows)
         with phases("logits"):
             targets = torch.from_numpy(np.stack(labels)).to(model.device)
-            logits = self._prompts.logits(embeds, weights)
+            logits = prompts.logits(embeds, weights)
             precision = average_precision(logits, targets)
         shown = precision[~precision.isnan()]
         metrics = {
@@ -82,15 +93,16 @@ class MultiLabelClassification:
             "classes": float(len(self.class_names)),
             "labels_per_image": float(targets.double().sum(1).mean()),
         }
-        part = None if rows is None else f"{limit:,} of the {len(self.images):,} images, evenly spread"
+        pictures = [] if rows is None else [f"{limit:,} of the {len(self.images):,} images, evenly spread"]
+        part = ", ".join([*pictures, *candidates_in_words(chosen, self.class_names, self.templates)]) or None
         protocol = self.protocol if part is None else part_of(self.protocol, part)
         details = {
             "class_names": self.class_names,
-            "templates": self.templates,
+            "templates": chosen.templates,
             "average_precision": [None if np.isnan(x) else x for x in precision.tolist()],
             "protocol": protocol,
             "subset": part,
-            "warnings": [*self.notes, *same_tokens_note(self._prompts.indistinct)],
+            "warnings": [*self.notes, *same_tokens_note(prompts.indistinct)],
         }
         samples: dict[str, list[Any]] = {}
         if thorough:

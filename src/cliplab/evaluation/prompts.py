@@ -1,7 +1,8 @@
 """Class names, prompt templates, and the classifier made from them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -26,6 +27,7 @@ SEVEN = (
 SCALE = 100  # of the cosines in logits: CLIP's own, at which its temperature is held
 TOKENS_PER_BATCH = {"cpu": 4096}  # what stays in a core's cache
 TOKENS_ELSEWHERE = 32_768
+PROMPTS_PER_IMAGE = 20  # in an evaluation of a part: about as many as cost as much as the image in ViT-B/32
 
 
 def load_templates(source: str | Sequence[str]) -> list[str]:
@@ -83,6 +85,46 @@ def chosen_prompts(
             f"check zeroshot.{name}.dataset.path, its split and class_names"
         )
     return list(names), load_templates(templates or dataset.templates or "openai_80")
+
+
+class Candidates(NamedTuple):
+    """The classes that pictures are scored against, by their numbers in the set, and the templates of their prompts."""
+
+    classes: list[int]
+    templates: list[str]
+
+
+def evenly_spread(rows: int, most: int) -> list[int]:
+    """``most`` of so many rows, at equal distances, in ascending order."""
+    return [i * rows // most for i in range(most)]
+
+
+def candidates_for(
+    class_names: Sequence[str], templates: Sequence[str], shown: Collection[int] = (), images: int | None = None
+) -> Candidates:
+    """All candidates, or those of an evaluation of so many ``images``: at most ``PROMPTS_PER_IMAGE`` prompts for each.
+
+    First templates are left out, evenly spread, down to one; then classes, evenly spread, but none that is ``shown``.
+    """
+    every, names = list(range(len(class_names))), len(set(class_names))
+    most = names * len(templates) if images is None else images * PROMPTS_PER_IMAGE
+    kept = [templates[i] for i in evenly_spread(len(templates), min(len(templates), max(1, most // names)))]
+    if names <= most:
+        return Candidates(every, kept)
+    needed = set(shown)
+    others = [number for number in every if number not in needed]
+    free = max(0, most - len(needed))
+    return Candidates(sorted([*needed, *(others[i] for i in evenly_spread(len(others), min(free, len(others))))]), kept)
+
+
+def candidates_in_words(chosen: Candidates, class_names: Sequence[str], templates: Sequence[str]) -> list[str]:
+    """What of the names and the templates was used, where that is not all."""
+    told = []
+    if len(chosen.classes) < len(class_names):
+        told.append(f"against {len(chosen.classes):,} of the {len(class_names):,} names")
+    if len(chosen.templates) < len(templates):
+        told.append(f"in {len(chosen.templates)} of the {len(templates)} templates")
+    return told
 
 
 def few_names(names: Sequence[str]) -> list[str]:

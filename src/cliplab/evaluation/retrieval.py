@@ -13,10 +13,10 @@ from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.kind import Kind
 from cliplab.evaluation.kinds.retrieval import KIND
 from cliplab.evaluation.model import Tokenizer, ZeroShotModel
-from cliplab.evaluation.prompts import embed_texts
+from cliplab.evaluation.prompts import embed_texts, evenly_spread
 from cliplab.evaluation.protocol import part_of, protocol_of
 from cliplab.evaluation.result import EvaluationResult
-from cliplab.evaluation.tally import evenly_spread, fewer
+from cliplab.evaluation.tally import fewer
 from cliplab.models.tokens import Tokens
 
 KS = (1, 5, 10)

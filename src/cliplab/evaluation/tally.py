@@ -96,8 +96,3 @@ def stratified_rows(labels: np.ndarray, most: int) -> list[int]:
         spread[size == n] = place[within[size == n]]
     chosen = order[np.lexsort((labels[order], spread))[:most]]
     return sorted(chosen.tolist())
-
-
-def evenly_spread(rows: int, most: int) -> list[int]:
-    """``most`` of so many rows, at equal distances, in ascending order."""
-    return [i * rows // most for i in range(most)]

@@ -1,7 +1,7 @@
 """Zero-shot classification."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,17 @@ from cliplab.evaluation.intervals import wilson_interval
 from cliplab.evaluation.kind import Kind
 from cliplab.evaluation.kinds.zero_shot import KIND
 from cliplab.evaluation.metrics import calibration_error, top_confusions
-from cliplab.evaluation.model import ZeroShotModel, sigmoid_of
-from cliplab.evaluation.prompts import Prompts, chosen_prompts, ensemble, few_names, same_tokens_note
+from cliplab.evaluation.model import Tokenizer, ZeroShotModel, sigmoid_of
+from cliplab.evaluation.prompts import (
+    Candidates,
+    Prompts,
+    candidates_for,
+    candidates_in_words,
+    chosen_prompts,
+    ensemble,
+    few_names,
+    same_tokens_note,
+)
 from cliplab.evaluation.protocol import part_of, protocol_of
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.tally import Tally, fewer, likely_mistakes, stratified_rows
@@ -51,11 +60,7 @@ class ZeroShotClassification:
             raise ValueError(f"zeroshot.{name}.subset {subset} must be at least 1; null uses every image")
         self.subset = subset
         self.notes = [*self.dataset.notes, *few_names(self.class_names)]
-        self._prompts: Prompts | None = None
-
-    @property
-    def chance(self) -> float:
-        return 1 / len(self.class_names)
+        self._prompts: tuple[Prompts, Candidates] | None = None
 
     @functools.cached_property
     def protocol(self) -> dict[str, str | None]:
@@ -64,41 +69,62 @@ class ZeroShotClassification:
 
     @torch.no_grad()
     def evaluate(self, model: ZeroShotModel, *, thorough: bool = True, most: int | None = None) -> EvaluationResult:
-        """See ``Evaluator``. A thorough evaluation also scores every template alone from the same image embeddings."""
+        """See ``Evaluator``. A thorough evaluation also scores every template alone from the same image embeddings; one of
+        ``most`` images also has fewer prompts, see ``candidates_for``."""
         phases = Phases(model.device)
-        if self._prompts is None:
-            self._prompts = Prompts(self.class_names, self.templates, model.tokenizer)
+        limit = None if thorough else fewer(self.subset, most, of=len(self.images))
+        all_labels = np.asarray(self.dataset.labels)
+        rows = None if limit is None else stratified_rows(all_labels, limit)
+        shown = all_labels if rows is None else all_labels[rows]
+        prompts, chosen = self._prompts_for(model.tokenizer, set(shown.tolist()), None if thorough else most)
         with phases("text"):
-            by_template = self._prompts.template_weights(model.encoders, model.device)
+            by_template = prompts.template_weights(model.encoders, model.device)
             weights = ensemble(by_template)
         alone = by_template.unbind(1) if thorough and len(self.templates) > 1 else ()
-        limit = None if thorough else fewer(self.subset, most, of=len(self.images))
-        rows = None if limit is None else stratified_rows(np.asarray(self.dataset.labels), limit)
-        tally = Tally(len(self.class_names), len(self.templates), model.device, sigmoid_of(model.encoders))
+        places = {number: place for place, number in enumerate(chosen.classes)}
+        tally = Tally(len(chosen.classes), len(chosen.templates), model.device, sigmoid_of(model.encoders))
         for batch in self.images.batches(model.device, phases, rows):
             with phases("images"):
                 embeds = model.encoders.encode_image(batch.images)[: len(batch.rows)]
             with phases("logits"):
-                labels = torch.tensor(batch.targets, dtype=torch.int64).to(model.device)
+                labels = torch.tensor([places[int(label)] for label in batch.targets]).to(model.device)
                 indices = torch.tensor(batch.rows, dtype=torch.int64)
-                tally.update(self._prompts.logits(embeds, weights), labels, indices)
+                tally.update(prompts.logits(embeds, weights), labels, indices)
                 for i, of_template in enumerate(alone):
-                    tally.update_template(i, self._prompts.logits(embeds, of_template), labels)
-        return self._result(tally, len(self.images) if rows is None else len(rows), phases.seconds())
+                    tally.update_template(i, prompts.logits(embeds, of_template), labels)
+        expected = len(self.images) if rows is None else len(rows)
+        return self._result(tally, chosen, same_tokens_note(prompts.indistinct), expected, phases.seconds())
 
-    def _result(self, tally: Tally, expected: int, seconds: dict[str, float]) -> EvaluationResult:
+    def _prompts_for(
+        self, tokenizer: Tokenizer, shown: Collection[int], images: int | None
+    ) -> tuple[Prompts, Candidates]:
+        """The prompts of all candidates, or of those for a part of so many images; tokenised again only when they change."""
+        chosen = candidates_for(self.class_names, self.templates, shown, images)
+        if self._prompts is None or self._prompts[1] != chosen:
+            names = [self.class_names[number] for number in chosen.classes]
+            self._prompts = Prompts(names, chosen.templates, tokenizer), chosen
+        return self._prompts
+
+    def _part(self, images: int, chosen: Candidates) -> str | None:
+        """What of the set was evaluated; None for all of it."""
+        whole = len(self.images)
+        pictures = [f"{images:,} of the {whole:,} images, each class with its share"] if images < whole else []
+        return ", ".join([*pictures, *candidates_in_words(chosen, self.class_names, self.templates)]) or None
+
+    def _result(
+        self, tally: Tally, chosen: Candidates, notes: Sequence[str], expected: int, seconds: dict[str, float]
+    ) -> EvaluationResult:
         counts, bins, pairs = (counted.total().cpu() for counted in (tally.counts, tally.bins, tally.confusion))
         images = int(counts[:, 0].sum())
         assert images == expected, f"{images} images counted, {expected} in the set"
         table = tally.table()
         groups = self._groups(table)
         metrics = self._metrics(counts, bins) | {f"acc1_{name}": hits / n for name, (n, hits) in groups.items()}
-        whole = len(self.images)
-        part = None if images == whole else f"{images:,} of the {whole:,} images, each class with its share"
+        part = self._part(images, chosen)
         protocol = self.protocol if part is None else part_of(self.protocol, part)
         details = {
-            "class_names": self.class_names,
-            "templates": self.templates,
+            "class_names": [self.class_names[number] for number in chosen.classes],
+            "templates": chosen.templates,
             "counts": counts.tolist(),
             "calibration": bins.tolist(),
             "confusions": top_confusions(pairs),
@@ -106,15 +132,12 @@ class ZeroShotClassification:
             "groups": groups,
             "protocol": protocol,
             "subset": part,
-            "warnings": [*self.notes, *self._same_tokens(), *likely_mistakes(pairs, metrics)],
+            "warnings": [*self.notes, *notes, *likely_mistakes(pairs, metrics)],
         }
         if tally.sigmoid is not None:
             details["sigmoid"] = tally.sigmoid._asdict()
         samples = {key: values.tolist() for key, values in table.items()}
         return EvaluationResult(self.name, self.kind, metrics, str(protocol["all"]), details, samples, seconds)
-
-    def _same_tokens(self) -> list[str]:
-        return [] if self._prompts is None else same_tokens_note(self._prompts.indistinct)
 
     def _per_template(self, tally: Tally) -> list[dict[str, Any]]:
         totals = tally.templates.total().tolist()
@@ -139,9 +162,9 @@ class ZeroShotClassification:
             "acc1_ties_won": possible / images,
             "mean_rank": rank_sum / images + 1,
             "ece": calibration_error(bins),
-            "chance": self.chance,
+            "chance": 1 / len(counts),
             "images": float(images),
-            "classes": float(len(self.class_names)),
+            "classes": float(len(counts)),
         }
 
     def _groups(self, table: dict[str, np.ndarray]) -> dict[str, tuple[int, int]]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from cliplab.evaluation.batches import EvaluationImages
 from cliplab.evaluation.evaluator import Evaluator
+from cliplab.evaluation.prompts import PROMPTS_PER_IMAGE
 
 FEWEST = 8  # images that are taken of a set at least
 
@@ -47,7 +48,8 @@ def describe(parts: Parts, evaluators: Sequence[Evaluator], trained: int) -> str
     return (
         f"a short run, of {trained:,} images: {which} {sum(parts.before.values()):,} of the "
         f"{sum(sizes_of(evaluators).values()):,} images of all sets"
-        f"{' and leaves out ' + ', '.join(left_out) if left_out else ''}; "
+        f"{' and leaves out ' + ', '.join(left_out) if left_out else ''}, with at most "
+        f"{PROMPTS_PER_IMAGE} prompts for each image; "
         "with callbacks.evaluation.trial_share=null it takes all"
     )
 
