@@ -1,4 +1,4 @@
-"""benchmark=loader: from encoded files to batches, ours beside torchvision's standard pipeline."""
+"""benchmark=loader: time from encoded files to batches, compared with torchvision's standard pipeline."""
 
 import io
 import itertools
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import datasets
 import numpy as np
@@ -33,7 +33,7 @@ Rows = list[tuple[Any, str]]
 
 
 def photograph(number: int, width: int, height: int) -> bytes:
-    """A JPEG with the spectrum of photographs (amplitude falls with frequency) and about as many bytes as one."""
+    """A JPEG with the spectrum of a photograph (amplitude falls with frequency) and about as many bytes."""
     rng = np.random.default_rng(number)
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None])
     amplitude = np.maximum(frequency, 1 / width) ** -1.35
@@ -55,15 +55,22 @@ def _rows_of_folder(path: str, images: int) -> Rows:
 
 def _rows_of_source(source: Source, images: int) -> Rows:
     if not isinstance(source, CaptionSource):
-        raise ConfigError("benchmark.from_data: a mixture has no rows of its own; name one source")
+        raise ConfigError("benchmark.from_data: a mixture cannot be measured; name one source")
     wanted = (row.values for row in source.raw_rows() if not source.rows.refused(row.values))
     return [
         (source.rows.picture(values), source.rows.captions(values)[0]) for values in itertools.islice(wanted, images)
     ]
 
 
+class Timings(NamedTuple):
+    """An entry for each round of each pipeline: milliseconds per picture by stage, and pictures per second of the loader."""
+
+    stages: dict[str, list[dict[str, float]]]
+    total: dict[str, list[float]]
+
+
 class Pipeline(Protocol):
-    """From an encoded file to a training tensor, in two steps that are timed apart."""
+    """From an encoded file to a training tensor, in two steps that are timed separately."""
 
     def decode(self, value: Any) -> Any: ...
 
@@ -71,7 +78,7 @@ class Pipeline(Protocol):
 
 
 class Ours:
-    """libjpeg-turbo, crop then uint8 resize, uint8 batches; normalising is left to the device."""
+    """libjpeg-turbo, crop, then resize in uint8. Batches are uint8; the device normalises them."""
 
     def __init__(self, transform: TrainTransform) -> None:
         self.transform = transform
@@ -84,7 +91,7 @@ class Ours:
 
 
 class Torchvision:
-    """Pillow, RandomResizedCrop, ToTensor, Normalize: float batches."""
+    """Pillow, RandomResizedCrop, ToTensor, Normalize. Batches are float."""
 
     def __init__(self, transform: TrainTransform) -> None:
         from torchvision import transforms
@@ -128,8 +135,8 @@ def _stages(pipeline: Pipeline, rows: Rows, tokenizer: Callable, batch_size: int
     return {stage: 1000 * seconds / len(rows) for stage, seconds in spent.items()}
 
 
-class _Plain(Dataset):
-    """The rows as people feed them to torchvision's pipeline."""
+class _PlainRows(Dataset):
+    """The rows as a plain data set for torchvision's pipeline."""
 
     def __init__(self, pipeline: Torchvision, rows: Rows, tokenizer: Callable) -> None:
         self.pipeline, self.rows, self.tokenizer = pipeline, rows, tokenizer
@@ -150,7 +157,7 @@ def _loaders(rows: Rows, transform: TrainTransform, tokenizer: Any, batch_size: 
     data = datasets.Dataset.from_dict({"image": values, "caption": [caption for _, caption in rows]})
     source = caption_source(dataset=data)
     source.prepare(seed=0, train_transform=transform, eval_transform=EvalTransform(transform.image_size))
-    plain = _Plain(Torchvision(transform), rows, tokenizer)
+    plain = _PlainRows(Torchvision(transform), rows, tokenizer)
     options: dict[str, Any] = {"num_workers": workers, "persistent_workers": True, "drop_last": True}
     return {
         "ours": CaptionLoader(source, Collate(tokenizer), batch_size, workers, 0),
@@ -159,7 +166,7 @@ def _loaders(rows: Rows, transform: TrainTransform, tokenizer: Any, batch_size: 
 
 
 def _passes(loader: Any, rounds: int) -> Iterator[float]:
-    """Pictures per second of each pass through the loader; the first, in which workers start, is not among them."""
+    """Pictures per second of each pass through the loader, except the first, in which workers start."""
     for number in range(rounds + 1):
         start = time.perf_counter()
         images = sum(len(batch[0]) for batch in loader)
@@ -181,7 +188,8 @@ def measure(
     tokenizer: Any,
     transform: TrainTransform,
 ) -> Measured:
-    """Median milliseconds by stage on one core, and pictures per second of both loaders with ``workers`` processes."""
+    """Compare this pipeline with torchvision's: median milliseconds of each stage on one core, and pictures per second of
+    each loader with ``workers`` processes."""
     torch.set_num_threads(1)
     if from_data:
         rows = _rows_of_source(build(config["data"]["train"], "data.train"), images)
@@ -192,19 +200,23 @@ def measure(
     workers = workers or len(os.sched_getaffinity(0))
     pipelines: dict[str, Pipeline] = {"ours": Ours(transform), "torchvision": Torchvision(transform)}
     loaders = _loaders(rows, transform, tokenizer, min(batch_size, len(rows)), workers)
-    spent: dict[str, list[dict[str, float]]] = {name: [] for name in pipelines}
     passes = {name: _passes(loader, rounds) for name, loader in loaders.items()}
-    rates: dict[str, list[float]] = {name: [] for name in passes}
+    timings = Timings({name: [] for name in pipelines}, {name: [] for name in passes})
     for pipeline in pipelines.values():
-        _stages(pipeline, rows[:batch_size], tokenizer, batch_size)  # what the first call costs is not counted
+        _stages(pipeline, rows[:batch_size], tokenizer, batch_size)  # warm up
     for _ in range(rounds):
         for name, pipeline in pipelines.items():
-            spent[name].append(_stages(pipeline, rows, tokenizer, batch_size))
+            timings.stages[name].append(_stages(pipeline, rows, tokenizer, batch_size))
         for name in passes:
-            rates[name].append(next(passes[name]))
+            timings.total[name].append(next(passes[name]))
+    return _measured(timings, len(rows), workers)
+
+
+def _measured(timings: Timings, pictures: int, workers: int) -> Measured:
+    """The medians of the rounds as a table, and a summary."""
     ours, theirs = (
-        {stage: median(s[stage] for s in spent[name]) for stage in STAGES}
-        | {"all": median(sum(s.values()) for s in spent[name])}
+        {stage: median(seconds[stage] for seconds in timings.stages[name]) for stage in STAGES}
+        | {"all": median(sum(seconds.values()) for seconds in timings.stages[name])}
         for name in ("ours", "torchvision")
     )
     table = [
@@ -217,13 +229,13 @@ def measure(
         for stage in ours
     ]
     per_core = [1000 / ours["all"], 1000 / theirs["all"]]
-    total = [median(rates["ours"]), median(rates["torchvision"])]
+    total = [median(timings.total["ours"]), median(timings.total["torchvision"])]
     for what, (a, b) in (("one core", per_core), (f"{workers} workers", total)):
         table.append({"stage": f"pictures per second, {what}", "ours": a, "torchvision": b, "ratio": a / b})
     ratio = per_core[0] / per_core[1]
     return Measured(
         table,
-        f"{len(rows)} pictures: {per_core[0]:.0f} images/s per core, {ratio:.2f} times torchvision's {per_core[1]:.0f}; "
+        f"{pictures} pictures: {per_core[0]:.0f} images/s per core, {ratio:.2f} times torchvision's {per_core[1]:.0f}; "
         f"{total[0]:.0f} in total with {workers} workers",
-        {"rounds": {"stages": spent, "total": rates}, "pictures": len(rows), "ratio_per_core": ratio},
+        {"rounds": timings._asdict(), "pictures": pictures, "ratio_per_core": ratio},
     )

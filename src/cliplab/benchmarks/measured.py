@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 
 class Measured(NamedTuple):
-    """A table (its rows all have the same keys), a sentence, and any further facts."""
+    """A table whose rows have the same keys, a sentence, and further facts."""
 
     rows: Sequence[dict[str, Any]]
     summary: str

@@ -1,4 +1,4 @@
-"""benchmark=zero_shot: the classifier made of class names and templates, ours beside open_clip's builder."""
+"""benchmark=zero_shot: time to build the classifier from class names and templates, compared with open_clip's builder."""
 
 import importlib.util
 import time
@@ -17,11 +17,11 @@ from cliplab.evaluation.prompts import Prompts, load_templates
 from cliplab.rules import Count
 from cliplab.settings.build import build
 
-COMPARED = 4  # classes whose weights are compared in float32, which also warms up
+COMPARED = 4  # the weights of so many classes are compared in float32; this also warms up
 
 
 def _open_clip_twin(config: dict[str, Any], model: nn.Module) -> nn.Module:
-    """open_clip's own model with the same weights."""
+    """The model of open_clip with the same weights."""
     import open_clip
 
     twin = open_clip.model.CLIP(**to_model_cfg(config))
@@ -32,10 +32,8 @@ def _open_clip_twin(config: dict[str, Any], model: nn.Module) -> nn.Module:
 def _theirs(twin: nn.Module, names: list[str], templates: int, device: torch.device) -> Callable[[], Tensor]:
     import open_clip
 
-    tokenizer, fill = (
-        open_clip.SimpleTokenizer(context_length=twin.context_length),
-        open_clip_metadata().OPENAI_IMAGENET_TEMPLATES[:templates],
-    )
+    tokenizer = open_clip.SimpleTokenizer(context_length=twin.context_length)
+    fill = open_clip_metadata().OPENAI_IMAGENET_TEMPLATES[:templates]
 
     def classifier() -> Tensor:
         return open_clip.build_zero_shot_classifier(
@@ -58,11 +56,11 @@ def _ours(
 
 
 def _seconds(build_classifier: Callable[[], Tensor], device: torch.device) -> tuple[float, Tensor]:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     weights = build_classifier()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - begun, weights.float()
+    return time.perf_counter() - start, weights.float()
 
 
 def measure(
@@ -75,8 +73,8 @@ def measure(
     precision: Literal["bf16", "fp32"],
     threads: Count,
 ) -> Measured:
-    """Time both builders in alternation on the chosen model with random weights; ``threads`` of a CPU. Tokenising counts,
-    but for the row of a later evaluation, which knows the prompts already."""
+    """Time both builders in turn on the chosen model with random weights, with ``threads`` threads of a CPU. The time
+    includes tokenising, except in the row for a later evaluation, which has tokenised the prompts before."""
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu" else "cpu")
     model = build(config["model"], "model").eval()

@@ -61,16 +61,15 @@ def _command(arguments: Arguments) -> int:
 
 
 def _hydra(arguments: Arguments) -> int:
-    """Compose and run, once or many times."""
-    import hydra
-
+    """Compose the config and run the job, or the jobs of a multirun. Returns the exit status."""
+    from cliplab.cli import composition
     from cliplab.cli.job import run_job
     from cliplab.cli.mistakes import explain
     from cliplab.cli.sweep import NoteSweep, sweep_status
 
     error: BaseException | None = None
     try:
-        hydra.main(config_path=str(places.config_dir()), config_name="config", version_base="1.3")(run_job)()
+        composition.start(arguments, run_job)
     except (Exception, KeyboardInterrupt) as raised:
         error = raised
     try:
