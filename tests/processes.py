@@ -7,7 +7,7 @@ from typing import Any
 
 # Children are forked from a server process. It never trains: autograd does not survive a fork.
 CHILDREN = multiprocessing.get_context("forkserver")
-CHILDREN.set_forkserver_preload(["cliplab.assembly.pretraining", "cliplab.data.datamodule", "cliplab.training.loggers"])
+CHILDREN.set_forkserver_preload(["tests.prepared"])
 
 
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:

@@ -90,13 +90,18 @@ def _blank_report(run_dir: Path) -> Path:
     return page
 
 
+def nothing_but_the_run(patch: pytest.MonkeyPatch, report: bool = False) -> None:
+    """No report, and no waiting for the disk."""
+    if not report:
+        for module in ("assembly.pretraining", "assembly.evaluating"):
+            patch.setattr(f"cliplab.{module}.write_report", _blank_report)
+    patch.setattr(os, "fsync", lambda _: None)
+
+
 @pytest.fixture(autouse=True)
 def _nothing_but_the_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No report unless a test is marked with it, and no waiting for the disk."""
-    if not request.node.get_closest_marker("report"):
-        for module in ("assembly.pretraining", "assembly.evaluating"):
-            monkeypatch.setattr(f"cliplab.{module}.write_report", _blank_report)
-    monkeypatch.setattr(os, "fsync", lambda _: None)
+    """A test that looks at the report is marked with it."""
+    nothing_but_the_run(monkeypatch, report=request.node.get_closest_marker("report") is not None)
 
 
 @pytest.fixture
@@ -117,7 +122,7 @@ def one_epoch(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("one_epoch")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLIPLAB_ROOT", str(root))
-        patch.setattr("cliplab.assembly.pretraining.write_report", _blank_report)
+        nothing_but_the_run(patch)
         patch.setattr(sys, "argv", ["run.py", *small_run(shapes), "trainer.max_epochs=1"])
         cli.main()
     return only_run(root)

@@ -15,7 +15,7 @@ import torch
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
 
 from .conftest import only_run, write
-from .test_kill import options, same, samples, start, status, train
+from .test_kill import same, start, status
 
 BEFORE, AFTER = {"step": 1, "w": torch.arange(5.0)}, {"step": 2, "w": torch.randn(300_000)}
 
@@ -56,17 +56,6 @@ def test_kill_while_writing_leaves_the_checkpoint_before(moment: str, tmp_path: 
     assert same(torch.load(target, weights_only=True), BEFORE)
     AtomicCheckpointIO().save_checkpoint(AFTER, target)
     assert same(torch.load(target, weights_only=True), AFTER)
-
-
-def test_another_number_of_ranks_goes_on_with_the_very_next_samples(arguments: list[str], tmp_path: Path) -> None:
-    argv = options(arguments, 1, streaming=False)
-    whole, changing = tmp_path / "whole", tmp_path / "changing"
-    whole.mkdir()
-    changing.mkdir()
-    assert train(whole, argv) == [0]
-    assert train(changing, argv, kill_at=4) == [-9]
-    assert train(changing, [f"resume={changing}/run", "trainer.devices=2"], ranks=2) == [0, 0]
-    assert samples(changing) == samples(whole)
 
 
 def test_changed_data_is_refused_unless_allowed(

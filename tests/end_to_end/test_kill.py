@@ -1,12 +1,14 @@
 """Runs killed by SIGKILL, on one and two ranks, by row and streaming, end as one that was never killed."""
 
 import csv
+import functools
 import json
 import multiprocessing
 import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from cliplab import cli
 from cliplab.cli.job import RANK_VARIABLES
 from cliplab.training.module import TrainingModule
 from tests.processes import start, status
+
+from .conftest import nothing_but_the_run, small_run
 
 WALL_CLOCK = ("train/images_per_second", "train/tokens_per_second")
 STEPS = 9
@@ -39,6 +43,7 @@ def _command(root: Path, argv: list[str], rank: int, ranks: int, port: int, kill
             os.environ.pop(name, None)
     os.chdir(root)
     rank_zero_only.rank = rank  # noted when it was imported, in the server
+    nothing_but_the_run(pytest.MonkeyPatch())
     torch.set_num_threads(1)
     multiprocessing.set_start_method("fork", force=True)  # for the workers that load data, as in a run from the shell
     clamp = TrainingModule.on_train_batch_end
@@ -111,29 +116,41 @@ def options(arguments: list[str], ranks: int, streaming: bool) -> list[str]:
     return [*kept, *trainer, *stream, *drawing, "callbacks.checkpoint.every_n_train_steps=2"]
 
 
+@pytest.fixture(scope="module")
+def never_killed(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool, int], Path]:
+    """Where the run on so many ranks, streaming or not, was trained, once for all tests."""
+
+    @functools.cache
+    def trained(streaming: bool, ranks: int) -> Path:
+        root = tmp_path_factory.mktemp("whole")
+        assert train(root, options(small_run(shapes), ranks, streaming), ranks) == [0] * ranks
+        return root
+
+    return trained
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
 @pytest.mark.parametrize("streaming", [False, True], ids=["rows", "stream"])
-def test_killed_runs_end_as_one_never_killed(streaming: bool, ranks: int, arguments: list[str], tmp_path: Path) -> None:
+def test_killed_runs_end_as_one_never_killed(
+    streaming: bool, ranks: int, never_killed: Callable[[bool, int], Path], arguments: list[str], tmp_path: Path
+) -> None:
     argv = options(arguments, ranks, streaming)
-    for place in ("whole", "killed"):
-        (tmp_path / place).mkdir()
-    assert train(tmp_path / "whole", argv, ranks) == [0] * ranks
-    root = tmp_path / "killed"
     kills = sorted(np.random.default_rng(ranks + 2 * streaming).choice(np.arange(1, STEPS), 2, replace=False))
     for kill, workers in zip(kills, (2, 1), strict=True):
-        assert train(root, [*argv, f"data.num_workers={workers}"], ranks, kill)[0] == -signal.SIGKILL
-        argv = [f"resume={root}/run"]
-    assert train(root, [*argv, "data.num_workers=0"], ranks) == [0] * ranks
-    whole, killed = outcome(tmp_path / "whole"), outcome(root)
+        assert train(tmp_path, [*argv, f"data.num_workers={workers}"], ranks, kill)[0] == -signal.SIGKILL
+        argv = [f"resume={tmp_path}/run"]
+    assert train(tmp_path, [*argv, "data.num_workers=0"], ranks) == [0] * ranks
+    root = never_killed(streaming, ranks)
+    whole, killed = outcome(root), outcome(tmp_path)
     assert [row["step"] for row in killed["rows"]] == [str(i) for i in range(STEPS + 1)]
     for key, value in whole.items():
         assert same(value, killed[key]), key
-    assert samples(root) == samples(tmp_path / "whole")
+    assert samples(tmp_path) == samples(root)
 
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
 def test_on_another_number_of_ranks_each_sample_comes_once(
-    before: int, after: int, arguments: list[str], tmp_path: Path
+    before: int, after: int, never_killed: Callable[[bool, int], Path], arguments: list[str], tmp_path: Path
 ) -> None:
     argv, run = options(arguments, before, streaming=False), tmp_path / "run"
     assert train(tmp_path, argv, before, kill_at=5)[0] == -signal.SIGKILL
@@ -142,8 +159,11 @@ def test_on_another_number_of_ranks_each_sample_comes_once(
     first, rest = samples(tmp_path, f"{before}"), samples(tmp_path, f"{after}")
     assert list(rest) == list(range(5, STEPS + 1)), "from the very next step on"
     assert sorted(first[5]) == sorted(rest[5]), "the same global batch"
-    seen = [pair for step in range(1, STEPS + 1) for pair in (first if step < 5 else rest)[step]]
-    assert sorted(seen) == [(epoch, index) for epoch in range(3) for index in range(48)]
+    seen = {step: (first if step < 5 else rest)[step] for step in range(1, STEPS + 1)}
+    assert sorted(pair for pairs in seen.values() for pair in pairs) == [
+        (epoch, index) for epoch in range(3) for index in range(48)
+    ]
+    assert seen == samples(never_killed(False, 1)), "as on one rank"
     rows = outcome(tmp_path)["rows"]
     assert [row["step"] for row in rows] == [str(i) for i in range(STEPS + 1)]
     assert float(rows[-1]["data/samples"]) == 3 * 48

@@ -1,5 +1,6 @@
 """Which tokenizer belongs to a folder of weights, from the files beside them."""
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,15 @@ def has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in FILES)
 
 
+@functools.cache
+def _clips_definition() -> dict[str, Any]:
+    return json.loads(CLIPTokenizer().library_tokenizer().backend_tokenizer.to_str())
+
+
 def _is_clips(definition: Definition) -> bool:
     """Whether a tokenizer is that of the CLIP paper: same vocabulary, merges and rules."""
     theirs = json.loads(definition["tokenizer"])
-    ours = json.loads(CLIPTokenizer().library_tokenizer().backend_tokenizer.to_str())
+    ours = _clips_definition()
     same = all(theirs["model"].get(key) == ours["model"].get(key) for key in ("vocab", "merges", "end_of_word_suffix"))
     return same and all(theirs.get(rule) == ours.get(rule) for rule in RULES)
 
