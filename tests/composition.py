@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal import config_loader_impl
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.defaults_list import DefaultsList, Overrides
 
 Loader = config_loader_impl.ConfigLoaderImpl
-PLAIN = (config_loader_impl.create_defaults_list, Loader._compose_config_from_defaults_list)
+DEFAULTS, MERGE = config_loader_impl.create_defaults_list, Loader._compose_config_from_defaults_list
+READ = FileConfigSource.load_config
 _kept: dict[Any, bytes] = {}
 
 
@@ -41,7 +43,7 @@ def _defaults_list(repo: Any, config_name: Any, overrides_list: Any, prepend_hyd
     groups = tuple(override.input_line for override in overrides_list if id(override) not in values)
 
     def made() -> tuple[Any, Any, Any]:
-        found = PLAIN[0](repo, config_name, overrides_list, prepend_hydra, skip_missing)
+        found = DEFAULTS(repo, config_name, overrides_list, prepend_hydra, skip_missing)
         return found.defaults, found.defaults_tree, found.overrides.known_choices
 
     key = (_files(repo), config_name, groups, prepend_hydra, skip_missing)
@@ -52,11 +54,18 @@ def _defaults_list(repo: Any, config_name: Any, overrides_list: Any, prepend_hyd
 
 
 def _merged(self: Any, defaults: Any, repo: Any) -> Any:
-    return _copy_of((_files(repo), repr(defaults)), functools.partial(PLAIN[1], self, defaults, repo))
+    return _copy_of((_files(repo), repr(defaults)), functools.partial(MERGE, self, defaults, repo))
+
+
+def _read(self: FileConfigSource, config_path: str) -> Any:
+    file = Path(self.path) / self._normalize_file_name(config_path)
+    stat = file.stat() if file.is_file() else None
+    key = (self.path, self.provider, config_path, stat and (stat.st_mtime_ns, stat.st_size))
+    return _copy_of(key, functools.partial(READ, self, config_path))
 
 
 def keep_compositions(keep: bool = True) -> None:
     """From now on, or no longer."""
-    config_loader_impl.create_defaults_list, Loader._compose_config_from_defaults_list = (
-        (_defaults_list, _merged) if keep else PLAIN
-    )
+    config_loader_impl.create_defaults_list = _defaults_list if keep else DEFAULTS
+    Loader._compose_config_from_defaults_list = _merged if keep else MERGE  # type: ignore[method-assign]
+    FileConfigSource.load_config = _read if keep else READ  # type: ignore[method-assign]

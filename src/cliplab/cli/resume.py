@@ -16,6 +16,7 @@ from cliplab.cli import places
 from cliplab.cli.arguments import Arguments, UsageError
 from cliplab.cli.grammar import key_of, value_of
 from cliplab.cli.job import is_further_rank
+from cliplab.files import read_yaml
 from cliplab.program import command_line, hydra_quoted, hydra_unquoted, shell_quoted
 from cliplab.runs.outcome import read_manifest
 
@@ -95,7 +96,7 @@ def _named(arguments: Arguments) -> tuple[Path, list[str]]:
 def _read(file: Path) -> Any:
     """A run's config in today's words. Raises UsageError when it is no YAML of a config."""
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf8"))
+        config = read_yaml(file)
         assert isinstance(config["paths"]["run"], str)
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AssertionError) as error:
         told = " ".join(str(error).split())
@@ -171,7 +172,7 @@ def _new_run(override: str, run: Path, key: str) -> str:
 
 def _typed(run: Path) -> list[str]:
     file = run / "overrides.yaml"
-    typed = yaml.safe_load(file.read_text(encoding="utf8")) if file.is_file() else []
+    typed = read_yaml(file) if file.is_file() else []
     return [str(o) for o in typed or () if key_of(str(o)) not in ("resume", "paths.run", "hydra.run.dir")]
 
 
@@ -179,7 +180,7 @@ def _renew(file: Path) -> None:
     """What an earlier version wrote is told in today's words."""
     from cliplab.settings.config import save_yaml
 
-    there = yaml.safe_load(file.read_text(encoding="utf8"))
+    there = read_yaml(file)
     if current(there) != there:
         save_yaml(file, current(there))
 

@@ -7,6 +7,7 @@ from typing import Any
 import jinja2
 import yaml
 
+from cliplab.files import read_yaml
 from cliplab.reporting.results import read_json, read_records
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -75,7 +76,7 @@ def model_card(
     manifest = (read_json(run_dir / "manifest.json") if run_dir else None) or {}
     config = {}
     if run_dir:
-        whole = yaml.safe_load((run_dir / "config.yaml").read_text(encoding="utf8"))
+        whole = read_yaml(run_dir / "config.yaml")
         config = {key: whole[key] for key in ("objective", "optimizer", "scheduler", "data", "trainer") if key in whole}
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True

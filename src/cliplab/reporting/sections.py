@@ -6,10 +6,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cliplab.evaluation.blocks import Block
 from cliplab.evaluation.kind import Record, kind_of
+from cliplab.files import read_yaml
 from cliplab.reporting.plots import line_plot
 from cliplab.reporting.results import read_history
 
@@ -20,7 +19,7 @@ CURVE_TITLES = {"lr": "learning rate"}  # where a name with spaces for underscor
 
 def read_config(run_dir: Path) -> dict[str, Any]:
     path = run_dir / "config.yaml"
-    return yaml.safe_load(path.read_text(encoding="utf8")) if path.is_file() else {}
+    return read_yaml(path) if path.is_file() else {}
 
 
 def by_kind(records: Sequence[Record]) -> Iterator[list[Record]]:

@@ -3,9 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cliplab.checkpoints.run_checkpoint import without_definitions
+from cliplab.files import read_yaml
 from cliplab.settings.config import save_yaml
 from cliplab.settings.interpolations import with_interpolations
 from cliplab.settings.job import Job
@@ -20,7 +19,7 @@ def save_config(config: dict[str, Any], job: Job) -> None:
     run_dir = job.run_dir
     run_dir.mkdir(parents=True, exist_ok=True)
     typed = run_dir / "overrides.yaml"
-    earlier = yaml.safe_load(typed.read_text(encoding="utf8")) if typed.is_file() else []
+    earlier = read_yaml(typed) if typed.is_file() else []
     written = without_definitions(config)
     save_yaml(run_dir / "composed.yaml", with_interpolations(written, job.composed))
     save_yaml(run_dir / "config.yaml", written)
@@ -37,6 +36,6 @@ def model_name(source: str) -> str:
     """The name of the experiment, or the name of the foreign file or model."""
     run = run_of(source)
     if run is not None:
-        return str(yaml.safe_load((run / "config.yaml").read_text(encoding="utf8"))["name"])
+        return str(read_yaml(run / "config.yaml")["name"])
     words = source.split(":")
     return words[1] if words[0] == "open_clip" and len(words) > 1 else Path(source).stem

@@ -10,7 +10,7 @@ import hydra
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from cliplab.files import whole_file
+from cliplab.files import read_yaml, whole_file
 
 OWN_TRAINER_KEYS = ("on_nan",)  # under trainer; the rest of it goes to lightning.Trainer
 
@@ -67,10 +67,10 @@ def origins(cfg: DictConfig) -> dict[str, str]:
 
 def base_config(config_dir: Path) -> dict[str, Any]:
     """The base config's own values, and its groups by name."""
-    base = yaml.safe_load((config_dir / "config.yaml").read_text(encoding="utf8"))
+    base = read_yaml(config_dir / "config.yaml")
     groups = [next(iter(entry)) for entry in base.pop("defaults") if isinstance(entry, dict)]
     names = [group.removeprefix("optional ").split("/")[0] for group in groups if not group.startswith("override ")]
-    paths = yaml.safe_load((config_dir / "paths" / "default.yaml").read_text(encoding="utf8"))
+    paths = read_yaml(config_dir / "paths" / "default.yaml")
     return {**dict.fromkeys(names), "tokenizer": None, **base, "name": None, "paths": paths}
 
 
