@@ -1,23 +1,33 @@
 """Unusable rows: who stands in for them, when there are too many, and how each is found again."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image
 
 from cliplab.data.captions import CaptionDataset
 from cliplab.data.counts import Counts, surely_above
 from cliplab.data.datamodule import CaptionDataModule
+from cliplab.data.images import BadImage
+from cliplab.data.layout import Part, Row
+from cliplab.data.opening import Location
+from cliplab.data.source import Sample
 from cliplab.data.sources import caption_source
+from cliplab.data.stream import CaptionStream, StreamSettings
+from cliplab.data.stream_rows import StreamRow
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.data.transforms import EvalTransform
 
 from .conftest import png
+from .test_tars import pairs, write_tar
 
 SOUND = png(3)
 
@@ -116,6 +126,87 @@ def test_below_the_limit_no_arrangement_stops_a_run(streaming: bool, arranged: s
     source = streamed(path, rows, shuffle_buffer=24) if streaming else caption_source(path=path)
     module, _ = read(source)
     assert len(module.counts.bad_rows) == 48, "four per cent"
+
+
+class Numbers:
+    """Rows without pictures, of which those in ``bad`` cannot be read: many of them cost little."""
+
+    columns = ("image", "caption")
+    fingerprint = "numbers"
+
+    def __init__(self, rows: int, bad: range, group: int = 500) -> None:
+        self.bad, self.group = bad, group
+        self.parts = [Part(f"group {k}", group) for k in range(rows // group)]
+
+    def rows(self, part: int, start: int = 0) -> Iterator[Row]:
+        for number in range(part * self.group + start, (part + 1) * self.group):
+            yield Row({"image": number in self.bad, "caption": str(number)}, f"row {number}")
+
+
+@pytest.mark.parametrize(("first", "count", "stops"), [(0, 1000, False), (12_300, 1000, False), (12_300, 1300, True)])
+def test_a_thousand_bad_rows_in_a_row_of_25_000(first: int, count: int, stops: bool) -> None:
+    """Four per cent under a limit of five stop no run, wherever they stand; 1,300 do."""
+    layout: Any = Numbers(25_000, range(first, first + count))
+    stream = CaptionStream(layout, Location(path="numbers"), StreamSettings(samples_per_epoch=25_000, parts=10))
+    counts, seen = Counts(), set[str]()
+
+    def sample(row: StreamRow, number: int, rng: Any) -> Sample:
+        if row.row.values["image"]:
+            raise BadImage("broken")
+        return Sample(torch.empty(0), row.row.values["caption"], 0, number, number)
+
+    def epoch() -> None:
+        stream.begin(epoch=0, batches=range(250), batch_size=100)
+        samples = iter(stream)
+        for _ in range(250):
+            batch = [next(samples) for _ in range(100)]
+            counts.add(_counted(batch))
+            seen.update(one.caption for one in batch)
+            counts.check(0.05, stream.row_count)
+        counts.check(0.05, stream.row_count, whole_epoch=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stream, "sample", sample)
+        if stops:
+            with pytest.raises(RuntimeError, match=r"12\d\d of 25000 rows are unusable, .*data.max_bad_fraction 0.05"):
+                epoch()
+            return
+        epoch()
+    assert (len(counts.bad_rows), counts.bad["broken"], len(seen)) == (1000, 1000, 24_000)
+
+
+def _counted(samples: list[Sample]) -> Any:
+    bad, probes = [one.bad for one in samples if one.bad], [one for one in samples if one.probe]
+    return SimpleNamespace(
+        bad=bad,
+        truncated=0,
+        sources=[],
+        images=samples,
+        probes=len(probes),
+        bad_probes=sum(one.bad is not None for one in probes),
+        lost=[],
+    )
+
+
+@pytest.mark.parametrize(("broken", "stops"), [(1, False), (4, True)])
+def test_a_broken_tar_in_a_stream_weighs_what_it_held(broken: int, stops: bool, tmp_path: Path) -> None:
+    """One of twenty is no more than the limit of five per cent; four are, though each is met as a single row."""
+    for k in range(20):
+        write_tar(tmp_path / f"{k:02}.tar", pairs(10))
+    for k in range(broken):
+        (tmp_path / f"{3 * k:02}.tar").write_bytes(b"<html>")
+    rows = 10 * (20 - broken) + broken
+    source = streamed(str(tmp_path), rows // 10 * 10, parts=1, shuffle_buffer=16)
+    if stops:
+        with pytest.raises(RuntimeError, match=r"40 of 1\d\d rows are unusable, {'not_a_tar': 40}"):
+            read(source)
+        return
+    module, texts = read(source)
+    assert module.counts.bad == {"not_a_tar": 10}
+    assert (module.counts.seen, module.counts.lost, len(texts)) == (190, 9, 190)
+    assert "1 unusable rows replaced, 9 lost with damaged files (10 not_a_tar)" in str(module.counts)
+    assert Counts(**module.counts.as_dict()).as_dict() == module.counts.as_dict()
+    assert Counts.total([module.counts.as_dict()] * 2).lost == 18
 
 
 @pytest.mark.parametrize("streaming", [False, True])

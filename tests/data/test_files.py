@@ -83,6 +83,7 @@ def test_files_name_and_revision_reach_the_hub(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(opening.datasets, "load_dataset", loader)
     monkeypatch.setattr(opening, "without_decoding", lambda dataset: dataset)
     monkeypatch.setattr(opening, "reach_hub", lambda path: None)
+    monkeypatch.setattr(opening, "hub_tars", lambda path, split, arguments: None)
     place = {"path": "owner/name", "split": "val", "name": "small", "revision": "v1.2"}
     for data_files in (None, "a-*.tar", ("a.tar", "b.tar"), {"val": ("b.tar",), "train": "a.tar"}):
         assert open_dataset(**place, data_files=data_files) == "opened"

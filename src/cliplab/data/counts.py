@@ -37,7 +37,8 @@ class Counts:
     """Counts of samples (also by source in a mixture), of unusable rows by reason, with the first ten, and of cut texts.
 
     ``bad`` counts a row each time it is read; ``bad_rows`` holds a hash of the place of each distinct one. ``probes`` and
-    ``bad_probes`` count the samples that represent the whole source.
+    ``bad_probes`` count the samples that represent the whole source. ``lost`` are rows of damaged files that were never
+    read: ``bad`` counts them, ``seen`` does not.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class Counts:
         probes: int = 0,
         bad_probes: int = 0,
         bad_rows: Iterable[int] = (),
+        lost: int = 0,
     ) -> None:
         self.sources = Counter(sources or {})
         self.seen, self.truncated, self.bad, self.first_bad = seen, truncated, Counter(bad or {}), list(first_bad)
         self.probes, self.bad_probes, self.bad_rows = probes, bad_probes, set(bad_rows)
+        self.lost = lost
 
     def add(self, batch: Any) -> None:
         self.bad.update(reason for reason, _ in batch.bad)
@@ -67,6 +70,9 @@ class Counts:
         self.seen += len(batch.images)
         self.probes += batch.probes
         self.bad_probes += batch.bad_probes
+        for reason, rows in batch.lost:
+            self.bad[reason] += rows
+            self.lost += rows
 
     def add_lost(self, damaged: Sequence[tuple[str, str]]) -> None:
         """Add rows, as (reason, place), that are lost with their files. They are not replaced by others."""
@@ -88,9 +94,9 @@ class Counts:
         if rows is not None and len(self.bad_rows) + lost > max_bad_fraction * (rows + lost):
             raise self._above(f"{len(self.bad_rows) + lost} of {rows + lost}", max_bad_fraction)
         of_all = whole_epoch and rows is None
-        bad, seen = (self.bad.total(), self.seen) if of_all else (self.bad_probes, self.probes)
+        bad, seen = (self.bad.total(), self.seen + self.lost) if of_all else (self.bad_probes, self.probes)
         if surely_above(bad, seen, max_bad_fraction):
-            raise self._above(f"{self.bad.total()} of {self.seen}", max_bad_fraction)
+            raise self._above(f"{self.bad.total()} of {self.seen + self.lost}", max_bad_fraction)
 
     def _above(self, share: str, max_bad_fraction: float) -> RuntimeError:
         return RuntimeError(
@@ -102,7 +108,7 @@ class Counts:
         """Plain values, for a checkpoint or another rank; ``Counts(**…)`` makes the same again."""
         plain = {"seen": self.seen, "truncated": self.truncated, "first_bad": list(self.first_bad)}
         probes = {"probes": self.probes, "bad_probes": self.bad_probes, "bad_rows": sorted(self.bad_rows)}
-        return {**plain, **probes, "bad": dict(self.bad), "sources": dict(self.sources)}
+        return {**plain, **probes, "lost": self.lost, "bad": dict(self.bad), "sources": dict(self.sources)}
 
     @classmethod
     def total(cls, parts: Sequence[Mapping[str, Any]]) -> "Counts":
@@ -116,6 +122,7 @@ class Counts:
             sources=sum((one.sources for one in counts), Counter[str]()),
             probes=sum(one.probes for one in counts),
             bad_probes=sum(one.bad_probes for one in counts),
+            lost=sum(one.lost for one in counts),
             bad_rows=set().union(*(one.bad_rows for one in counts)),
         )
 
@@ -130,7 +137,8 @@ class Counts:
         named = "; ".join(self.first_bad[:3])
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.bad.most_common())
         return (
-            f"{self.seen} samples read, {self.bad.total()} unusable rows replaced"
+            f"{self.seen} samples read, {self.bad.total() - self.lost} unusable rows replaced"
+            f"{f', {self.lost} lost with damaged files' if self.lost else ''}"
             f"{f' ({reasons})' if reasons else ''}, {self.truncated} texts cut"
             f"{f'; the first: {named}' if named else ''}"
         )

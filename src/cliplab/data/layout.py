@@ -38,11 +38,11 @@ class Part(NamedTuple):
 
 class DamagedPart(ValueError):
     """The rest of a part cannot be read; ``place`` names its file and ``reason`` is a short code to count by. The reader
-    goes on with the next part, and the file counts as an unusable row."""
+    goes on with the next part, and the file counts as ``lost`` unusable rows: about as many as cannot be read."""
 
-    def __init__(self, place: str, reason: str, detail: str = "") -> None:
+    def __init__(self, place: str, reason: str, detail: str = "", lost: int = 1) -> None:
         super().__init__(f"{place}: {reason}{f': {detail}' if detail else ''}")
-        self.place, self.reason = place, reason
+        self.place, self.reason, self.lost = place, reason, lost
 
 
 class Layout(Protocol):

@@ -21,7 +21,8 @@ class Batch(NamedTuple):
 
     ``bad`` is (reason, place) of each unusable row that was replaced. ``truncated`` counts the texts that were cut.
     ``sources`` names the source of each sample in a mixture. ``probes`` counts the samples that represent the whole source
-    (see ``Sample.probe``), ``bad_probes`` those among them that were unusable.
+    (see ``Sample.probe``), ``bad_probes`` those among them that were unusable. ``lost`` are
+    (reason, rows) that are lost in damaged files beside those in ``bad``.
     """
 
     images: Tensor
@@ -34,6 +35,7 @@ class Batch(NamedTuple):
     sources: list[str]
     probes: int = 0
     bad_probes: int = 0
+    lost: Sequence[tuple[str, int]] = ()
 
 
 class Collate:
@@ -57,6 +59,7 @@ class Collate:
             sources=[s.source for s in samples if s.source],
             probes=sum(s.probe for s in samples),
             bad_probes=sum(s.probe and s.bad is not None for s in samples),
+            lost=[(s.bad.reason, s.lost) for s in samples if s.bad and s.lost],
         )
 
 

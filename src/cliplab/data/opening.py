@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 import datasets
 
 from cliplab.data.hub import UnreachableData, hub_arguments, hub_fingerprint, reach_hub
+from cliplab.data.hub_tars import HubTars, fetched_reader, hub_tars
 from cliplab.data.layout import Layout, Part, Reader, Row, Unusable
 from cliplab.data.layouts import reader_of
+from cliplab.data.layouts.tars import TarReader
 from cliplab.data.library import HeldRows, ImageFolder, LibraryStream, place_in, without_decoding
 from cliplab.data.local import (
     ABOUT_PICTURES,
@@ -138,19 +140,27 @@ def _split_layout(location: Location, split: str) -> Layout:
         return reader
     arguments = hub_arguments(location.name, location.revision, location.data_files)
     reach_hub(location.where)
+    tars = hub_tars(location.where, split, arguments)
+    if tars is not None:
+        return HubTars(tars, **_options_of(TarReader, location.reader or {}))
     stream = datasets.load_dataset(location.where, split=split, streaming=True, **arguments)
     return LibraryStream(stream, location.where, lambda: hub_fingerprint(location.where, split, arguments))
+
+
+def _rows_of(reader: Reader | HeldRows | ImageFolder, split: str) -> OpenedRows:
+    dataset = without_decoding(reader.dataset(split))
+    return OpenedRows(dataset, reader.place, [Unusable(reason, place) for place, reason in reader.damaged])
 
 
 def _split_rows(location: Location, split: str) -> OpenedRows:
     path = local_path(location.where)
     if path is not None:
-        reader = _local(path, split, location)
-        dataset = without_decoding(reader.dataset(split))
-        damaged = [Unusable(reason, place) for place, reason in reader.damaged]
-        return OpenedRows(dataset, reader.place, damaged)
+        return _rows_of(_local(path, split, location), split)
     reach_hub(location.where)
     arguments = hub_arguments(location.name, location.revision, location.data_files)
+    tars = hub_tars(location.where, split, arguments)
+    if tars is not None:
+        return _rows_of(fetched_reader(tars, **_options_of(TarReader, location.reader or {})), split)
     dataset = without_decoding(datasets.load_dataset(location.where, split=split, streaming=False, **arguments))
     return OpenedRows(dataset, lambda number: place_in(dataset[number], f"{location.where} {split} row {number}"))
 

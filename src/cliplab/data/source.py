@@ -23,6 +23,7 @@ class Sample(NamedTuple):
     """One training pair: an image, uint8 ``[3, size, size]``, with its caption and its place in the order of samples.
 
     Samples with the same ``group`` show the same thing. ``bad`` is the unusable row that this sample replaces, if any.
+    ``lost`` more rows are lost with that one, where it stands for the rest of a damaged file.
     ``source`` names the source in a mixture. ``probe`` marks the samples that represent the whole source: all of them
     where rows come in random order, one of each part in a stream.
     """
@@ -35,6 +36,7 @@ class Sample(NamedTuple):
     bad: Unusable | None = None
     source: str = ""
     probe: bool = True
+    lost: int = 0
 
 
 class BatchReader(Protocol):

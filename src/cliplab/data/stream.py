@@ -107,7 +107,7 @@ class StreamSource(IterableDataset):
                 row = opened[number].row(batch // parts * per_lane + place)
                 attempts = self._attempts(row, opened[number].rows, batch * self.batch_size + slot)
                 sample = first_usable(attempts, lambda row=row: self.place(row), self.on_error)  # type: ignore[misc]
-                yield sample._replace(probe=row.probe)
+                yield sample._replace(probe=row.probe, lost=row.lost)
 
     def _attempts(self, row: StreamRow, rows: RowsInTurn, number: int) -> Iterator[Callable[[], Sample]]:
         """The row itself, then some rows in memory, then random rows of the whole source."""
@@ -217,7 +217,7 @@ class CaptionStream(StreamSource):
             for row in persistent(lambda start: self.layout.rows(part, start), self.path):
                 yield StreamRow(row)
         except DamagedPart as error:
-            yield StreamRow(Row({}, error.place), unusable=error.reason)
+            yield StreamRow(Row({}, error.place), unusable=error.reason, lost=error.lost - 1)
 
     def _turn(self, turn: int, number: int, count: int) -> Iterator[StreamRow]:
         """The rows of part ``number`` of ``count`` in one turn through the layout."""
@@ -231,7 +231,8 @@ class CaptionStream(StreamSource):
                     continue
                 each = self.rows.count(row.row.values) if self.rows.choice == "all" and not row.unusable else 1
                 for which in range(each):
-                    yield row._replace(which=which, probe=given == probe)
+                    tells = given <= probe if row.unusable else given == probe  # an unusable row stands for the rest
+                    yield row._replace(which=which, probe=tells)
                     given += 1
 
     def _unwanted(self, row: StreamRow) -> bool:

@@ -5,6 +5,8 @@ import functools
 import hashlib
 import itertools
 import os
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,9 +18,11 @@ from datasets.table import InMemoryTable
 
 from cliplab.data.layout import DamagedPart, Part, Row
 from cliplab.data.tar.index import IndexedTar, index_tar
+from cliplab.distributed import rank
 
 READ_AT_ONCE = 64  # rows
 INDEXED_TOGETHER = 8  # tars; reading them is mostly waiting for the disk
+TOLD_EVERY = 5.0  # seconds
 
 
 class TarReader:
@@ -81,12 +85,27 @@ class TarReader:
                 yield Row(_with_bytes(values), f"{name}: {values['__key__']}")
         if indexed.faults:
             reason, detail = indexed.faults[0]
-            raise DamagedPart(f"{name}: {detail}", reason)
+            raise DamagedPart(f"{name}: {detail}", reason, lost=_lost(indexed, self.usual_rows))
+
+    @functools.cached_property
+    def usual_rows(self) -> int:
+        """Samples of the first tar that has any: about as many as a damaged one held. 0 when none has any."""
+        counts = (self._index(part).table.num_rows for part in range(len(self.files)))
+        return next(filter(None, counts), 0)
 
     @functools.cached_property
     def _indexed(self) -> list[IndexedTar]:
+        """The index of each tar. What takes longer than ``TOLD_EVERY`` seconds tells how far it is."""
+        indexed, told = list[IndexedTar](), time.monotonic()
         with ThreadPoolExecutor(INDEXED_TOGETHER) as pool:
-            return list(pool.map(self._index, range(len(self.files))))
+            for tar in pool.map(self._index, range(len(self.files))):
+                indexed.append(tar)
+                if time.monotonic() - told > TOLD_EVERY and rank() == 0:
+                    told = time.monotonic()
+                    print(
+                        f"looking into the tars: {len(indexed):,} of {len(self.files):,}", file=sys.stderr, flush=True
+                    )
+        return indexed
 
     @functools.cached_property
     def damaged(self) -> list[tuple[str, str]]:
@@ -96,8 +115,7 @@ class TarReader:
         found = []
         for part, tar in zip(self.parts, self._indexed, strict=True):
             for reason, detail in tar.faults[:1]:
-                lost = max(1, round(mean) - tar.table.num_rows) if reason != "empty_tar" else 1
-                found += [(f"{part.name}: {detail}", reason)] * lost
+                found += [(f"{part.name}: {detail}", reason)] * _lost(tar, round(mean))
         return found
 
     @functools.cached_property
@@ -116,6 +134,11 @@ class TarReader:
         part = bisect.bisect_right(self._starts, number) - 1
         key = self._indexed[part].table["__key__"][number - self._starts[part]].as_py()
         return f"{self.parts[part].name}: {key}"
+
+
+def _lost(tar: IndexedTar, usual: int) -> int:
+    """How many samples a damaged tar has lost, if it held as many as is ``usual``."""
+    return 1 if tar.faults[0][0] == "empty_tar" else max(1, usual - tar.table.num_rows)
 
 
 def _with_bytes(values: dict[str, Any]) -> dict[str, Any]:
