@@ -34,6 +34,9 @@ def evaluated(saved: dict[str, Any], *typed: str) -> dict[str, Any]:
         (["data.path=x"], SQUASH),
         (["zeroshot=none"], SQUASH),
         (["data=csv", "data.path=x.csv", "data.eval_transform.image_size=32"], {**SQUASH, "image_size": 32}),
+        (["model.image_encoder.image_size=32"], {**SQUASH, "image_size": 32}),
+        (["model.image_encoder.image_size=32", "data=csv", "data.path=x.csv"], {**SQUASH, "image_size": 32}),
+        (["model.image_encoder.image_size=32", "data.eval_transform.image_size=40"], {**SQUASH, "image_size": 40}),
         (["data.eval_transform.image_size=32", "data=csv", "data.path=x.csv"], {**SQUASH, "image_size": 32}),
     ],
 )

@@ -12,7 +12,7 @@ from cliplab.assembly.weights import check_classes, load_weights, resized, with_
 from cliplab.checkpoints.earlier import current
 from cliplab.checkpoints.run_checkpoint import CONFIG, model_state, objective_state, self_contained
 from cliplab.checkpoints.torchscript import is_torchscript
-from cliplab.checkpoints.weights import ObjectiveWeights, Weights
+from cliplab.checkpoints.weights import ObjectiveWeights, Weights, resized_transform
 from cliplab.embedding.model import EmbeddingModel
 from cliplab.settings.build import build
 from cliplab.settings.config import ConfigError, resolved, typed_keys
@@ -101,4 +101,15 @@ def checkpoint_config(saved: dict[str, Any], composed: Any, typed: Sequence[str]
                 stored.data.eval_transform = transform
         elif key != "experiment":
             OmegaConf.update(stored, key, OmegaConf.select(composed, key), merge=True)
+    if not any(key.startswith("data.eval_transform") for key in typed_keys(typed)):
+        _follow_image_size(stored, OmegaConf.create(saved))
     return resolved(stored)
+
+
+def _follow_image_size(stored: Any, before: Any) -> None:
+    """Prepare images at the image tower's size where that is another than before."""
+    old, new = (OmegaConf.select(config, "model.image_encoder.image_size") for config in (before, stored))
+    transform = OmegaConf.select(stored, "data.eval_transform")
+    if transform is not None and old != new:
+        values: Any = OmegaConf.to_container(transform, resolve=True)
+        stored.data.eval_transform = {**resized_transform(values, old, new), "image_size": new}

@@ -43,8 +43,7 @@ class HubFile(NamedTuple):
         kept = huggingface_hub.try_to_load_from_cache(self.repository, self.name, **known)
         if isinstance(kept, str):
             return Path(kept)
-        place = {} if folder is None else {"local_dir": folder}
-        return Path(huggingface_hub.hf_hub_download(self.repository, self.name, **known, **place))
+        return Path(huggingface_hub.hf_hub_download(self.repository, self.name, local_dir=folder, **known))
 
     def root(self, fetched: Path) -> Path:
         """The folder that stands for the repository, of a fetched file."""
