@@ -76,7 +76,7 @@ def test_a_task_that_was_stopped_says_so_in_its_folder(
     run: Callable[..., int], stop: BaseException, status: int, tmp_path: Path
 ) -> None:
     assert run(raising(stop), f"hydra.run.dir={tmp_path}/run") == status
-    assert read_manifest(tmp_path / "run")["status"] == "interrupted"
+    assert read_manifest(tmp_path / "run")["status"] == {143: "preempted", 130: "interrupted"}[status]
 
 
 def test_a_mistake_that_a_task_finds_leaves_no_folder_unless_something_was_done(

@@ -38,6 +38,7 @@ from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.runs import manifest as manifests
 from cliplab.runs.folder import run_of, save_config
+from cliplab.runs.status import status_after
 from cliplab.settings.build import build
 from cliplab.settings.config import ConfigError, did_you_mean, for_lightning
 from cliplab.settings.job import Job, Outcome
@@ -208,9 +209,9 @@ def train(job: Job) -> Outcome:
             way = command_line(f"resume={hydra_quoted(run_dir)}")
             asked = request.number and not isinstance(error, NotFiniteError)  # the signal may have ended a helper first
             if asked or isinstance(error, KeyboardInterrupt | SystemExit):
-                manifest.finish("interrupted")
+                manifest.finish(status_after(request.status))
                 if is_first_rank():
-                    print(f"interrupted; go on with: {way}", file=sys.stderr)
+                    print(f"{status_after(request.status)}; go on with: {way}", file=sys.stderr)
                 raise SystemExit(request.status) from None
             at = {"step": error.step} if isinstance(error, NotFiniteError) else {}
             with suppress(OSError):  # the disk may be full

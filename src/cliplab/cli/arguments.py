@@ -27,6 +27,7 @@ VALUED = (
 )
 # A key and a value that can only be a path: it begins as one, and a sign in it has no place in Hydra's grammar.
 _PATH = re.compile(r"([\w.@/+]+)=((?:~|\.{0,2}/|\w[\w.-]*/)[^'\"\\$\n]*)", re.ASCII)
+_FREE_TEXT = re.compile(r"(note|where)=(?!null$)([^'\"].*)", re.DOTALL)  # any text is meant as it stands
 _ANY_PATH = re.compile(r"([\w.@]*\bpath)=([^,]*/[^,]*)")
 _NO_GRAMMAR = re.compile(r"[{}\[\]=&#()~]|[^\x00-\x7f]")
 COMMANDS = ("cfg", "info", "shell_completion", "hydra_help")  # flags that show something and start no job
@@ -93,6 +94,9 @@ def _check_dashes(argv: Sequence[str], names: Sequence[str]) -> None:
 def with_quoted_path(override: str) -> str:
     """The same, with a path in quotes that Hydra's grammar would not read: a range in braces, a pattern, an accent, ``=``.
     Several values, with commas outside of braces, stay as they are."""
+    free = _FREE_TEXT.fullmatch(override)
+    if free:
+        return f"{free[1]}={hydra_quoted(free[2])}"
     found = _PATH.fullmatch(override)
     if found is None or not _NO_GRAMMAR.search(found[2]) or "," in re.sub(r"\{[^{}]*\}", "", found[2]):
         return override

@@ -16,6 +16,7 @@ from cliplab.cli.naming import results_name
 from cliplab.cli.sweep import remove_empty
 from cliplab.program import command_line, hydra_quoted
 from cliplab.runs.outcome import holds_run, read_manifest, record_end, record_traceback, remove_start_files
+from cliplab.runs.status import status_after, status_of
 from cliplab.settings.config import ConfigError
 
 # Environment variables that Lightning and schedulers set for ranks
@@ -68,7 +69,7 @@ def run_job(cfg: Any) -> float | None:
 
 def _occupied_message(folder: Path) -> str:
     """Say that the folder holds a run, so that nothing is written into it, and how to continue."""
-    status = read_manifest(folder).get("status", "begun")
+    status = status_of(read_manifest(folder))
     way = "" if status == "finished" else f"; go on with it: {command_line(f'resume={hydra_quoted(folder)}')}"
     return f"hydra.run.dir: {folder} already holds a run ({status}), which is left as it is; name another folder{way}"
 
@@ -81,12 +82,14 @@ def _run_and_record(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool
         code = stop.code if isinstance(stop, SystemExit) else 130
         stopped = isinstance(code, int) and code >= 128
         if read_manifest(folder).get("status") == "running":
-            record_end(folder, "interrupted" if stopped else "failed", typed)
+            record_end(folder, status_after(int(code)) if stopped else "failed", typed)
         if sweeping and stopped:  # Hydra would go on with the next job
             raise KeyboardInterrupt from stop
         if sweeping:
             record_end(folder, "failed", typed, error=f"exit {code}")
             return None
+        raise
+    except BrokenPipeError:  # what reads the output has seen enough
         raise
     except Exception as error:
         message = _error_message(error, folder)
@@ -123,7 +126,7 @@ def _error_message(error: Exception, folder: Path) -> str:
 
 
 def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | None:
-    from cliplab.settings.check_targets import check_sources
+    from cliplab.settings.check_targets import check_sources, check_top_level
     from cliplab.settings.check_values import check_optimized, check_values
     from cliplab.settings.config import base_config, fill_known_values, origins, resolved
     from cliplab.settings.job import Job
@@ -138,7 +141,10 @@ def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | Non
     value_origins = origins(cfg)
     config = resolved(cfg)
     check_values(config, value_origins)
-    check_sources(config, base_config(places.config_dir()), value_origins)
+    if config["task"].get("builds", True):
+        check_sources(config, base_config(places.config_dir()), value_origins)
+    else:  # nothing of the model's config is built
+        check_top_level(config, base_config(places.config_dir()))
     if sweeping:
         check_optimized(config)
     check_verb(Job(config, cfg, typed))

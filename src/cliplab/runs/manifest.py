@@ -14,6 +14,7 @@ import torch
 
 from cliplab.program import command_line
 from cliplab.reporting.results import read_json, write_json
+from cliplab.runs.status import this_process
 
 PACKAGES = (
     "cliplab",
@@ -57,6 +58,12 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def tags_of(config: dict[str, Any]) -> list[str]:
+    """``tags=[a,b]``, or ``tags=a`` for one."""
+    tags = config.get("tags") or []
+    return [str(tag) for tag in (tags if isinstance(tags, list) else [tags])]
+
+
 class Manifest:
     """manifest.json of a run. Each change writes the whole file. Only the first rank writes (``write``)."""
 
@@ -67,6 +74,13 @@ class Manifest:
             "run_name": config["name"],
             "task": config["task"]["name"],
             "status": "running",
+            **this_process(),
+            "tags": tags_of(config),
+            "note": config.get("note"),
+            "overrides": [
+                *earlier.get("overrides", []),
+                *(o for o in overrides if o not in earlier.get("overrides", [])),
+            ],
             "command": earlier.get("command", command_line(*overrides)),
             "seed": config["seed"],
             "started": earlier.get("started", now()),
@@ -83,7 +97,7 @@ class Manifest:
         self._update(facts)
 
     def finish(self, status: str, **facts: Any) -> None:
-        """Set the status to ``finished``, ``interrupted`` or ``failed``."""
+        """Set the status: ``finished``, ``pruned``, ``interrupted`` (Ctrl-C), ``preempted`` (SIGTERM) or ``failed``."""
         self._update({"status": status, "finished": now(), **facts})
 
     def _update(self, facts: dict[str, Any]) -> None:

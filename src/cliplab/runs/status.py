@@ -2,6 +2,7 @@
 
 import os
 import platform
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 RUNNING, LOST, BEGUN = "running", "lost", "begun"
+INTERRUPTED, PREEMPTED = "interrupted", "preempted"  # by Ctrl-C; by SIGTERM, as a scheduler sends it
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 START = 21  # fields of /proc/<pid>/stat before the start time; the name of the program, in brackets, is the second
 
@@ -33,6 +35,11 @@ def process_start(pid: int) -> str | None:
         return None
     asked = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True)
     return asked.stdout.strip() or None
+
+
+def status_after(code: int) -> str:
+    """The status of a run that was stopped by a signal, from the exit status of its process."""
+    return PREEMPTED if code == 128 + signal.SIGTERM else INTERRUPTED
 
 
 def is_gone(facts: Mapping[str, Any]) -> bool:

@@ -21,7 +21,9 @@ from cliplab.settings.set_parts import parts_to_check
 from cliplab.settings.signatures import NotThere, Signature, imported_signature, read_signature
 
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
-TOP_LEVEL = {"seed": Seed}
+Word = str | int | float
+TEXT = str | None
+TOP_LEVEL: dict[str, Any] = {"seed": Seed, "tags": list[Word] | Word, "note": TEXT, "where": TEXT, "sort": TEXT}
 NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
 
 
@@ -29,7 +31,7 @@ def check_sources(config: dict[str, Any], base: dict[str, Any], origins: Mapping
     """Check the top-level keys against those of the base config. Then check every ``_target_`` and its arguments against the
     source code. Raises ConfigError that names the key, with a "did you mean". For ``origins`` see ``config.origins``.
     """
-    _check_top_level(config, base)
+    check_top_level(config, base)
     for place, node in targets(config):
         _check_target(place, node, origins, _signature_from_source)
 
@@ -68,7 +70,8 @@ def check_package(place: str, package: str | None, reason: str) -> None:
         )
 
 
-def _check_top_level(config: dict[str, Any], base: dict[str, Any]) -> None:
+def check_top_level(config: dict[str, Any], base: dict[str, Any]) -> None:
+    """Check the keys at the top level against those of the base config, and their plain values. Raises ConfigError."""
     for key, value in config.items():
         if key not in base:
             raise ConfigError(f"{key}: no such key at the top level{did_you_mean(key, base)}")

@@ -18,7 +18,7 @@ from cliplab.settings.model_source import KEYS, model_sources
 from cliplab.settings.signatures import NotThere, read_fields
 
 COMMON_OPTIONS = ("name", "function", "builds")
-WITHOUT_MODEL = ("report", "compare")  # tasks whose run= names a folder and not a model
+WITHOUT_MODEL = ("report", "compare", "runs", "reproduce")  # tasks whose run= names a folder and not a model
 
 
 def run_verb(job: Job) -> Outcome:
