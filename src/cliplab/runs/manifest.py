@@ -58,6 +58,16 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def now_facts() -> dict[str, Any]:
+    """What a run hangs on beside its config and its data: Python, packages, code, hardware."""
+    return {
+        "python": sys.version.split()[0],
+        "versions": {p: metadata.version(p) for p in PACKAGES},
+        "git": git_state(Path(__file__).parent),
+        "hardware": hardware(),
+    }
+
+
 def tags_of(config: dict[str, Any]) -> list[str]:
     """``tags=[a,b]``, or ``tags=a`` for one."""
     tags = config.get("tags") or []
@@ -86,10 +96,7 @@ class Manifest:
             "started": earlier.get("started", now()),
             "finished": None,
             "resumed": [*earlier.get("resumed", []), now()] if earlier else [],
-            "python": sys.version.split()[0],
-            "versions": {p: metadata.version(p) for p in PACKAGES},
-            "git": git_state(Path(__file__).parent),
-            "hardware": hardware(),
+            **now_facts(),
         }
 
     def start(self, **facts: Any) -> None:
