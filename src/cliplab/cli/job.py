@@ -82,7 +82,7 @@ def _run_and_record(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool
         code = stop.code if isinstance(stop, SystemExit) else 130
         stopped = isinstance(code, int) and code >= 128
         if read_manifest(folder).get("status") == "running":
-            record_end(folder, status_after(int(code)) if stopped else "failed", typed)
+            record_end(folder, status_after(code) if isinstance(code, int) and stopped else "failed", typed)
         if sweeping and stopped:  # Hydra would go on with the next job
             raise KeyboardInterrupt from stop
         if sweeping:
