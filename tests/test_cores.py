@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from cliplab import cores as cores_module
 from cliplab import distributed
-from cliplab.distributed import usable_cores, worker_processes
+from cliplab.cores import usable_cores
+from cliplab.distributed import worker_processes
 
 
 @pytest.mark.parametrize(
@@ -24,7 +26,7 @@ def test_cores_are_those_that_may_be_used(
     bound: int, quota: str | None, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(bound)))
-    monkeypatch.setattr(distributed, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(cores_module, "CPU_QUOTA", tmp_path / "cpu.max")
     if quota is not None:
         (tmp_path / "cpu.max").write_text(quota + "\n")
     assert usable_cores() == cores

@@ -1,12 +1,13 @@
-"""Collectives that behave on one process as on many, and how many processes a machine has room for."""
+"""Collectives that behave on one process as on many, and how many processes read data for a rank."""
 
 import os
-from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from cliplab.cores import usable_cores
 
 
 def world_size() -> int:
@@ -18,17 +19,6 @@ def rank() -> int:
 
 
 MOST_WORKERS = 4  # that read data for one rank, unless more are asked for
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time, and of the time they are for
-
-
-def usable_cores() -> int:
-    """The cores that this process may use: those it is bound to, and no more than its container's share of time."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = CPU_QUOTA.read_text().split()
-        return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such container, or "max"
-        return cores
 
 
 def worker_processes(asked: int | None) -> int:

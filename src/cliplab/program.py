@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 STARTED = "CLIPLAB_COMMAND"  # in the environment, for processes that a launcher starts
+SWEEP_JOB = "CLIPLAB_SWEEP_JOB"  # in the environment of a job's process: the id of the one that waits for it
 PLAIN = re.compile(r"[A-Za-z_/.][\w/.@+%-]*", re.ASCII)  # a value that Hydra's grammar reads as this very text
 WORDS = ("null", "true", "false", "nan", "inf")  # that it reads as something else
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -68,6 +69,19 @@ def listening() -> Iterator[StopRequest]:
         yield request
     finally:
         request.leave()
+
+
+def end_with(parent: int) -> None:
+    """End this process as SIGTERM does once the one with this id is no longer its parent: it was killed, and nobody waits
+    for what is done here."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if os.getppid() == parent:  # else a rank that the job itself has started
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def leave_signals_to_the_parent(worker: int = 0) -> None:

@@ -117,13 +117,14 @@ def test_a_sweep_goes_on_whatever_a_job_raises(
         return Outcome(None, 0.5)
 
     sweep = tmp_path / "sweep"
-    assert run(task, "-m", "seed=1,2,3,4", f"hydra.sweep.dir={sweep}") == 1
+    assert run(task, "-m", "seed=1,2,3,4", f"hydra.sweep.dir={sweep}") == 0
     assert [read_manifest(job)["status"] for job in job_folders(sweep)] == ["failed", "failed", "failed", "finished"]
     assert [job.name for job in unfinished_jobs(sweep)] == ["0", "1", "2"]
     assert len((sweep / "summary.csv").read_text().splitlines()) == 5
     capsys.readouterr()
-    assert run(task, "-m", "seed=4,4", f"hydra.sweep.dir={sweep}") == 1
-    assert "holds the runs of another multirun" in capsys.readouterr().err
+    assert run(task, "-m", "seed=4,4", "data.batch_size=8", f"hydra.sweep.dir={sweep}") == 1
+    assert "holds the runs of another multirun, without data.batch_size=8" in capsys.readouterr().err
+    assert run(task, "-m", "seed=1,4", "sweep.fail_on_error=true", f"hydra.sweep.dir={sweep}") == 1
     assert run(task, "-m", "seed=4", f"hydra.sweep.dir={tmp_path}/good") == 0
 
 

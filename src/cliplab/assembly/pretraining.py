@@ -45,6 +45,7 @@ from cliplab.settings.job import Job, Outcome
 from cliplab.settings.model_source import KEYS, model_source
 from cliplab.signals import StopRequest, listening
 from cliplab.training.callbacks import Evaluate, FollowMove, NotFiniteError, StopBetweenSteps, WatchWeights, watch
+from cliplab.training.callbacks.pruning import how_it_ended
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
 from cliplab.training.module import TrainingModule
 
@@ -279,7 +280,7 @@ def _finish(
     for evaluator, result in results:
         write_result(run_dir, result, evaluator.images.dataset, config["name"], "last", identity)
     manifest.finish(
-        "finished",
+        **how_it_ended(trainer.callbacks),  # type: ignore[attr-defined]
         final=final,
         optimized_metric={"name": config["optimized_metric"], "value": value},
         bad_samples=dict(counts.bad),

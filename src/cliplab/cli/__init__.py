@@ -6,27 +6,31 @@ import sys
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments, UsageError, read_arguments
 from cliplab.cli.places import config_dir
-from cliplab.program import STARTED, started_by
-from cliplab.signals import StopRequest
+from cliplab.program import STARTED, SWEEP_JOB, started_by
+from cliplab.signals import StopRequest, end_with
 
 __all__ = ["config_dir", "main"]
 
 
 def main(script: str | None = None) -> None:
     """Entry point of ``python run.py``, which gives its own path, of ``cliplab`` and of ``python -m cliplab``."""
-    os.environ[STARTED] = started_by(sys.argv[0])
+    waiting = os.environ.get(SWEEP_JOB)
+    if waiting is None:
+        os.environ[STARTED] = started_by(sys.argv[0])
     os.environ.setdefault("CLIPLAB_ROOT", str(places.project_root(script)))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, not to Hydra's printer
     request = StopRequest()
     try:
         request.listen()  # before anything is written: SIGTERM ends a command as Ctrl-C does
+        if waiting is not None:
+            end_with(int(waiting))
         status = _command(read_arguments(sys.argv[1:]))
         sys.stdout.flush()
     except UsageError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        status = request.status
+    except KeyboardInterrupt as stop:  # a job of a sweep tells the status it would have ended with
+        status = next((code for code in stop.args if isinstance(code, int)), request.status)
     except BrokenPipeError:  # what reads the output, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
@@ -73,7 +77,7 @@ def _hydra(arguments: Arguments) -> int:
     except (Exception, KeyboardInterrupt) as raised:
         error = raised
     try:
-        if NoteSweep.folders:
+        if NoteSweep.begun:
             return sweep_status(error)
         if error is not None:
             raise error

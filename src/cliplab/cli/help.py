@@ -17,7 +17,7 @@ cliplab: contrastive image-text pre-training, zero-shot evaluation, reports.
   {command} experiment=vit_b32 data=emoji zeroshot=emoji trainer=cpu data.batch_size=32 trainer.max_steps=20
   {command} optimizer.lr=3e-4 seed=2          any value of the config can be overridden
   {command} -m experiment=emoji optimizer.lr=3e-4,1e-3 seed=1,2      multirun sweep and leaderboard
-  {command} -m experiment=emoji sweep=optuna  search instead of a grid
+  {command} -m experiment=emoji sweep=tpe     search instead of a grid
   {command} resume=logs/train/emoji/<run>     go on where it stopped, in the same folder
   {command} --cfg job                         print the config and stop
 """

@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 
 from cliplab.cli import places
 from cliplab.cli.grammar import one_line
-from cliplab.cli.naming import results_name
+from cliplab.cli.naming import results_name, sweep_folder
 from cliplab.cli.sweep import remove_empty
-from cliplab.program import command_line, hydra_quoted
+from cliplab.program import SWEEP_JOB, command_line, hydra_quoted
 from cliplab.runs.outcome import holds_run, read_manifest, record_end, record_traceback, remove_start_files
 from cliplab.runs.status import status_after, status_of
 from cliplab.settings.config import ConfigError
@@ -24,11 +24,13 @@ RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "GROU
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 EXPECTED_ERRORS = (ValueError, ImportError, RuntimeError, OSError)  # raised with a message that says what to do
 
-GLOBAL_GROUPS = ("experiment", "debug", "sweep", "local")  # groups whose files set values of the whole config
+GLOBAL_GROUPS = ("experiment", "debug", "local")  # groups whose files set values of the whole config
+SWEEP_KEYS = ("sweep", "sweep_name", "launcher")
 
 # Registered here because the processes of a launcher import only this module
 OmegaConf.register_new_resolver("run_id", lambda: secrets.token_hex(2), use_cache=True, replace=True)
 OmegaConf.register_new_resolver("results_name", results_name, replace=True)
+OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True)
 
 
 def is_further_rank() -> bool:
@@ -45,8 +47,10 @@ def run_job(cfg: Any) -> float | None:
     from hydra.core.hydra_config import HydraConfig
 
     hydra_cfg = HydraConfig.get()
-    sweeping = str(hydra_cfg.mode).endswith("MULTIRUN")
+    sweeping = str(hydra_cfg.mode).endswith("MULTIRUN") or SWEEP_JOB in os.environ
     OmegaConf.set_struct(cfg, False)
+    for name in SWEEP_KEYS:  # no job reads them
+        cfg.pop(name, None)
     output = Path(hydra_cfg.runtime.output_dir).resolve()
     if OmegaConf.is_missing(cfg.paths, "run"):
         cfg.paths.run = str(output)
@@ -84,8 +88,8 @@ def _run_and_record(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool
         if read_manifest(folder).get("status") == "running":
             record_end(folder, status_after(code) if isinstance(code, int) and stopped else "failed", typed)
         if sweeping and stopped:  # Hydra would go on with the next job
-            raise KeyboardInterrupt from stop
-        if sweeping:
+            raise KeyboardInterrupt(code) from stop
+        if sweeping and not is_further_rank():
             record_end(folder, "failed", typed, error=f"exit {code}")
             return None
         raise
@@ -102,8 +106,9 @@ def _run_and_record(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool
             return None
         remove_empty(folder)  # only when nothing was written there
         sys.exit(1)
-    if sweeping and not read_manifest(folder):
-        record_end(folder, "finished", typed)
+    if sweeping and not is_further_rank() and read_manifest(folder).get("status") not in ("finished", "pruned"):
+        figure = {} if value is None else {"optimized_metric": {"name": str(cfg.optimized_metric), "value": value}}
+        record_end(folder, "finished", typed, **figure)
     return value
 
 

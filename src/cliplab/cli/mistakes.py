@@ -181,11 +181,6 @@ def _other_value(found: re.Match[str], arguments: Arguments) -> str:
     return f"{found[1]}: it is {found[2]}, not {found[3]}; ~{found[1]} removes it, whatever its value is"
 
 
-def _interval_in_grid(found: re.Match[str], arguments: Arguments) -> str:
-    key = next((key_of(o) for o in arguments.overrides if "interval(" in o), "hydra/sweeper")
-    return f"{key}: an interval is for a search, with sweep=optuna; a grid takes values, as {key}=1e-3,3e-3"
-
-
 def _no_config_dir(found: re.Match[str], arguments: Arguments) -> str:
     return f"--config-dir: {found[1]} is not a folder"
 
@@ -218,7 +213,6 @@ _EXPLANATIONS: dict[str, Any] = {
     r"Could not delete from config. '([^']*)' does not exist": _nothing_to_delete,
     r"Could not delete '([^']*)'. No match": _nothing_to_delete,
     r"Could not delete from config. The value of '([^']*)' is (.*) and not (.*?)\.(?: |$)": _other_value,
-    r"BasicSweeper does not support sweep type": _interval_in_grid,
     r"Additional config directory '([^']*)' not found": _no_config_dir,
     r"Cannot find primary config '([^']*)'|Primary config directory not found": _config_not_found,
 }

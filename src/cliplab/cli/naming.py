@@ -25,6 +25,16 @@ def results_name(_root_: Any) -> str:
     return str(_root_.name) if not names else names[0] if len(names) == 1 else "several"
 
 
+def sweep_folder(otherwise: str, _root_: Any) -> str:
+    """A resolver of Hydra's configs: ``sweep_name=``, or else the name that is given."""
+    named = OmegaConf.select(_root_, "sweep_name")
+    if named is None:
+        return otherwise
+    if not re.fullmatch(r"[\w-][\w.-]*", str(named)):
+        raise ConfigError(f"sweep_name: {named!r} is no name of a folder; use letters, digits, -, _ and dots")
+    return str(named)
+
+
 def _names(config: Mapping[str, Any]) -> list[str]:
     try:
         specs = [source.spec for source in model_sources(config)]

@@ -19,6 +19,7 @@ from cliplab.cli.job import is_further_rank
 from cliplab.files import read_yaml
 from cliplab.program import command_line, hydra_quoted, hydra_unquoted, shell_quoted
 from cliplab.runs.outcome import read_manifest
+from cliplab.runs.sweep_file import SWEEP, read_sweep_file
 
 ABSENT = object()
 # Where a run goes on, how long, and what is written meanwhile; everything else stays as it began
@@ -33,6 +34,7 @@ MAY_CHANGE = (
     *("logger.*", "hydra.verbose", "hydra.job.name", "hydra.output_subdir"),
 )
 SHORT = "trainer.max_epochs, trainer.devices, data.num_workers, data.path, callbacks.evaluation.*, logger.*"
+OF_A_SWEEP = ("launcher", "launcher.*", "sweep.trials", "sweep.retry_failed", "sweep.fail_on_error")
 OWN_WEIGHTS = ("ckpt", "run", "pretrained", "pretrained_tower")
 
 
@@ -40,6 +42,8 @@ def resumed(arguments: Arguments) -> Arguments:
     """The arguments by which Hydra composes the run's own config. Exits with 0 when the run is finished. Raises UsageError
     when there is no run, or when something beside ``resume=`` would have no effect."""
     run, rest = _named(arguments)
+    if (run / SWEEP).is_file():
+        return _sweep(arguments, run, rest)
     place = hydra_quoted(run)
     own = [f"hydra.run.dir={place}", "hydra.output_subdir=null", "hydra/job_logging=none", f"paths.run={place}"]
     there = arguments.with_([*own, f"resume={place}", *rest], config_path=str(run), config_name="composed")
@@ -88,9 +92,31 @@ def _named(arguments: Arguments) -> tuple[Path, list[str]]:
             folder == path or path.suffix == ".ckpt" or path.name == "checkpoints"
         ):
             return folder, rest
+    if (path / SWEEP).is_file():
+        return path, rest
     where = "in that folder" if path.is_dir() else f"in {path}, which is no folder"
     fix = "name the folder of a run, as resume=logs/train/<experiment>/<run>"
     raise UsageError(f"resume={target}: there is no config.yaml {where}; {fix}")
+
+
+def _sweep(arguments: Arguments, folder: Path, rest: list[str]) -> Arguments:
+    """The arguments that began a sweep, in its folder. Raises UsageError for what would make it another one."""
+    facts = read_sweep_file(folder)
+    typed, flags = facts.get("typed"), facts.get("flags") or []
+    if not isinstance(typed, list):
+        raise UsageError(f"resume: {folder / SWEEP} is no file of a sweep; put the right one back")
+    for override in rest:
+        key = key_of(override)
+        if not (key in OF_A_SWEEP or key.startswith(("launcher.", "hydra."))):
+            raise UsageError(
+                f"{override}: a sweep goes on with its own settings; beside resume= can change {', '.join(OF_A_SWEEP)}"
+            )
+    typed = [str(o) for o in typed if key_of(str(o)) not in map(key_of, rest)]
+    own = {
+        str(flag).lstrip("-").partition("=")[0].replace("-", "_"): str(flag).partition("=")[2] or True for flag in flags
+    }
+    place = f"hydra.sweep.dir={hydra_quoted(folder)}"
+    return arguments.with_([*typed, *rest, place], multirun=True, **own)
 
 
 def _read(file: Path) -> Any:

@@ -4,53 +4,53 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 
 from cliplab.cli.grammar import one_line
-from cliplab.runs.outcome import holds_run, job_folders, unfinished_jobs
+from cliplab.program import command_line, hydra_quoted
+from cliplab.runs.outcome import job_folders, read_manifest
+from cliplab.settings.config import ConfigError
 
 
 class NoteSweep(Callback):
-    """Records the folder of a multirun, which Hydra passes here. ``folders`` is read when the multirun has ended."""
+    """Hydra tells it where a multirun writes and whether a failed job is an error; ``begun`` is read when it is over."""
 
-    folders: list[Path] = []
+    begun: list[tuple[Path, bool]] = []
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
-        """Exit when the folder holds the jobs of another multirun."""
-        folder = Path(config.hydra.sweep.dir).resolve()
-        if any(holds_run(job) for job in job_folders(folder)):
-            sys.exit(f"error: hydra.sweep.dir: {folder} holds the runs of another multirun; name a new folder")
-        self.folders.append(folder)
+        self.begun.append((Path(config.hydra.sweep.dir).resolve(), bool(config.sweep.fail_on_error)))
 
 
 def sweep_status(error: BaseException | None) -> int:
     """Write the leaderboard of the multirun that has ended, from the folders of its jobs. Return the exit status.
 
-    ``error`` is what ended the multirun early. It is raised again when no job has begun.
+    ``error`` is what ended it early. Raises it when no job has begun, and an interrupt in any case.
     """
-    folder = NoteSweep.folders.pop()
-    if not job_folders(folder):
-        if folder.is_dir():
-            (folder / "multirun.yaml").unlink(missing_ok=True)
-            remove_empty(folder)
-        if error is not None:
-            raise error
+    folder, fail_on_error = NoteSweep.begun.pop()
+    jobs = job_folders(folder)
+    if error is not None and (not jobs or isinstance(error, HydraException | ConfigError)):
+        raise error  # nothing was begun now
+    if not jobs:
         return 0
-    unfinished = unfinished_jobs(folder)
-    if isinstance(error, KeyboardInterrupt):
-        status = 130
-    elif error is not None:
-        how = "without a result" if isinstance(error, ValueError) else f"early: {type(error).__name__}"
-        print(f"error: the search ended {how}: {one_line(error)}", file=sys.stderr)
-        status = 1
-    else:
-        status = 1 if unfinished else 0
     from cliplab.runs.sweep import summarise
 
     page = summarise(folder)
     if page is not None:
         print(page)
-    return status
+    failed = [job for job in jobs if read_manifest(job).get("status") == "failed"]
+    if len(failed) == len(jobs):
+        print(
+            f"error: the sweep has no result: all jobs failed; the first: {read_manifest(jobs[0]).get('error')}",
+            file=sys.stderr,
+        )
+    if error is not None:
+        if not isinstance(error, KeyboardInterrupt):
+            print(f"error: the sweep ended early: {type(error).__name__}: {one_line(error)}", file=sys.stderr)
+        print(f"go on with: {command_line(f'resume={hydra_quoted(folder)}')}", file=sys.stderr)
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    return 1 if error is not None or (fail_on_error and failed) else 0
 
 
 def remove_empty(folder: Path) -> None:

@@ -8,6 +8,7 @@ from cliplab.training.callbacks.evaluate import Evaluate
 from cliplab.training.callbacks.finite import NotFiniteError, SkipNaN, StopOnNaN, WatchWeights, watch
 from cliplab.training.callbacks.moved import FollowMove
 from cliplab.training.callbacks.progress import ProgressBar, ProgressLines, progress_display
+from cliplab.training.callbacks.pruning import Prune
 from cliplab.training.callbacks.steps import GradientNorm, LogSteps, ReportData
 from cliplab.training.callbacks.stopping import StopBetweenSteps
 
@@ -19,6 +20,7 @@ __all__ = [
     "NotFiniteError",
     "ProgressBar",
     "ProgressLines",
+    "Prune",
     "ReportData",
     "SkipNaN",
     "StopBetweenSteps",

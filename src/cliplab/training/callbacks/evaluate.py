@@ -89,9 +89,13 @@ class Evaluate(Callback):
         self.parts = plan_parts(sizes, trained=trained, one_pass=one_pass, share=self.trial_share)
         return describe(self.parts, self.evaluators, trained)
 
+    @property
+    def interval(self) -> int:
+        """Steps from one evaluation to the next."""
+        return self.every_n_steps or self.every_n_epochs * self.steps_per_epoch
+
     def _due(self, step: int) -> bool:
-        every = self.every_n_steps or self.every_n_epochs * self.steps_per_epoch
-        return step % every == 0 or step == self.total_steps
+        return step % self.interval == 0 or step == self.total_steps
 
     def on_train_start(self, trainer: Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
         step = trainer.global_step

@@ -1,0 +1,129 @@
+"""``-m``: from Hydra's config of a sweep to its conductor."""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import OmegaConf, open_dict
+
+from cliplab.runs.outcome import record_end
+from cliplab.settings.build import build
+from cliplab.settings.check_targets import check_sources
+from cliplab.sweeps.conductor import Conductor
+from cliplab.sweeps.display import show
+from cliplab.sweeps.drawing import Method, Setting
+from cliplab.sweeps.jobs import Job
+from cliplab.sweeps.launchers.launcher import Here, Launcher, several_ranks
+from cliplab.sweeps.launchers.process import LOCK, locked
+from cliplab.sweeps.plan import Plan, PlanError, known_value, make_plan
+from cliplab.sweeps.space import Choices, Parameter
+
+JOURNAL = "study.journal"
+
+
+def run_sweep(typed: Sequence[str], config: Any, context: HydraContext, task: TaskFunction) -> None:
+    """Run or go on with the sweep in ``hydra.sweep.dir``. Raises before anything is written when it cannot be begun."""
+    setup_globals()
+    loader = context.config_loader
+    node = _nodes(config)
+    check_sources(node, dict.fromkeys(node))
+    asked: Any = OmegaConf.to_container(config.hydra.overrides.hydra)
+    hydra_typed = [word for word in asked if not word.startswith(("hydra.mode=", "hydra.sweep.dir="))]
+    choices: Any = OmegaConf.to_container(config.hydra.runtime.choices)
+    flags = [word for word in sys.argv[1:] if word.startswith("--") and word != "--multirun"]
+    folder = Path(config.hydra.sweep.dir).resolve()
+    optimized = str(OmegaConf.select(config, "optimized_metric", throw_on_missing=False))
+    plan = make_plan(folder, typed, hydra_typed, flags, node["sweep"], choices, optimized, loader)
+    if len(plan.metrics) > 1 and OmegaConf.select(config, "callbacks.prune", throw_on_missing=False):
+        raise PlanError("sweep.metric: jobs are pruned by one metric; name one, or do not prune: sweep=tpe")
+    known = known_value(config, choices)
+    check_composes(plan, config, loader, known)
+    launcher: Launcher = build(node["launcher"], "launcher")
+    make: Callable[[Setting], Method] = build(node["sweep"]["method"], "sweep.method")
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = locked(folder)
+    if lock is None:
+        raise PlanError(f"sweep_name: another command is at work on {folder}; wait for its end, or name another sweep")
+    try:
+        method = make(_setting(plan, known))
+        plan.write(method.total)
+        here = Here(
+            folder, _in_this_process(config, context, task), lambda job: several_ranks(_composed(job, config, loader))
+        )
+        launcher.prepare(here)
+        with show(plan, method.total, launcher.slots) as display:
+            Conductor(plan, method, launcher, display, hydra_typed, flags).conduct()
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        lock.close()
+
+
+def _nodes(config: Any) -> dict[str, Any]:
+    """``sweep`` and ``launcher`` as plain values."""
+    return {key: OmegaConf.to_container(config[key], resolve=True) for key in ("sweep", "launcher")}
+
+
+def _setting(plan: Plan, known: Callable[[str], str | None]) -> Setting:
+    facts = plan.facts
+    study = {
+        "storage": facts["storage"] or str(plan.folder / JOURNAL),
+        "name": facts["study"] or plan.folder.name,
+        "shared": facts["storage"],
+        "id": facts["id"],
+        "metric": plan.metrics[0],
+    }
+    return Setting(plan.space, plan.folder, facts["seed"], tuple(facts["direction"]), known, study)
+
+
+def _in_this_process(config: Any, context: HydraContext, task: TaskFunction) -> Callable[[Job], None]:
+    def run(job: Job) -> None:
+        try:
+            cfg = context.config_loader.load_sweep_config(config, list(job.overrides))
+            with open_dict(cfg):
+                cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir = str(job.folder.parent), job.name
+                cfg.hydra.job.id = cfg.hydra.job.num = int(job.name) if job.name.isdigit() else 0
+            done = run_job(
+                hydra_context=context,
+                task_function=task,
+                config=cfg,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+            _ = done.return_value
+        except Exception as error:
+            record_end(job.folder, "failed", job.overrides, error=f"config error: {' '.join(str(error).split())}")
+
+    return run
+
+
+def _composed(job: Job, config: Any, loader: Any) -> Mapping[str, Any]:
+    try:
+        cfg = loader.load_sweep_config(config, list(job.overrides))
+    except Exception:  # the job itself tells it
+        return {}
+    trainer: Any = OmegaConf.to_container(cfg.trainer, resolve=True) if "trainer" in cfg else {}
+    return {"trainer": trainer}
+
+
+def check_composes(plan: Plan, config: Any, loader: Any, known: Callable[[str], str | None]) -> None:
+    """Compose the config once for each choice that could be wrong, the other parameters at their first value, so that it is
+    told before any job begins. Raises what Hydra raises."""
+    space = plan.space
+    first = {p.key: _first(p) for p in space.parameters if not p.conditions}
+    samples = [first]
+    for parameter in space.parameters:
+        needed = {key: wanted[0] for key, wanted in parameter.conditions if key in space.keys}
+        is_group = "/" in parameter.key or parameter.key.lstrip("+") in config.hydra.runtime.choices
+        chosen = parameter.listed() if is_group else [_first(parameter)]
+        samples += [{**first, **needed, parameter.key: value} for value in chosen if is_group or parameter.conditions]
+    for values in samples:
+        if all(space.active(p, values, known) for p in space.parameters if p.key in values):
+            loader.load_sweep_config(config, space.overrides(values))
+
+
+def _first(parameter: Parameter) -> str:
+    domain = parameter.domain
+    return domain.values[0] if isinstance(domain, Choices) else domain.text(domain.low)

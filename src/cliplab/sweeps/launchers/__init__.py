@@ -1,0 +1,1 @@
+"""How the jobs of a sweep are run: one file for each choice of launcher=."""

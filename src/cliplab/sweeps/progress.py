@@ -1,0 +1,40 @@
+"""How far a job is, read from its folder while it runs."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``step`` of ``steps``; ``latest`` and ``best`` of the metric; None where nothing is known yet."""
+
+    step: int | None = None
+    steps: int | None = None
+    latest: float | None = None
+    best: float | None = None
+
+    @property
+    def part(self) -> float:
+        """Of the work, in [0, 1]."""
+        return min(1.0, self.step / self.steps) if self.step and self.steps else 0.0
+
+
+def read_progress(folder: Path, metric: str, more_is_better: bool) -> Progress:
+    """From manifest.json and metrics.csv. What is being written just now counts as not there."""
+    try:
+        steps = json.loads((folder / "manifest.json").read_text(encoding="utf8"))["data"]["steps"]
+    except (OSError, ValueError, LookupError, TypeError):
+        steps = None
+    step, values = None, []
+    try:
+        with (folder / "metrics.csv").open(newline="", encoding="utf8") as file:
+            for row in csv.DictReader(file):
+                step = int(row["step"])
+                if row.get(metric):
+                    values.append(float(row[metric]))
+    except (OSError, ValueError, LookupError, TypeError, csv.Error):
+        pass
+    best = (max if more_is_better else min)(values) if values else None
+    return Progress(step, steps if isinstance(steps, int) else None, values[-1] if values else None, best)
