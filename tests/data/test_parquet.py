@@ -45,7 +45,7 @@ def test_columns_that_differ_and_broken_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(UnreachableData, match=r"train-1.parquet has the columns \['jpg', 'text'\], but"):
         caption_source(path=str(tmp_path), streaming=True, samples_per_epoch=4)
     (tmp_path / "train-1.parquet").write_bytes(b"not Parquet at all")
-    with pytest.raises(UnreachableData, match=r"train-1.parquet is no whole Parquet file"):
+    with pytest.raises(UnreachableData, match=r"train-1.parquet is not a complete Parquet file"):
         caption_source(path=str(tmp_path), streaming=True, samples_per_epoch=4)
 
 

@@ -312,9 +312,9 @@ def test_damaged_tars_give_what_can_be_read(kind: str, found: int, told: str, tm
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 5\n", "not_a_tar", "Git LFS pointer; fetch"),
         (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "not_a_tar", "an XML page"),
         (b"PK\3\4" + bytes(600), "not_a_tar", "a zip archive"),
-        (bytes(range(1, 256)) * 9, "not_a_tar", "it is no tar"),
-        (bytes(10240), "empty_tar", "no sample is in it"),
-        (bytes(512), "empty_tar", "no sample is in it"),
+        (bytes(range(1, 256)) * 9, "not_a_tar", "it is not a tar"),
+        (bytes(10240), "empty_tar", "it has no samples"),
+        (bytes(512), "empty_tar", "it has no samples"),
     ],
 )
 def test_what_is_no_tar_and_what_is_empty(data: bytes, reason: str, told: str, tmp_path: Path) -> None:
@@ -330,7 +330,7 @@ def test_what_is_no_tar_and_what_is_empty(data: bytes, reason: str, told: str, t
     assert {reason for _, reason in reader.damaged} == {reason}
     assert all(place.startswith("1.tar: ") and told in place for place, _ in reader.damaged)
     assert len(reader.damaged) == (1 if reason == "empty_tar" else 4), "as many as the others hold"
-    with pytest.raises(ValueError, match=r"no sample is in 1 tars; 1.tar: "):
+    with pytest.raises(ValueError, match=r"there is no sample in 1 tars; 1.tar: "):
         TarReader([str(tmp_path / "1.tar")], tmp_path).dataset("train")
 
 

@@ -1,6 +1,6 @@
-"""Local Parquet, as a stream row group by row group: little is read at the start and little kept in memory.
+"""Local Parquet, streamed row group by row group: little is read at the start and little is kept in memory.
 
-The library's own reader keeps the whole of each file that it has begun, times the parts of a stream, times its workers.
+The reader of the datasets library keeps whole files in memory, one for each part of a stream in each worker.
 """
 
 import bisect
@@ -16,12 +16,11 @@ import datasets
 import pyarrow
 import pyarrow.parquet
 
-from cliplab.data.cache import cache_root
+from cliplab.data.cache import cache_root, cached_file
 from cliplab.data.cells import to_rows
 from cliplab.data.layout import Part, Row
 from cliplab.data.local import NO_ROWS, fingerprint_of_files, name_within, refuse_empty, refuse_options
 from cliplab.data.tables.arrow_types import PICTURE, common_type, converted
-from cliplab.files import whole_file
 
 ROWS_AT_ONCE = 64
 
@@ -32,16 +31,19 @@ def _metadata(file: str, size: int, changed: int) -> pyarrow.parquet.FileMetaDat
 
 
 def _opened(file: str) -> pyarrow.parquet.ParquetFile:
-    """A reader of one's own, since readers are not safe among threads; only the file's end is remembered."""
+    """A new reader, since readers are not safe among threads. The metadata at the file's end are cached."""
     facts = os.stat(file)
     known = _metadata(file, facts.st_size, facts.st_mtime_ns)
     return pyarrow.parquet.ParquetFile(file, memory_map=True, metadata=known)
 
 
 class ParquetReader:
-    """Rows of Parquet files, pictures as bytes. Every row group is a part of its own, so that even one file can be dealt to
-    workers and put in a new order. Opening reads nothing but the files' ends. A column that files give as several types has
-    one that holds them all. Raises ValueError when there is none, or files have other columns."""
+    """Rows of Parquet files, images as bytes.
+
+    Each row group is a part, so even a single file can be divided among workers and shuffled. Opening reads only the
+    metadata at the ends of the files. A column that has several types in several files gets one type that holds them all.
+    Raises ValueError when there is no such type, or when files have different columns.
+    """
 
     suffixes = (".parquet",)
     precedence = 20
@@ -52,21 +54,23 @@ class ParquetReader:
         refuse_empty(files, root)
         self.files, self.root = files, root
         self.parts: list[Part] = []
-        self.groups: list[tuple[str, int, int]] = []  # of each part: file, row group, row of the file it begins at
+        self.groups: list[tuple[str, int, int]] = []  # for each part: file, row group, first row within the file
         schemas: dict[str, pyarrow.Schema] = {}
         counts = [self._add(file, schemas) for file in files]
-        self.starts = list(itertools.accumulate(counts, initial=0))  # row of the whole that a file begins at
-        # A file without rows says nothing: what writes it does not know the types, nor always the columns.
+        self.starts = list(
+            itertools.accumulate(counts, initial=0)
+        )  # for each file: the number of its first row among all
+        # Files without rows are ignored: their types, and sometimes their columns, are unknown.
         self.schemas = {file: schemas[file] for file, count in zip(files, counts, strict=True) if count} or schemas
         self.columns = list(next(iter(self.schemas.values())).names)
         self.kinds = self._kinds()
 
     def _add(self, file: str, schemas: dict[str, pyarrow.Schema]) -> int:
-        """The number of rows."""
+        """Add the row groups of a file as parts. Returns the number of rows."""
         try:
             opened = _opened(file)
         except pyarrow.ArrowInvalid as error:
-            raise ValueError(f"{file} is no whole Parquet file: {error}") from error
+            raise ValueError(f"{file} is not a complete Parquet file: {error}") from error
         with opened:
             schemas[file], metadata = opened.schema_arrow, opened.metadata
         first = 0
@@ -79,12 +83,12 @@ class ParquetReader:
         return first
 
     def _kinds(self) -> dict[str, pyarrow.DataType]:
-        """The type of each column in all files."""
+        """The type of each column that holds the types of all files."""
         (first, schema), *others = self.schemas.items()
         for file, other in others:
             if set(other.names) != set(schema.names):
                 raise ValueError(
-                    f"{file} has the columns {other.names}, but {first} has {schema.names}; read them apart"
+                    f"{file} has the columns {other.names}, but {first} has {schema.names}; read them separately"
                 )
         found = {}
         for name in self.columns:
@@ -93,7 +97,7 @@ class ParquetReader:
             if kind is None:
                 file = next(file for file in given if given[file] != given[first])
                 raise ValueError(
-                    f"{file}: column {name!r} is {given[file]}, but in {first} it is {given[first]}; read them apart: "
+                    f"{file}: column {name!r} is {given[file]}, but in {first} it is {given[first]}; read them separately: "
                     "data.train.data_files=[…]"
                 )
             found[name] = kind
@@ -129,29 +133,27 @@ class ParquetReader:
             return datasets.load_dataset("parquet", data_files={split: [*self.schemas]}, split=split)
         features = datasets.Features.from_arrow_schema(pyarrow.schema([*self.kinds.items()]))
         pictures = {name: datasets.Image(decode=False) for name, kind in self.kinds.items() if kind == PICTURE}
-        files = [self._written_anew(file) if self._needs_more_than_a_cast(file) else file for file in self.schemas]
+        files = [self._converted_file(file) if self._needs_more_than_a_cast(file) else file for file in self.schemas]
         features = datasets.Features({**features, **pictures})
         return datasets.load_dataset("parquet", data_files={split: files}, split=split, features=features)
 
     def _needs_more_than_a_cast(self, file: str) -> bool:
-        """Whether the library cannot make the joint types of the file's: it can make text, wider numbers and pictures."""
+        """Whether the datasets library cannot convert the file's types. It can convert to text, wider numbers and images."""
         schema = self.schemas[file]
         lists = [name for name, kind in self.kinds.items() if pyarrow.types.is_list(kind)]
         return any(schema.field(name).type != self.kinds[name] for name in lists)
 
-    def _written_anew(self, file: str) -> str:
-        """The file with the joint types, in the cache folder."""
+    def _converted_file(self, file: str) -> str:
+        """A copy of the file with the common types, in the cache folder."""
         facts = os.stat(file)
         known = f"{os.path.abspath(file)} {facts.st_size} {facts.st_mtime_ns} {self.kinds}"
         kept = cache_root() / "parquet" / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.parquet"
         if not kept.is_file():
-            own = kept.with_name(f"{kept.stem}.{os.getpid()}")
-            with whole_file(own, "wb", sync=False) as target, _opened(file) as reader:
+            with cached_file(kept) as target, _opened(file) as reader:
                 schema = pyarrow.schema([*self.kinds.items()])
                 with pyarrow.parquet.ParquetWriter(target, schema, write_statistics=False) as writer:
                     for batch in reader.iter_batches(ROWS_AT_ONCE):
                         writer.write_batch(self._fitted(batch))
-            os.replace(own, kept)
         return str(kept)
 
     def place(self, number: int) -> str:

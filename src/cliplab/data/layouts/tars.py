@@ -1,4 +1,4 @@
-"""Tars of pictures and texts (webdataset's layout): a sample is the members that share a key."""
+"""Tars of images and texts (webdataset's layout): the members that share a key are a sample."""
 
 import bisect
 import functools
@@ -21,16 +21,16 @@ from cliplab.data.tar.index import IndexedTar, index_tar
 from cliplab.distributed import rank
 
 READ_AT_ONCE = 64  # rows
-INDEXED_TOGETHER = 8  # tars; reading them is mostly waiting for the disk
+INDEXED_TOGETHER = 8  # tars, in threads: the time is mostly spent waiting for the disk
 TOLD_EVERY = 5.0  # seconds
 
 
 class TarReader:
-    """Rows are samples, with their columns as ``index_tar`` tells: ``image`` is whichever member is a picture and
-    ``caption`` what is found in ``.txt``, ``.caption`` or a field of ``.json``; members have columns by extension, too.
+    """Rows are samples. ``index_tar`` explains their columns: ``image`` is the member that is an image, ``caption`` comes
+    from ``.txt``, ``.caption`` or a field of ``.json``, and each member has a column named by its extension.
 
-    ``caption_names`` are members or fields of JSON to look for before the usual ones. Tars that are damaged or empty are
-    ``damaged``; what can be read of them is. Raises ValueError when there is no sample in any.
+    Captions are looked for in the members or JSON fields ``caption_names`` first. Damaged and empty tars are listed in
+    ``damaged``; their readable samples are used. Raises ValueError when no tar has a sample.
     """
 
     suffixes: ClassVar[Sequence[str]] = (
@@ -53,7 +53,7 @@ class TarReader:
 
     @functools.cached_property
     def columns(self) -> list[str]:
-        """Of the first tar that has samples. Raises ValueError when none has."""
+        """The columns of the first tar that has samples. Raises ValueError when none has."""
         for part in range(len(self.files)):
             table = self._index(part).table
             if table.num_rows:
@@ -62,11 +62,11 @@ class TarReader:
 
     def _no_sample(self) -> str:
         faults = [f"{self._name(file)}: {self._index(k).faults[0][1]}" for k, file in enumerate(self.files[:10])]
-        return f"no sample is in {len(self.files)} tars; {'; '.join(faults)}"
+        return f"there is no sample in {len(self.files)} tars; {'; '.join(faults)}"
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Of the files' names, sizes and both ends."""
+        """Changes with the names, sizes and ends of the files."""
         digest = hashlib.sha256(repr(self.caption_names).encode())
         for part, file in zip(self.parts, self.files, strict=True):
             size = os.path.getsize(file)
@@ -78,7 +78,7 @@ class TarReader:
         return digest.hexdigest()[:16]
 
     def rows(self, part: int, start: int = 0) -> Iterator[Row]:
-        """The samples of a tar with their pictures' bytes. Raises DamagedPart behind the last that can be read."""
+        """The samples of a tar with their images' bytes. Raises DamagedPart after the last sample that can be read."""
         indexed, name = self._index(part), self.parts[part].name
         for begin in range(start, indexed.table.num_rows, READ_AT_ONCE):
             for values in indexed.table.slice(begin, READ_AT_ONCE).to_pylist():
@@ -109,7 +109,7 @@ class TarReader:
 
     @functools.cached_property
     def damaged(self) -> list[tuple[str, str]]:
-        """Once for each sample that was lost: a damaged tar is taken to have held as many as the sound ones on average."""
+        """One entry for each lost sample. A damaged tar is assumed to have had the mean of the sound ones."""
         sound = [tar.table.num_rows for tar in self._indexed if not tar.faults]
         mean = sum(sound) / len(sound) if sound else 0
         found = []
@@ -120,11 +120,11 @@ class TarReader:
 
     @functools.cached_property
     def _starts(self) -> list[int]:
-        """Row of the whole that each tar begins at."""
+        """For each tar, the number of its first row among all rows."""
         return list(itertools.accumulate((tar.table.num_rows for tar in self._indexed), initial=0))
 
     def dataset(self, split: str) -> datasets.Dataset:
-        """All samples; a picture is the place of its bytes. Raises ValueError when there is none."""
+        """All samples, where an image is the place of its bytes. Raises ValueError when there is no sample."""
         table = pyarrow.concat_tables([tar.table for tar in self._indexed], promote_options="default")
         if not table.num_rows:
             raise ValueError(self._no_sample())
@@ -142,7 +142,7 @@ def _lost(tar: IndexedTar, usual: int) -> int:
 
 
 def _with_bytes(values: dict[str, Any]) -> dict[str, Any]:
-    """The row with its picture read."""
+    """The row with the bytes of its image."""
     place = values["image"]
     if place is not None:
         with open(place["path"], "rb") as file:

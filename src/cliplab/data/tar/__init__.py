@@ -1,1 +1,1 @@
-"""Tars as sets of samples: their members, which belong together, and an index."""
+"""Tars as sequences of samples: their members, how those form samples, and an index."""

@@ -1,11 +1,11 @@
-"""The captions among the texts of a sample: a text beside the picture, or a field of JSON."""
+"""Finds the captions of a sample among its texts: a text member, or a field of a JSON member."""
 
 import codecs
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-# Names of members and of JSON fields, in the order in which they are looked for; capital letters do not matter.
+# Names of members and of JSON fields, in the order in which they are looked for; case is ignored.
 CAPTION_NAMES: tuple[str, ...] = (
     *("txt", "text", "caption", "captions", "transcript", "alt_text", "alt", "title", "sentences", "sentence"),
     *("texts", "description", "prompt", "raw"),
@@ -15,13 +15,13 @@ _MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BO
 
 
 def decoded(data: bytes) -> str:
-    """Text from UTF-8, or as a byte order mark at its start says; what cannot be read becomes the replacement character."""
+    """Decode UTF-8, or the encoding of a byte order mark. Invalid bytes become the replacement character."""
     encoding = next((encoding for mark, encoding in _MARKS.items() if data.startswith(mark)), "utf8")
     return data.decode(encoding, errors="replace")
 
 
 def texts_in(value: Any) -> list[str]:
-    """Captions in a value of JSON: a text or number, a list of such, or an object with a usual field."""
+    """The captions in a JSON value: a text or number, a list of those, or an object with a usual field."""
     if isinstance(value, str):
         return [value]
     if isinstance(value, bool) or value is None:
@@ -34,7 +34,7 @@ def texts_in(value: Any) -> list[str]:
 
 
 def _field(value: Any, names: Sequence[str]) -> list[str] | None:
-    """The captions in the first of ``names`` that an object has; a dotted name reaches into it. None when it has none."""
+    """The captions in the first of ``names`` that an object has, or None. A dotted name reads nested objects."""
     if not isinstance(value, Mapping):
         return None
     by_name = {str(key).lower(): inner for key, inner in value.items()}
@@ -62,7 +62,7 @@ def _of_members(texts: Mapping[str, str], names: Sequence[str]) -> Iterator[list
 
 
 def _of_json(texts: Mapping[str, str], names: Sequence[str]) -> Iterator[list[str]]:
-    """Of each document the field that has one of ``names``; a list or a text without fields is captions itself."""
+    """For each JSON document the field that has one of ``names``. A document that is a list or a text is itself captions."""
     for suffix, text in texts.items():
         if suffix.endswith(("json", "jsn")):
             document = _parsed(text)
@@ -77,9 +77,11 @@ def _candidates(texts: Mapping[str, str], wanted: Sequence[str]) -> Iterator[lis
 
 
 def captions_in(texts: Mapping[str, str | None], wanted: Sequence[str] = ()) -> list[str] | None:
-    """The captions of a sample from its texts by suffix (``txt``, ``json``, ``en.txt``): those that ``wanted`` names, else
-    by the usual names, else of any member that ends as a text does. A blank one gives way to one that is not; None when
-    there is nothing."""
+    """The captions of a sample, given its texts by suffix (``txt``, ``json``, ``en.txt``).
+
+    They come from the names in ``wanted``, else from the usual names, else from any member with a text extension. A blank
+    text is used only when there is no other. None when there is no text.
+    """
     blank = None
     for captions in _candidates({suffix: text for suffix, text in texts.items() if text is not None}, wanted):
         if any(text.strip() for text in captions):

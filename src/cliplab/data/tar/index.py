@@ -1,7 +1,7 @@
-"""The index of a tar: a row for each sample, with its texts, and where the bytes of its pictures lie.
+"""The index of a tar: a row for each sample, with its texts, and the place of its images' bytes.
 
-It is made once and kept in the cache folder, by the tar's path, size and time of change. A compressed tar is unpacked
-there first, since nothing can be found in it otherwise.
+It is made once and kept in the cache folder, by the tar's path, size and modification time. A compressed tar is first
+unpacked there, since compressed files have no random access.
 """
 
 import bz2
@@ -22,19 +22,18 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 import pyarrow
 
-from cliplab.data.cache import cache_root
+from cliplab.data.cache import cache_root, cached_file
 from cliplab.data.tar.captions import captions_in, decoded
 from cliplab.data.tar.members import Member, NoTar, list_members
 from cliplab.data.tar.samples import JSONS, TEXTS, TarSample, last_extension, picture_field, tar_samples
-from cliplab.files import whole_file
 
-VERSION = 1  # of what is kept; a new number makes all anew
-MOST_TEXT = 2**20  # bytes of a text that are read
-KEPT_FROM = 2**23  # bytes of a tar from which its index is worth keeping
-REMEMBERED = 64  # indices, by a process
-MOST_FIELDS = 40  # columns, those that most samples have
+VERSION = 1  # of the index files; a new number makes them again
+MOST_TEXT = 2**20  # bytes of a text; longer ones are cut or left out
+KEPT_FROM = 2**23  # bytes of a tar; the index of a smaller one is not kept
+REMEMBERED = 64  # indices in the memory of a process
+MOST_FIELDS = 40  # columns for members; the most frequent ones
 KEY = "__key__"
-OWN_COLUMNS = (KEY, "image", "caption")
+MADE_COLUMNS = (KEY, "image", "caption")
 _SHORT_TEXTS = frozenset(
     ("cls", "cls2", "id", "index", "inx", "url", "lang", "language", "label", "html", "xml", "csv")
 )
@@ -50,7 +49,7 @@ _COMPRESSED: dict[bytes, Callable[[Path], Any]] = {
 
 
 class IndexedTar(NamedTuple):
-    """``faults`` are (reason, detail): a short code to count by, and in words what is damaged."""
+    """The samples of a tar. ``faults`` are (reason, detail): a short code to count by, and a description."""
 
     table: pyarrow.Table
     faults: list[tuple[str, str]]
@@ -72,7 +71,7 @@ class _Reader:
         return self.file.read(min(member.size, most))
 
     def picture(self, fields: Mapping[str, Member]) -> str | None:
-        """The field that is the sample's picture, by name or else by its bytes."""
+        """The field that holds the sample's image, found by name or else by its bytes."""
         named = picture_field([*fields])
         if named is not None:
             return named
@@ -80,7 +79,7 @@ class _Reader:
         return next((suffix for suffix in others if _is_picture(self.read(fields[suffix], 16))), None)
 
     def value(self, suffix: str, member: Member, place: Mapping[str, Any]) -> Any:
-        """What stands in a field's column: text, a list of numbers, or the place of the bytes."""
+        """The value of a field's column: text, a list of numbers, or the place of the bytes."""
         kind = _type_of(suffix)
         if kind == PLACE:
             return place
@@ -105,20 +104,16 @@ def _row(
     places = {s: {"path": path, "offset": m.offset, "size": m.size} for s, m in sample.fields.items()}
     values = {s: reader.value(s, m, places[s]) for s, m in sample.fields.items() if s in columns}
     texts = {s: values[s] for s in values if _type_of(s) == pyarrow.string()}
-    for suffix, member in sample.fields.items():  # captions are found in fields that have no column, too
+    for suffix, member in sample.fields.items():  # captions may be in fields that have no column
         if suffix not in columns and last_extension(suffix) in TEXTS | JSONS:
             texts[suffix] = decoded(reader.read(member))
     picture = reader.picture(sample.fields)
-    own = {
-        KEY: sample.key,
-        "image": None if picture is None else places[picture],
-        "caption": captions_in(texts, wanted),
-    }
-    return {**values, **own}
+    image = None if picture is None else places[picture]
+    return {**values, KEY: sample.key, "image": image, "caption": captions_in(texts, wanted)}
 
 
 def _table(samples: Sequence[TarSample], path: Path, wanted: Sequence[str]) -> pyarrow.Table:
-    counted = Counter(suffix for sample in samples for suffix in sample.fields if suffix and suffix not in OWN_COLUMNS)
+    counted = Counter(suffix for sample in samples for suffix in sample.fields if suffix and suffix not in MADE_COLUMNS)
     columns = sorted(suffix for suffix, _ in counted.most_common(MOST_FIELDS))
     schema = pyarrow.schema([*_TYPES.items(), *((name, _type_of(name)) for name in columns)])
     with path.open("rb", buffering=2**14) as file:
@@ -127,24 +122,27 @@ def _table(samples: Sequence[TarSample], path: Path, wanted: Sequence[str]) -> p
     return pyarrow.Table.from_pylist(rows, schema=schema)
 
 
+def _unpack(source: Any, target: BinaryIO) -> str:
+    """Copy the content of a compressed file, as far as it can be unpacked. Returns what is damaged, or ""."""
+    try:
+        while data := source.read1(2**16) if hasattr(source, "read1") else source.read(2**16):
+            target.write(data)
+    except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        if isinstance(error, OSError) and error.errno:  # the disk, not the data
+            raise
+        return f"the compressed data are cut short or damaged ({str(error).rstrip('.')})"
+    return ""
+
+
 def _unpacked(path: Path, opened: Callable[[Path], Any], kept: Path) -> tuple[Path, list[tuple[str, str]]]:
-    """The tar inside a compressed file, as far as it can be unpacked, and what was damaged."""
+    """The tar inside a compressed file, as far as it can be unpacked, and its faults."""
     note = kept.with_suffix(".damaged")
     if not kept.is_file():
-        damage = ""
-        own = kept.with_name(f"{kept.stem}.{os.getpid()}")
         try:
-            with whole_file(own, "wb", sync=False) as target, opened(path) as source:
-                try:
-                    while data := source.read1(2**16) if hasattr(source, "read1") else source.read(2**16):
-                        target.write(data)
-                except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-                    if isinstance(error, OSError) and error.errno:  # the disk, not the data
-                        raise
-                    damage = f"the compressed data are cut short or damaged ({str(error).rstrip('.')})"
-            if damage:
-                note.write_text(damage, encoding="utf8")
-            os.replace(own, kept)
+            with cached_file(kept) as target, opened(path) as source:
+                damage = _unpack(source, target)
+                if damage:
+                    note.write_text(damage, encoding="utf8")
         except OSError as error:
             raise OSError(
                 f"{path} is compressed and must be unpacked into {kept.parent}, which failed: {error}; unpack it "
@@ -154,6 +152,7 @@ def _unpacked(path: Path, opened: Callable[[Path], Any], kept: Path) -> tuple[Pa
 
 
 def _made(path: Path, wanted: Sequence[str], kept: Path) -> IndexedTar:
+    """Make the index of a tar."""
     faults: list[tuple[str, str]] = []
     with path.open("rb") as file:
         start = file.read(8)
@@ -167,13 +166,13 @@ def _made(path: Path, wanted: Sequence[str], kept: Path) -> IndexedTar:
     samples = tar_samples(listing.members)
     faults += [("damaged_tar", fault) for fault in listing.faults]
     if not samples and not faults:
-        faults.append(("empty_tar", "no sample is in it"))
+        faults.append(("empty_tar", "it has no samples"))
     return IndexedTar(_table(samples, path, wanted), faults)
 
 
 @contextlib.contextmanager
 def _ignoring_disk() -> Iterator[None]:
-    """The index can be made again: a folder that cannot be written, or a full disk, is no reason to stop."""
+    """Ignore errors of the disk: the index can be made again, so a read-only folder or a full disk must not stop a run."""
     with contextlib.suppress(OSError, pyarrow.ArrowException):
         yield
 
@@ -189,9 +188,12 @@ def _kept(file: Path) -> IndexedTar | None:
 
 
 def index_tar(file: str | Path, wanted: Sequence[str] = ()) -> IndexedTar:
-    """The samples of a tar in order, compressed or not, with columns ``__key__``, ``image`` (the place of whichever member
-    is a picture), ``caption`` (a list; None when there is none) and one for each kind of member. ``wanted`` are names
-    of members or JSON fields that captions are looked for in before the usual ones. Raises OSError."""
+    """The samples of a tar, compressed or not, in order.
+
+    The columns are ``__key__``, ``image`` (the place of the member that is an image), ``caption`` (a list; None when there
+    is none) and one for each kind of member. Captions are looked for in the members or JSON fields that ``wanted`` names,
+    then in the usual ones. Raises OSError.
+    """
     path = Path(os.path.abspath(file))
     facts = path.stat()
     return _index(path, facts.st_size, facts.st_mtime_ns, tuple(wanted), cache_root())
@@ -208,15 +210,13 @@ def _index(path: Path, size: int, changed: int, wanted: Sequence[str], folder: P
     if size < KEPT_FROM:
         return indexed
     with _ignoring_disk():
-        own = kept.with_name(f"{kept.stem}.{os.getpid()}")
         table = indexed.table.replace_schema_metadata({"faults": json.dumps(indexed.faults)})
-        with whole_file(own, "wb", sync=False) as target, pyarrow.ipc.new_file(target, table.schema) as writer:
+        with cached_file(kept) as target, pyarrow.ipc.new_file(target, table.schema) as writer:
             writer.write_table(table, max_chunksize=10_000)
-        os.replace(own, kept)
     return indexed
 
 
 def _still_there(table: pyarrow.Table) -> bool:
-    """Whether the file that the index points into is there: someone may have emptied the cache of unpacked tars."""
+    """Whether the file that the index refers to still exists: the cache of unpacked tars may have been emptied."""
     place = next((place for place in table["image"][:1000].to_pylist() if place), None)
     return place is None or os.path.isfile(place["path"])

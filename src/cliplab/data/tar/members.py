@@ -1,6 +1,6 @@
-"""The members of a tar: where the bytes of each lie, and where the tar is damaged.
+"""The members of a tar: the place of their bytes, and what is damaged.
 
-Python's own reader stops at the first damaged header and takes zero blocks between two joined archives for the end.
+Python's own reader stops at the first damaged header, and mistakes zero blocks between joined archives for the end.
 """
 
 import os
@@ -10,12 +10,12 @@ from typing import BinaryIO, NamedTuple
 
 BLOCK = 512
 _ZEROS = bytes(BLOCK)
-_MAGIC, _MAGIC_AT = b"ustar", 257  # of every tar since 1988, and where it stands in a header
+_MAGIC, _MAGIC_AT = b"ustar", 257  # the mark of every tar since 1988, and its place in a header
 _SEARCHED_AT_ONCE = 2**20
 _REGULAR, _HARD_LINK, _SYMBOLIC_LINK = b"0\0007", b"1", b"2"
 _WITHOUT_DATA = b"123456"  # links, devices, folders and pipes
 _MOST_EXTENDED = 2**20  # bytes of an extended header; a longer one is damage
-# What a file that is no tar begins with.
+# How files of other kinds begin.
 _OTHERS = {
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with git lfs pull",
     b"<!doctype": "an HTML page",
@@ -43,7 +43,7 @@ class Member(NamedTuple):
 
 @dataclass
 class Listing:
-    """``faults`` tell in words what is damaged, and where; ``closed`` whether the tar ends as it should."""
+    """The members of a tar. ``faults`` describe what is damaged, and where; ``closed`` is whether the tar ends correctly."""
 
     members: list[Member] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
@@ -69,7 +69,7 @@ def _number(data: bytes) -> int:
 
 
 def _header(block: bytes) -> _Header | None:
-    """None when the checksum or a number is wrong."""
+    """The values of a header block. None when the checksum or a number is wrong."""
     try:
         stored, size = _number(block[148:156]), _number(block[124:136])
     except ValueError:
@@ -84,7 +84,7 @@ def _header(block: bytes) -> _Header | None:
 
 
 def _records(data: bytes) -> dict[str, str]:
-    """Of a PAX header. Raises ValueError when it is damaged."""
+    """The records of a PAX header. Raises ValueError when it is damaged."""
     found, place = {}, 0
     while place < len(data) and data[place]:
         space = data.index(b" ", place)
@@ -102,7 +102,7 @@ def _padded(size: int) -> int:
 
 
 def _search_header(file: BinaryIO, start: int) -> int | None:
-    """Where the next sound header begins, from ``start`` on, on a block's border or not."""
+    """The place of the next sound header from ``start`` on, also inside a block. None when there is none."""
     place, kept = start, b""
     file.seek(start)
     while data := file.read(_SEARCHED_AT_ONCE):
@@ -121,9 +121,10 @@ def _search_header(file: BinaryIO, start: int) -> int | None:
     return None
 
 
-def _kind_of_no_tar(start: bytes) -> str:
+def _kind_of(start: bytes) -> str:
+    """What a file is that begins like this and is not a tar."""
     text = start.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
-    return next((what for begin, what in _OTHERS.items() if text.startswith(begin)), "no tar")
+    return next((what for begin, what in _OTHERS.items() if text.startswith(begin)), "not a tar")
 
 
 class _Walk:
@@ -132,7 +133,7 @@ class _Walk:
     def __init__(self, file: BinaryIO, length: int) -> None:
         self.file, self.length, self.place = file, length, 0
         self.listing, self.links = Listing(), list[tuple[str, str]]()
-        self.long: dict[str, str] = {}  # what the headers before say about the next one: path, linkpath, size
+        self.long: dict[str, str] = {}  # values for the next header from extended ones: path, linkpath, size
 
     def _read(self, size: int) -> bytes:
         self.file.seek(self.place)
@@ -146,7 +147,7 @@ class _Walk:
             block = self._read(BLOCK)
             if len(block) < BLOCK:
                 if not self.place:
-                    raise NoTar(f"it is {_kind_of_no_tar(block)}")
+                    raise NoTar(f"it is {_kind_of(block)}")
                 self._fault(f"cut short inside a header, at byte {self.length}")
                 break
             if block == _ZEROS:
@@ -167,7 +168,7 @@ class _Walk:
         return self.listing
 
     def _skip_zeros(self) -> bool:
-        """False when nothing but zeros, or no header, comes any more. Archives joined with ``cat`` have zeros between."""
+        """Skip zeros between archives that were joined with ``cat``. False when no header follows."""
         while data := self._read(_SEARCHED_AT_ONCE):
             begin = len(data) - len(data.lstrip(b"\0"))
             if begin < len(data):
@@ -179,12 +180,12 @@ class _Walk:
         return False
 
     def _find_on(self, block: bytes) -> bool:
-        """Go on behind a damaged header; False when no sound one follows."""
+        """Continue after a damaged header. False when no sound one follows."""
         if self.listing.closed:
             return False
         found = _search_header(self.file, self.place + 1)
         if found is None and not self.place:
-            raise NoTar(f"it is {_kind_of_no_tar(block)}")
+            raise NoTar(f"it is {_kind_of(block)}")
         self._fault(f"a damaged header at byte {self.place}")
         self.long = {}
         if found is None:
@@ -193,7 +194,7 @@ class _Walk:
         return True
 
     def _take(self, header: _Header) -> bool:
-        """Note what a header describes and go behind its data; False when the file ends before."""
+        """Record what a header describes and skip its data. False when the file ends before that."""
         self.listing.closed = False
         begin = self.place + BLOCK
         if header.kind in (b"x", b"X", b"g", b"L", b"K"):
@@ -243,7 +244,7 @@ class _Walk:
         return True
 
     def _follow_links(self) -> None:
-        """A link stands for the member that it names, at the end of the list. One that names none is left out."""
+        """Add each link as a copy of the member that it names, at the end of the list. A link without target is left out."""
         by_name = {os.path.normpath(member.name): member for member in self.listing.members}
         waiting = dict(self.links)
         for name, target in self.links:
@@ -256,8 +257,8 @@ class _Walk:
 
 
 def list_members(path: Path) -> Listing:
-    """The regular files of an uncompressed tar, links followed, in their order, and what is damaged. Behind a damaged header
-    the next sound one is searched. Raises NoTar, or OSError."""
+    """The regular files of an uncompressed tar in their order, with links followed, and what is damaged. After a damaged
+    header the reading continues at the next sound one. Raises NoTar, or OSError."""
     length = path.stat().st_size
     if not length:
         raise NoTar("it has no bytes")

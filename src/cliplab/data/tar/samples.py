@@ -1,8 +1,8 @@
-"""Which members of a tar make one sample, and which of them is its picture. Names only; nothing is read.
+"""Groups the members of a tar into samples, and finds the image of each, by names alone.
 
-webdataset's rule is that a name's first dot ends its key, so that ``0.left.jpg``, ``0.right.jpg`` and ``0.txt`` are one
-sample; the rule here agrees wherever that loses no pair. But people name pictures ``img.v1.0001.jpg`` or ``22.05.png``:
-where members that share all but the last extension are a pair of their own, the last dot ends the key.
+In webdataset the first dot of a name ends the key: ``0.left.jpg``, ``0.right.jpg`` and ``0.txt`` are one sample. The rule
+here is the same wherever that loses no pair. But some names contain dots, such as ``img.v1.0001.jpg`` or ``22.05.png``:
+where an image and a text share everything before the last dot, the last dot ends the key.
 """
 
 from collections import Counter
@@ -23,14 +23,14 @@ _NOT_OF_A_SAMPLE = frozenset(("__macosx", "thumbs.db", "desktop.ini", "paxheader
 
 
 class TarSample(NamedTuple):
-    """``fields`` are members by what follows the key, in small letters: ``jpg``, ``txt``, ``left.png``."""
+    """A sample. ``fields`` maps what follows the key, in lower case (``jpg``, ``txt``, ``left.png``), to members."""
 
     key: str
     fields: dict[str, Member]
 
 
 class _Named(NamedTuple):
-    """A member's name in parts: folder, name up to the first dot, name up to the last dot, what follows that."""
+    """A member with the parts of its name: folder, file name, name up to the first dot and up to the last, and the rest."""
 
     member: Member
     folder: str
@@ -45,7 +45,7 @@ def last_extension(suffix: str) -> str:
 
 
 def _named(member: Member) -> _Named | None:
-    """None for what is no part of a sample: files that begin with a dot, and those that systems leave behind."""
+    """The parts of a name. None for files that belong to no sample: hidden ones and those that systems create."""
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     hidden = any((part.startswith(".") and part != "..") or part.lower() in _NOT_OF_A_SAMPLE for part in parts)
     if not parts or hidden or (parts[-1].startswith("__") and parts[-1].endswith("__")):
@@ -61,13 +61,13 @@ def _is_picture(named: _Named) -> bool:
 
 
 def _companions(group: Sequence[_Named]) -> frozenset[str]:
-    """The extensions that make a pair with a picture: texts where the group has any, else JSON, else whatever is there."""
+    """The extensions that form a pair with an image: texts if the group has any, else JSON, else any other."""
     there = {named.extension for named in group if not _is_picture(named)}
     return frozenset(there & TEXTS or there & JSONS or there)
 
 
 def _pairs(group: Sequence[_Named]) -> list[str]:
-    """The stems that have a picture and a companion."""
+    """The stems that have an image and a companion."""
     companions = _companions(group)
     with_picture = {named.stem for named in group if _is_picture(named)}
     return sorted(with_picture & {named.stem for named in group if named.extension in companions})
@@ -81,15 +81,15 @@ def _grouped(members: Sequence[_Named]) -> dict[tuple[str, str], list[_Named]]:
 
 
 def _dots_are_in_names(short: str, group: Sequence[_Named]) -> bool:
-    """Whether the members of one first-dot group show that dots belong to the names: a last-dot stem is a pair, and no
-    member bears the bare name; or several are pairs."""
+    """Whether dots belong to the names in a group of members that share their name up to the first dot. They do when
+    several stems are pairs, or when one is and no member has the bare name."""
     pairs = _pairs(group)
     return len(pairs) > 1 or (bool(pairs) and all(named.stem != short for named in group))
 
 
 def _split(group: Sequence[_Named]) -> list[tuple[str, list[_Named]]]:
-    """By last-dot stem. A stem that goes on from another by a dot, and is no pair, belongs to that one (``a.1.seg.png`` to
-    ``a.1``); what several stems share and has no picture is no sample."""
+    """Split a group by stems, that is by the last dot. A stem that extends another (``a.1.seg`` extends ``a.1``) and is not
+    a pair belongs to that one. A stem without an image that others extend is not a sample."""
     stems: dict[str, list[_Named]] = {}
     for named in group:
         stems.setdefault(named.stem, []).append(named)
@@ -102,14 +102,14 @@ def _split(group: Sequence[_Named]) -> list[tuple[str, list[_Named]]]:
 
 
 def _picture_suffixes(suffixes: Sequence[str]) -> list[str]:
-    """Those that are pictures by name, the plainest first: ``jpg`` before ``seg.png``."""
+    """The suffixes of images, those with the fewest dots first: ``jpg`` before ``seg.png``."""
     found = [suffix for suffix in suffixes if last_extension(suffix) in PICTURES]
     return sorted(found, key=lambda suffix: suffix.count("."))
 
 
 def _rounds(key: str, members: Sequence[_Named], stem: str) -> list[TarSample]:
-    """One sample, or several where names come again. A repetition that is no pair replaces what it repeats, as it would
-    when the tar is unpacked."""
+    """One sample, or several where names are repeated. A repetition that is not a pair replaces the members it repeats, as
+    it would when the tar is unpacked."""
     samples: list[dict[str, Member]] = []
     seen = Counter[str]()
     for named in members:
@@ -128,13 +128,12 @@ def _rounds(key: str, members: Sequence[_Named], stem: str) -> list[TarSample]:
 
 
 def picture_field(fields: Sequence[str]) -> str | None:
-    """Which of a sample's fields is its picture, by name; None when only its bytes could tell."""
+    """The field that is the sample's image by its name. None when no name shows it."""
     return next(iter(_picture_suffixes(fields)), None)
 
 
 def _across_folders(members: Sequence[_Named]) -> list[_Named]:
-    """Where pictures and texts lie in folders of their own (``images/7.jpg``, ``texts/7.txt``), the folders are no part of
-    the key."""
+    """Ignore the folders where images and texts have separate ones (``images/7.jpg``, ``texts/7.txt``)."""
     with_picture = {named.folder for named in members if _is_picture(named)}
     without = {named.folder for named in members if not _is_picture(named)}
     if not with_picture or not without or with_picture & without:
@@ -143,7 +142,7 @@ def _across_folders(members: Sequence[_Named]) -> list[_Named]:
 
 
 def tar_samples(members: Sequence[Member]) -> list[TarSample]:
-    """The samples of one tar, in the order of their first members; the members of one need not be neighbours."""
+    """The samples of one tar, in the order of their first members. The members of a sample need not be adjacent."""
     named = _across_folders([found for found in map(_named, members) if found is not None])
     groups = _grouped(named)
     dotted = any(_dots_are_in_names(short, group) for (_, short), group in groups.items())
