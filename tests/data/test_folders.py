@@ -119,7 +119,7 @@ def test_one_split_never_stands_for_another(tmp_path: Path) -> None:
 def test_errors_name_the_file_and_what_is_wrong(streaming: bool, tmp_path: Path) -> None:
     parquet(tmp_path / "a.parquet", range(4))
     (tmp_path / "b.parquet").write_bytes(b"")
-    with pytest.raises(UnreachableData, match=r"nothing is in b.parquet; fetch again, or remove them"):
+    with pytest.raises(UnreachableData, match=r"these files are empty: b.parquet; fetch them again, or remove them"):
         source_of(tmp_path, streaming)
     (tmp_path / "b.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:900])
     with pytest.raises(UnreachableData, match=r"Parquet magic bytes not found in footer"):

@@ -21,7 +21,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
         ("train.parquet", "<!DOCTYPE html>", "train.parquet: it is a web page"),
         ("train.arrow", POINTER, "train.arrow: it is a pointer of Git LFS"),
         ("metadata.jsonl", '{"file_name": "a.png", "text": "a"}\n{oops\n', "metadata.jsonl: line 2 is no JSON"),
-        ("pairs.token", "a.png\ta\n", r"pairs.token is no folder, .*; there are .*\.csv"),
+        ("pairs.token", "a.png\ta\n", r"pairs.token is not a folder, .*; known are .*\.csv"),
     ],
 )
 def test_the_file_at_fault_is_named(name: str, content: str, message: str, streaming: bool, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Any transforms of torchvision v2, drawn for each sample by (seed, epoch, index) alone."""
+"""Transforms of torchvision v2, with random numbers that depend on (seed, epoch, index) alone."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,10 +11,10 @@ from cliplab.data.order import uniforms
 
 
 class Augmentations:
-    """``transforms`` in a row, each from an image ``[3, H, W]``, uint8 or float in 0..1, to another of the same kind.
+    """Applies ``transforms`` in order to an image ``[3, H, W]``, uint8 or float in 0..1. Each keeps type and shape.
 
-    They draw from torch's default CPU generator, as those of torchvision v2 all do. It is seeded for each image and
-    afterwards put back to where it was. Raises ValueError when what comes out has another type or shape.
+    The transforms draw from torch's default CPU generator, as all of torchvision v2 do. It is seeded for each image and
+    then restored. Raises ValueError when a transform changes the type or shape.
     """
 
     def __init__(self, transforms: Sequence[Callable[[Tensor], Tensor]]) -> None:
@@ -38,7 +38,7 @@ class Augmentations:
 
 
 class BatchAugmentations:
-    """The same on a whole batch on its device, image by image: for cached pictures, or where workers are too slow."""
+    """Augmentations of a whole batch on its device, image by image: for cached images, or when workers are too slow."""
 
     def __init__(self, transforms: Sequence[Callable[[Tensor], Tensor]]) -> None:
         self.augmentations = Augmentations(transforms)

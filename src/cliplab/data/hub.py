@@ -13,7 +13,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from cliplab.data.local import DataFiles, local_path
 from cliplab.models.hub import hub_silence
 
-logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
+logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
 
 
 class UnreachableData(ValueError):
@@ -21,7 +21,7 @@ class UnreachableData(ValueError):
 
 
 def hub_arguments(name: str | None, revision: str | None, data_files: DataFiles) -> dict[str, Any]:
-    """What ``datasets.load_dataset`` is called with beside the path."""
+    """The arguments of ``datasets.load_dataset`` beside the path."""
     arguments: dict[str, Any] = {"name": name, "revision": revision}
     if isinstance(data_files, Mapping):
         plain = {split: files if isinstance(files, str) else [*files] for split, files in data_files.items()}
@@ -32,7 +32,7 @@ def hub_arguments(name: str | None, revision: str | None, data_files: DataFiles)
 
 
 def hub_fingerprint(path: str, split: str, arguments: Mapping[str, Any]) -> str:
-    """Of the addresses of the files, which hold the commit."""
+    """A hash of the addresses of the files. They contain the commit."""
     config = datasets.load_dataset_builder(path, **arguments).config
     files = [str(file) for file in (config.data_files or {}).get(split, ())]
     return hashlib.sha256("\n".join([path, *files]).encode()).hexdigest()

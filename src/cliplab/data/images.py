@@ -1,4 +1,4 @@
-"""From whatever a data set holds to an RGB picture."""
+"""Decodes images from any cell of a data set to RGB."""
 
 import io
 import os
@@ -35,7 +35,7 @@ class BadImage(ValueError):
 
 
 def _content(value: Any) -> Any:
-    """What a cell of the datasets library holds: bytes, a path, or (from our own readers) a stretch of a larger file."""
+    """The content of a cell of the datasets library: bytes, a path, or (from our own readers) a range of a larger file."""
     if not isinstance(value, Mapping):
         return value
     if value.get("bytes") is not None:
@@ -48,7 +48,7 @@ def _content(value: Any) -> Any:
 
 
 def encoded(value: Any) -> bytes | None:
-    """The bytes of the file that a cell holds or names; None when it holds none, or names none that is there."""
+    """The bytes of the image file in a cell, or of the file that it names. None when there is no such file."""
     content = _content(value)
     if isinstance(content, str | os.PathLike):
         return Path(content).read_bytes() if os.path.isfile(content) else None
@@ -92,8 +92,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF or XMP header says; where those make no sense, as it is. Pillow's own function also writes the
-    header anew, and fails at a fraction over nothing in it."""
+    """Rotated as the EXIF or XMP header says, or unchanged when the header is invalid. Pillow's own function also rewrites
+    the header, and fails when it contains a fraction with denominator zero."""
     try:
         turn = TURNS.get(image.getexif().get(ORIENTATION, 1))
     except Exception:
@@ -102,7 +102,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def keep_pillow_quiet() -> None:
-    """Ignore Pillow's warnings: what matters of them is an error here, or has a limit of ours (``MAX_PIXELS``).
+    """Ignore Pillow's warnings: the important ones are errors here, or are covered by ``MAX_PIXELS``.
 
     Called once, on import. Pictures are decoded in threads, where ``warnings.catch_warnings`` is not safe.
     """
@@ -114,8 +114,8 @@ keep_pillow_quiet()
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
-    """Whatever a decoder raises becomes BadImage; Pillow's raise anything on broken bytes."""
+def _as_bad_image() -> Iterator[None]:
+    """Turn any error of a decoder into BadImage. Pillow raises errors of many kinds on broken bytes."""
     try:
         yield
     except (BadImage, MemoryError):
@@ -137,23 +137,23 @@ def _checked(value: Any) -> Image.Image:
 
 def image_size(value: Any) -> tuple[int, int]:
     """Width and height from the header, before EXIF rotation, without decoding. Raises BadImage."""
-    with _telling():
+    with _as_bad_image():
         return _checked(value).size
 
 
 def decode_image(value: Any) -> Image.Image:
     """RGB picture from bytes, path, Hugging Face image dictionary, array or PIL image.
 
-    EXIF rotation is applied, transparency lies on white, 16-bit and float grey are scaled, the first frame of an
-    animation is taken. Raises BadImage with a reason when there is nothing to show.
+    EXIF rotation is applied, transparent images get a white background, 16-bit and float grey are scaled, and the first
+    frame of an animation is taken. Raises BadImage with a reason when there is no image.
     """
-    with _telling():
+    with _as_bad_image():
         return _to_rgb(_upright(_checked(value)))
 
 
 def decode_pixels(value: Any) -> UInt8[np.ndarray, "height width 3"]:
-    """The pixels of ``decode_image(value)``, exactly, with less work for ordinary JPEG files. Raises BadImage likewise."""
-    with _telling():
+    """The same pixels as ``decode_image(value)``, computed faster for ordinary JPEG files. Raises BadImage."""
+    with _as_bad_image():
         data = encoded(value)
     pixels = None if data is None else decode_usual_jpeg(data, MAX_PIXELS)
     if pixels is None:

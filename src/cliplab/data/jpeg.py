@@ -1,4 +1,4 @@
-"""Ordinary JPEG files by libjpeg-turbo alone: the very pixels Pillow gives, in three quarters of the time."""
+"""Decodes ordinary JPEG files with libjpeg-turbo: the same pixels as Pillow, in three quarters of the time."""
 
 import re
 
@@ -13,7 +13,7 @@ _START_OF_SCAN, _APP1, _LONE = 0xDA, 0xE1, {0x01, *range(0xD0, 0xD9)}
 
 
 def _is_upright(data: bytes) -> bool:
-    """Whether no EXIF or XMP header asks for a rotation. Raises ValueError or IndexError where the headers make no sense."""
+    """Whether no EXIF or XMP header asks for a rotation. Raises ValueError or IndexError when the headers are invalid."""
     place = 2
     while True:
         if data[place] != 0xFF:
@@ -40,8 +40,8 @@ def _turns(header: bytes) -> bool:
 
 
 def decode_usual_jpeg(data: bytes, most_pixels: int) -> UInt8[np.ndarray, "height width 3"] | None:
-    """RGB pixels of a sound, upright, grey or YCbCr JPEG of at most ``most_pixels``; None for anything else, which is left
-    to Pillow to read or refuse."""
+    """RGB pixels of an intact, upright, grey or YCbCr JPEG of at most ``most_pixels``. None for anything else, which Pillow
+    must read or refuse."""
     if data[:2] != b"\xff\xd8":
         return None
     try:

@@ -35,17 +35,17 @@ NAMES_FILE, TEMPLATES_FILE = "classnames.txt", "zeroshot_classification_template
 
 
 class LabelledImages:
-    """Pictures with class labels from a hub id, a local folder, Parquet, webdataset tars or class folders.
+    """Images with class labels, from a hub id, a local folder, Parquet, webdataset tars or class folders.
 
-    ``class_names`` are the names that stand in the prompts, in label order: a list, a file with one a line, or null for
-    the data set's own: CLIP_benchmark's ``classnames.txt`` beside the tars, or the names of the label column or the class
-    folders. They stay None when there are none, as for bare numbers; folders called 0, 1, 2, … are labels, not names.
-    ``templates`` are the data set's own, from CLIP_benchmark's file, or None.
+    ``class_names`` are the names in the prompts, in label order: a list, or a file with one a line. None takes those of the
+    data set: CLIP_benchmark's ``classnames.txt`` beside the tars, or the names of the label column or the class folders.
+    They stay None when there are none, as for plain numbers. Folders called 0, 1, 2, … are labels, not names. ``templates``
+    are those of CLIP_benchmark's file beside the data, or None.
 
-    ``picture(i)`` gives the i-th picture as it is, ``target(i)`` its label. ``notes`` are sentences about what was not read,
-    or makes the task another one: class folders without pictures are no candidates unless ``keep_empty_classes``.
+    ``picture(i)`` gives the i-th image unchanged, ``target(i)`` its label. ``notes`` are sentences about data that was not
+    read or that changes the task: class folders without images are not candidates unless ``keep_empty_classes`` is set.
 
-    Raises UnreachableData with the three ways out, or ValueError when names and labels do not fit.
+    Raises UnreachableData with three ways to continue, or ValueError when names and labels do not fit.
     """
 
     labels: np.ndarray
@@ -78,7 +78,7 @@ class LabelledImages:
         try:
             self.label_column = first_present(dataset.column_names, label_columns, "label", where)
         except ValueError as error:
-            raise ValueError(f"{error}. In a folder of pictures every class is a folder, and it takes two") from error
+            raise ValueError(f"{error}. In a folder of pictures every class is a folder, and two are needed") from error
         if len(dataset) == 0:
             raise ValueError(f"{where}: split {split!r} is empty")
         if isinstance(dataset.features[self.image_column], datasets.Image):
@@ -94,7 +94,7 @@ class LabelledImages:
     def _read_folders(
         self, folders: ClassFolders, keep_empty: bool, given: Sequence[str] | None
     ) -> tuple[Any, Callable[[int], str]] | None:
-        """Rows of class folders; None when there are fewer than two classes. Names for all folders keep the empty ones."""
+        """The rows of class folders. None for fewer than two classes. Empty folders are kept when all are named."""
         for_all = given is not None and len(given) == len({*folders.classes, *folders.empty})
         names, notes = names_and_notes(folders, keep_empty or for_all)
         if len(names) < 2:
@@ -113,38 +113,40 @@ class LabelledImages:
         return opened.dataset, opened.place
 
     def _readable_names(self) -> list[str] | None:
-        names = self._own_names()
+        names = self._column_names()
         return None if names is None or are_numbers(names) else [name.replace("_", " ") for name in names]
 
-    def _own_names(self) -> list[str] | None:
-        """The label column's names: of its classes, or of the folders."""
+    def _column_names(self) -> list[str] | None:
+        """The class names of the label column, which may come from folders."""
         feature = self.dataset.features[self.label_column]
         feature = getattr(feature, "feature", feature)
         return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
 
     def _read_labels(self) -> None:
-        cells, own = self.dataset[self.label_column][:], self._own_names()
+        cells, column_names = self.dataset[self.label_column][:], self._column_names()
         labels, words = label_numbers(cells, self.class_names, self.where)
         if words is not None and self.class_names is None:
             self.class_names = [word.replace("_", " ") for word in words]
-        if own is not None and are_numbers(own):
-            labels = np.asarray([int(name) for name in own])[labels]  # folders 0, 1, 10, 2, … are sorted as text
-        elif own is not None and self.class_names is not None and len(own) != len(self.class_names):
+        if column_names is not None and are_numbers(column_names):
+            labels = np.asarray([int(name) for name in column_names])[
+                labels
+            ]  # folders 0, 1, 10, 2, … are sorted as text
+        elif column_names is not None and self.class_names is not None and len(column_names) != len(self.class_names):
             raise ValueError(
-                f"{self.where}: {len(self.class_names)} class names for {len(own)} classes of its own: {listed(own)}; give "
-                "dataset.class_names one name for each, in that order"
+                f"{self.where}: {len(self.class_names)} class names for the {len(column_names)} classes of the label "
+                f"column: {listed(column_names)}; give dataset.class_names one name for each, in that order"
             )
         check_range(labels, self.class_names, self.where)
         self.notes += unused_note(labels, self.class_names)
         self.labels = labels
 
     def relabel(self, places: Sequence[int]) -> None:
-        """Label ``i`` becomes ``places[i]``; the names that fit are the caller's business."""
+        """Label ``i`` becomes ``places[i]``. The caller must change the names accordingly."""
         self.labels = np.asarray(places)[self.labels]
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Changes with the pictures and the labels; see ``content_fingerprint``."""
+        """Changes with the images and the labels; see ``content_fingerprint``."""
         return content_fingerprint(self.dataset, self.image_column, self.labels.tobytes())
 
     def __len__(self) -> int:
@@ -155,7 +157,7 @@ class LabelledImages:
             return decode_image(self.dataset[index][self.image_column])
         except BadImage as error:
             raise ValueError(
-                f"{self.where}, {self.place(index)}: {error}; an evaluation leaves no image out: mend or remove it"
+                f"{self.where}, {self.place(index)}: {error}; an evaluation leaves no image out: repair or remove it"
             ) from error
 
     def target(self, index: int) -> Any:
@@ -163,21 +165,20 @@ class LabelledImages:
 
 
 class MultiLabelImages(LabelledImages):
-    """Pictures with any number of labels each, ``labels`` bool ``[rows, classes]``; see LabelledImages.
+    """Images with any number of labels each: ``labels`` is bool ``[rows, classes]``. See LabelledImages.
 
-    A cell of the label column lists classes (a list of class labels), or holds a 0 or 1 for each (CLIP_benchmark's
-    ``npy`` files).
+    A cell of the label column is a list of class labels, or has a 0 or 1 for each class (CLIP_benchmark's ``npy`` files).
     """
 
     def _read_labels(self) -> None:
         cells = [np.asarray(cell, dtype=np.int64) for cell in self.dataset[self.label_column][:]]
-        if self._own_names() is None:  # a 0 or 1 for each class
+        if self._column_names() is None:  # a 0 or 1 for each class
             widths = {len(cell) for cell in cells}
             if len(widths) != 1 or any((cell > 1).any() for cell in cells):
                 raise ValueError(f"{self.where}: column {self.label_column} must hold a 0 or 1 for each class")
             self.labels = np.stack(cells) > 0
         else:
-            self.labels = np.zeros((len(cells), len(self._own_names() or ())), dtype=bool)
+            self.labels = np.zeros((len(cells), len(self._column_names() or ())), dtype=bool)
             for row, cell in enumerate(cells):
                 self.labels[row, cell] = True
         if self.class_names is not None and len(self.class_names) != self.labels.shape[1]:
@@ -193,7 +194,7 @@ class MultiLabelImages(LabelledImages):
 
 
 def _given_names(class_names: str | Sequence[str] | None, path: str | None) -> list[str] | None:
-    """The names that were listed, or those in a file that was named or lies beside the data."""
+    """The names of a list, or of the file that was given or is beside the data. None when there are none."""
     if class_names is not None and not isinstance(class_names, str):
         return checked_names(class_names, "dataset.class_names")
     file = class_names or (side_file(path, NAMES_FILE) if path else None)
@@ -214,16 +215,16 @@ def _class_folders(
             if set(columns) & set(images) and set(columns) & set(labels):
                 return None
     except ValueError:
-        pass  # what is there is no such table, or of another split
+        pass  # the tables are of another split, or have no pictures and labels
     return find_class_folders(folder, split)
 
 
 def missing_shards(folder: Path, split: str) -> list[str]:
-    """A sentence when a folder of numbered tars lacks some: by CLIP_benchmark's ``nshards.txt``, or by a gap."""
+    """A sentence when a folder of numbered tars lacks some, by CLIP_benchmark's ``nshards.txt`` or by a gap."""
     place = folder / split if (folder / split).is_dir() else folder
     numbers = {int(tar.stem) for tar in place.glob("*.tar") if tar.stem.isdecimal()} if place.is_dir() else set()
-    told = place / "nshards.txt"
-    count = told.read_text().strip() if told.is_file() else ""
+    count_file = place / "nshards.txt"
+    count = count_file.read_text().strip() if count_file.is_file() else ""
     expected = range(int(count)) if count.isdecimal() else range(min(numbers, default=0), max(numbers, default=-1) + 1)
     missing = sorted(set(expected) - numbers) if numbers else []
     if not missing:
@@ -238,13 +239,13 @@ def _opened(*, path: str | None, split: str, name: str | None, data_files: DataF
         return open_rows(Location(path, split, name, data_files=data_files))
     except UnreachableData as error:
         raise UnreachableData(
-            f"{error}. Three ways on: (1) log in with a token that may read it (hf auth login, or HF_TOKEN); "
+            f"{error}. Three ways to continue: (1) log in with a token that may read it (hf auth login, or HF_TOKEN); "
             "(2) name a local copy, zeroshot.<set>.dataset.path=<folder>; (3) train without, zeroshot=none"
         ) from error
 
 
 def emoji_labelled(*, split: str, styles: Sequence[str] = STYLES) -> LabelledImages:
-    """A zero-shot emoji set: the candidates are the set's own distinct names, in alphabetical order."""
+    """A zero-shot emoji set. The candidates are the distinct names of the set, in alphabetical order."""
     rows = load_emoji(split=split, styles=styles)
     names = sorted(set(rows["name_en"][:]))
     rank = {name: i for i, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""Labels and class names as people write them."""
+"""Reads labels and class names in the forms that occur in data sets."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from cliplab.data.class_folders import listed
 
 
 def read_names(file: str | Path) -> list[str]:
-    """One a line, in label order; an empty line is an empty name, since the names below it must not move up."""
+    """One name a line, in label order. An empty line is an empty name: the names below it must keep their number."""
     path = Path(file).expanduser()
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -23,21 +23,21 @@ def read_names(file: str | Path) -> list[str]:
 
 
 def read_templates(file: Path) -> list[str]:
-    """One a line; empty lines do not count."""
+    """One template a line. Empty lines are ignored."""
     return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
 
 
 def empty_note(names: Sequence[str] | None) -> list[str]:
-    """A sentence for classes whose name is empty, as one of CLEVR's distances is in CLIP_benchmark."""
+    """A sentence about classes with an empty name, such as one of CLEVR's distances in CLIP_benchmark."""
     empty = [str(place) for place, name in enumerate(names or ()) if not name]
     return [f"class {', '.join(empty)} has an empty name; its prompts are the templates alone"] if empty else []
 
 
 def checked_names(names: Sequence[Any], key: str) -> list[str]:
-    """Raises ValueError for a name that is no string or is empty."""
+    """Raises ValueError for a name that is empty or not a string."""
     for place, name in enumerate(names):
         if not isinstance(name, str):
-            raise ValueError(f"{key}: name {place} is {name!r}, no string; put it in quotes")
+            raise ValueError(f"{key}: name {place} is {name!r}, which is not a string; put it in quotes")
         if not name.strip():
             raise ValueError(f"{key}: name {place} is empty; every class needs a name for its prompts")
     return list(names)
@@ -48,10 +48,10 @@ def are_numbers(names: Sequence[str]) -> bool:
 
 
 def label_numbers(cells: Sequence[Any], names: Sequence[str] | None, where: str) -> tuple[np.ndarray, list[str] | None]:
-    """Labels as int64 ``[rows]``, and the names that they bring when they are words.
+    """Labels as int64 ``[rows]``, and the distinct words when the cells are words.
 
-    Words are looked up among ``names``, or numbered in alphabetical order without them. Raises ValueError, naming the row,
-    for a cell that is no label.
+    Words are looked up in ``names``; without names they are numbered in alphabetical order. Raises ValueError, naming the
+    row, for a cell that is not a label.
     """
     cells = [cell.decode("utf8", errors="replace") if isinstance(cell, bytes) else cell for cell in cells]
     words = [str(cell).strip() for cell in cells if isinstance(cell, str)]
@@ -87,28 +87,27 @@ def _looked_up(cells: Sequence[Any], names: Sequence[str] | None, where: str) ->
         if not isinstance(cell, str) or not cell.strip():
             raise ValueError(f"{where}: the label of row {row} is {cell!r} where others are names")
     words = [cell.strip() for cell in cells]
-    own = sorted(set(words))
-    if names is None or (len(names) == len(own) and not set(own) & set(names)):
-        place = {
-            word: i for i, word in enumerate(own)
-        }  # other words for the same classes, in the order of the old ones
-        return np.asarray([place[word] for word in words]), own
-    place = {name: i for i, name in enumerate(names)}
-    missing = [word for word in own if word not in place]
+    distinct = sorted(set(words))
+    if names is None or (len(names) == len(distinct) and not set(distinct) & set(names)):
+        # ``names`` are other words for the same classes, in the same order
+        number = {word: i for i, word in enumerate(distinct)}
+        return np.asarray([number[word] for word in words]), distinct
+    number = {name: i for i, name in enumerate(names)}
+    missing = [word for word in distinct if word not in number]
     if missing:
         raise ValueError(
             f"{where}: {len(missing)} labels are not among the {len(names)} class names: {listed(missing)}; name them in "
-            "dataset.class_names as the label column does, or leave it null for the column's own"
+            "dataset.class_names as the label column does, or set it to null to take the names of the column"
         )
-    return np.asarray([place[word] for word in words]), None
+    return np.asarray([number[word] for word in words]), None
 
 
 def check_range(labels: np.ndarray, names: Sequence[str] | None, where: str) -> None:
-    """Raises ValueError for labels that no class can have."""
+    """Raises ValueError for labels outside the range of the classes."""
     if labels.min() < 0:
         unlabelled = int((labels < 0).sum())
         raise ValueError(
-            f"{where}: {unlabelled} of {len(labels)} labels are below 0, which is how pictures without a label are marked; "
+            f"{where}: {unlabelled} of {len(labels)} labels are below 0, which marks pictures without a label; "
             "choose a labelled split with dataset.split"
         )
     if names is not None and labels.max() >= len(names):
@@ -119,7 +118,7 @@ def check_range(labels: np.ndarray, names: Sequence[str] | None, where: str) -> 
 
 
 def unused_note(labels: np.ndarray, names: Sequence[str] | None) -> list[str]:
-    """A sentence when named classes have no picture."""
+    """A sentence about named classes that have no image."""
     if names is None:
         return []
     absent = np.setdiff1d(np.arange(len(names)), np.unique(labels))

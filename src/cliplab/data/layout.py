@@ -1,6 +1,6 @@
-"""How a data set looks to those who read it: parts, rows with a place a person can find, a fingerprint.
+"""The interface of a data set: parts, rows with a place that a person can find, and a fingerprint.
 
-A new layout is a file in ``layouts/`` with one class, named there as ``READER``. Nothing else has to know of it.
+A new layout is one file in ``layouts/`` with one class, assigned to ``READER``. No other file refers to it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,34 +11,34 @@ import datasets
 
 
 class Row(NamedTuple):
-    """The values of one row by column, and where it stands: ``shard-00003.tar: 000123``, ``pairs.csv line 17``,
-    ``part-0.parquet row 1203``. Rows count from 0 as in pandas; lines of a text file count from 1 as in an editor."""
+    """The values of one row by column, and its place: ``shard-00003.tar: 000123``, ``pairs.csv line 17``,
+    ``part-0.parquet row 1203``. Rows count from 0 as in pandas, lines of text from 1 as in an editor."""
 
     values: Mapping[str, Any]
     place: str
 
 
 class Unusable(NamedTuple):
-    """A row that cannot be used: a short code to count by, and where the row stands."""
+    """A row that cannot be used: a short code to count by, and the place of the row."""
 
     reason: str
     place: str
 
     def within(self, source: str) -> "Unusable":
-        """The same, with the source of a mixture told."""
+        """The same row, with the name of its source in a mixture."""
         return self._replace(place=f"{source} {self.place}")
 
 
 class Part(NamedTuple):
-    """What is read from its start to its end: a tar, a row group, a table. ``rows`` is None when only reading tells."""
+    """A unit that is read from start to end: a tar, a row group, a table. ``rows`` is None when the number is unknown."""
 
     name: str
     rows: int | None = None
 
 
 class DamagedPart(ValueError):
-    """The rest of a part cannot be read; ``place`` names its file and ``reason`` is a short code to count by. The reader
-    goes on with the next part, and the file counts as ``lost`` unusable rows: about as many as cannot be read."""
+    """The remainder of a part cannot be read. ``place`` names the file and ``reason`` is a short code to count by. Reading
+    continues with the next part, and the file counts as ``lost`` unusable rows: about as many as cannot be read."""
 
     def __init__(self, place: str, reason: str, detail: str = "", lost: int = 1) -> None:
         super().__init__(f"{place}: {reason}{f': {detail}' if detail else ''}")
@@ -48,8 +48,8 @@ class DamagedPart(ValueError):
 class Layout(Protocol):
     """A data set that is read part by part, as a stream.
 
-    ``columns`` are the names that rows may have; a row may lack some. ``fingerprint`` changes with the content and stays
-    when the files are copied to another place.
+    ``columns`` are the columns that rows may have; a row may lack some. ``fingerprint`` changes with the content, and does
+    not depend on the folder of the files.
     """
 
     @property
@@ -67,12 +67,12 @@ class Layout(Protocol):
 
 
 class Reader(Layout, Protocol):
-    """A layout of local files. It is also read by row: ``dataset(split)`` holds all rows, in the order of the parts, as a
-    data set of the datasets library; ``place(number)`` tells where its row ``number`` stands. ``damaged`` are (place,
-    reason) of what had to be left out of it. ``split`` is only a name, which enters the library's cache.
+    """A layout of local files that can also be read by row.
 
-    A picture in a cell is whatever ``images.decode_image`` reads: bytes, a path, ``{"bytes", "path"}``, or
-    ``{"path", "offset", "size"}`` for one that lies inside a larger file.
+    ``dataset(split)`` gives all rows, in the order of the parts, as a data set of the datasets library; ``split`` only names
+    it in the library's cache. ``place(number)`` is the place of its row ``number``. ``damaged`` are (place, reason) of the
+    rows that are left out. An image in a cell is anything that ``images.decode_image`` reads: bytes, a path,
+    ``{"bytes", "path"}``, or ``{"path", "offset", "size"}`` for one inside a larger file.
     """
 
     suffixes: ClassVar[Sequence[str]]  # lower case, with the dot; the longest that fits wins, as .tar.gz
@@ -81,8 +81,8 @@ class Reader(Layout, Protocol):
     ]  # in a folder of several layouts the smallest is read; tars 0, Parquet 20, Arrow 30, tables 40
 
     def __init__(self, files: Sequence[str], root: Path, **options: Any) -> None:
-        """``files`` are sorted; ``root`` is the path as it was given, a folder or the one file; ``options`` are what a
-        config gives as ``data.train.reader``. Raises ValueError naming the file and what is wrong, or a wrong option."""
+        """``files`` are sorted. ``root`` is the path that the user gave, a folder or a single file. ``options`` come from
+        ``data.train.reader``. Raises ValueError naming a file and its fault, or a wrong option."""
 
     @property
     def damaged(self) -> Sequence[tuple[str, str]]: ...

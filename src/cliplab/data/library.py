@@ -1,4 +1,4 @@
-"""Data sets that the datasets library reads, as layouts: streams of the hub, rows on disk, folders of pictures."""
+"""Layouts that the datasets library reads: streams from the hub, rows on disk, folders of images."""
 
 import functools
 import itertools
@@ -15,13 +15,13 @@ from cliplab.data.layout import Part, Row
 from cliplab.data.layouts import suffixes
 from cliplab.data.local import fingerprint_of_files, has_split_folders, name_within, refuse_empty, refuse_options
 
-ROWS_AT_ONCE = 32  # rows asked of the library together; far faster than one by one
+ROWS_AT_ONCE = 32  # rows read together; far faster than one by one
 ROWS_PER_PART, MOST_PARTS = 1000, 64  # of rows on disk when they are streamed
 
 
 @contextmanager
 def no_progress_bars() -> Iterator[None]:
-    """Hide the bars of small local work."""
+    """Hide the library's progress bars during small local work."""
     shown = not datasets.utils.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     try:
@@ -32,12 +32,12 @@ def no_progress_bars() -> Iterator[None]:
 
 
 def cache_key(dataset: datasets.Dataset) -> str:
-    """What the library knows a data set by in its cache. There is no public way to it."""
+    """The key of a data set in the library's cache. ``_fingerprint`` is private; there is no public way to read it."""
     return str(dataset._fingerprint)
 
 
 def without_decoding(dataset: Any) -> Any:
-    """The same data set with its pictures left encoded."""
+    """The same data set with its images left encoded."""
     for column, feature in (dataset.features or {}).items():
         if isinstance(feature, datasets.Image):
             dataset = dataset.cast_column(column, datasets.Image(decode=False))
@@ -45,7 +45,7 @@ def without_decoding(dataset: Any) -> Any:
 
 
 def place_in(values: Mapping[str, Any], otherwise: str, root: Path | None = None) -> str:
-    """Where a row stands, by what it holds itself: its tar and key, or its picture's file; else ``otherwise``."""
+    """The place of a row by its own values: its tar and key, or its image's file; else ``otherwise``."""
     tar, key = values.get("__url__"), values.get("__key__")
     if tar is not None and key is not None:
         return f"{os.path.basename(str(tar))}: {key}"
@@ -57,7 +57,7 @@ def place_in(values: Mapping[str, Any], otherwise: str, root: Path | None = None
 
 
 class LibraryStream:
-    """A streaming data set of the library, a part for each of its shards; ``fingerprint`` is found when it is asked for."""
+    """A streaming data set of the library, with a part for each shard. ``fingerprint`` is computed when it is needed."""
 
     def __init__(
         self, stream: datasets.IterableDataset, name: str, fingerprint: Callable[[], str], root: Path | None = None
@@ -73,7 +73,7 @@ class LibraryStream:
 
     def rows(self, part: int, start: int = 0) -> Iterator[Row]:
         shard = self.stream.shard(num_shards=len(self.parts), index=part)
-        # iter(batch_size), unlike iterating the stream itself, does not deal the shards to workers a second time.
+        # iter(batch_size) does not divide the shards among workers a second time, as iterating the stream would.
         chunks = shard.iter(batch_size=ROWS_AT_ONCE)
         rows = (dict(zip(chunk, row, strict=True)) for chunk in chunks for row in zip(*chunk.values(), strict=True))
         for number, values in itertools.islice(enumerate(rows), start, None):
@@ -81,7 +81,7 @@ class LibraryStream:
 
 
 class LibraryReader:
-    """Local files that a builder of the library reads, in the library's own parts."""
+    """Local files that a builder of the library reads. The parts are the library's shards."""
 
     suffixes: ClassVar[Sequence[str]] = ()
     precedence: ClassVar[int] = 90
@@ -94,7 +94,7 @@ class LibraryReader:
         self.files, self.root = files, root
 
     def arguments(self, split: str) -> dict[str, Any]:
-        """What ``datasets.load_dataset`` is called with."""
+        """Arguments for ``datasets.load_dataset``."""
         return {"data_files": {split: [*self.files]}}
 
     def layout(self, split: str) -> LibraryStream:
@@ -130,15 +130,15 @@ class LibraryReader:
 
 
 class ImageFolder(LibraryReader):
-    """A folder of pictures with ``metadata.jsonl`` or ``metadata.csv``, or class folders."""
+    """A folder of images with ``metadata.jsonl`` or ``metadata.csv``, or with class folders."""
 
     builder = "imagefolder"
 
     def __init__(self, root: Path, split: str, files: Sequence[str], named: bool) -> None:
-        """``files`` are all of the folder's, or just those that are wanted, when they are ``named``."""
+        """``files`` are all files of the folder or, when ``named``, those that the user chose."""
         if not root.is_dir() and not named:
             known = ", ".join(sorted(suffixes()))
-            raise ValueError(f"{root.name} is no folder, and its name ends as no known layout's; there are {known}")
+            raise ValueError(f"{root.name} is not a folder, and its extension is unknown; known are {known}")
         self.root, self.split, self.files, self.named = root, split, files, named
 
     def arguments(self, split: str) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class ImageFolder(LibraryReader):
         elif has_split_folders(self.root):
             files = {"data_dir": str(self.root)}
         else:
-            files = {"data_files": {split: [str(self.root / "**")]}}  # all of it is the split
+            files = {"data_files": {split: [str(self.root / "**")]}}  # all files are of the split
         return {**files, "drop_labels": None}
 
     @functools.cached_property
@@ -157,7 +157,7 @@ class ImageFolder(LibraryReader):
 
 
 class HeldRows:
-    """Rows on disk that the library holds, by number or as a layout of up to 64 parts."""
+    """Rows of a data set of the library, by number or as a layout of up to 64 parts."""
 
     damaged: Sequence[tuple[str, str]] = ()
 

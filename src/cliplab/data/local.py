@@ -1,4 +1,4 @@
-"""Which files of a local folder make a split, and a fingerprint of them."""
+"""Finds the files of a split in a local folder, and computes their fingerprint."""
 
 import hashlib
 import os
@@ -14,9 +14,9 @@ from cliplab.data.tables.json_records import holds_pairs
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval")
 SPLIT_NAMES = [{"train", "training"}, {"val", "valid", "validation"}, {"test", "testing"}]  # as in file names
 ABOUT_PICTURES = ("metadata.csv", "metadata.jsonl")  # tables of an image folder, which the datasets library reads
-NO_ROWS = "corresponds to no data"  # what the datasets library says of an empty split
+NO_ROWS = "corresponds to no data"  # part of the datasets library's message for an empty split
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
-END = 4096  # bytes of each end of a file that enter its fingerprint
+END = 4096  # bytes at each end of a file that are hashed into its fingerprint
 ENDS_HASHED = (".tar", ".parquet", ".arrow", ".csv", ".tsv", ".jsonl", ".json", ".gz", ".tgz", ".txt")
 
 # Names or patterns of files, for all splits or by split.
@@ -24,8 +24,8 @@ DataFiles = str | Sequence[str] | Mapping[str, str | Sequence[str]] | None
 
 
 def local_path(path: str | None) -> Path | None:
-    """The file or folder, or the folder of the files that a pattern names; None when nothing is there, as for a hub id.
-    Raises ValueError when a pattern names no file, or a range some that are not there."""
+    """The file or folder, or the folder of the files that a pattern matches. None when there is none, as for a hub id.
+    Raises ValueError when a pattern matches no file, or when files of a range are missing."""
     found = Path(path).expanduser() if path else None
     if found is not None and found.exists():
         return found
@@ -33,7 +33,7 @@ def local_path(path: str | None) -> Path | None:
 
 
 def folder_of(path: str | None) -> Path | None:
-    """The folder that a local source's relative paths begin at; None for a hub id."""
+    """The folder that relative paths in a local source begin at. None for a hub id."""
     found = local_path(path)
     return found.parent if found is not None and found.is_file() else found
 
@@ -43,20 +43,20 @@ def _words(name: str) -> set[str]:
 
 
 def _of_split(files: Sequence[Path], root: Path, split: str) -> list[Path]:
-    """The files that name the split, else those that name none. Raises ValueError when all are of other splits."""
+    """The files named after the split, else those named after none. Raises ValueError when all are of other splits."""
     inner = {file: str(file.relative_to(root)) for file in files}
-    same = next((names for names in SPLIT_NAMES if split in names), None)
-    found = [file for file in files if (same & _words(inner[file]) if same else split in inner[file])]
-    others = set().union(*SPLIT_NAMES) - (same or set())
+    synonyms = next((names for names in SPLIT_NAMES if split in names), None)
+    found = [file for file in files if (synonyms & _words(inner[file]) if synonyms else split in inner[file])]
+    others = set().union(*SPLIT_NAMES) - (synonyms or set())
     found = found or [file for file in files if not others & _words(inner[file])]
     if not found:
-        there = sorted(others & set().union(*(_words(name) for name in inner.values())))
-        raise ValueError(f"its files are of other splits: {', '.join(there)}; name one, or the files: data_files=…")
+        present = sorted(others & set().union(*(_words(name) for name in inner.values())))
+        raise ValueError(f"its files are of other splits: {', '.join(present)}; name one, or the files: data_files=…")
     return found
 
 
 def _named_files(path: Path, split: str, data_files: DataFiles) -> list[Path]:
-    """The files of a local folder that names and patterns choose for a split. Raises ValueError when one chooses none."""
+    """The files of a local folder that ``data_files`` chooses for a split. Raises ValueError when a name matches none."""
     if isinstance(data_files, Mapping):
         if split not in data_files:
             raise ValueError(f"data_files are given for {', '.join(data_files)}; name split {split} there, or split=…")
@@ -73,7 +73,7 @@ def _named_files(path: Path, split: str, data_files: DataFiles) -> list[Path]:
 
 
 def _is_about_others(file: Path) -> bool:
-    """Whether a table that nobody named tells of a picture or tar beside it, or of the whole folder, and holds no pairs."""
+    """Whether a table holds metadata of an image or tar beside it, or of the folder, and no pairs of its own."""
     if file.suffix.lower() != ".json":
         return file.name in ABOUT_PICTURES or file.name.startswith(".")
     return any(file.with_suffix(suffix).is_file() for suffix in PICTURES) or not holds_pairs(file)
@@ -82,8 +82,8 @@ def _is_about_others(file: Path) -> bool:
 def choose_files(path: Path, split: str, data_files: DataFiles) -> tuple[type[Reader] | None, list[str]]:
     """The reader of a local folder or file, and the files it reads for a split.
 
-    No reader: the files are pictures, or all that a folder of pictures holds. Raises ValueError when no file is of the
-    split, or a name in ``data_files`` chooses none.
+    The reader is None when the files are images, or all files of a folder of images. Raises ValueError when no file is of
+    the split, or when a name in ``data_files`` matches none.
     """
     if data_files is not None:
         files = _named_files(path, split, data_files)
@@ -109,25 +109,25 @@ def has_split_folders(path: Path) -> bool:
 
 
 def name_within(file: str, root: Path) -> str:
-    """What a person knows a file by: its path within the folder that was given."""
+    """The name of a file for messages: its path within the folder that the user gave."""
     return os.path.relpath(file, root) if root.is_dir() else os.path.basename(file)
 
 
 def refuse_options(options: Mapping[str, object], layout: str) -> None:
-    """Raises ValueError when there are options for a layout that has none."""
+    """Raises ValueError when options are given for a layout that has none."""
     if options:
-        raise ValueError(f"data.train.reader.{min(options)}: {layout} is read without options")
+        raise ValueError(f"data.train.reader.{min(options)}: the reader of {layout} has no options")
 
 
 def refuse_empty(files: Sequence[str], root: Path) -> None:
-    """Raises ValueError naming the files that hold nothing."""
+    """Raises ValueError naming the empty files."""
     empty = [name_within(file, root) for file in files if not os.path.getsize(file)]
     if empty:
-        raise ValueError(f"nothing is in {', '.join(empty[:10])}; fetch again, or remove them")
+        raise ValueError(f"these files are empty: {', '.join(empty[:10])}; fetch them again, or remove them")
 
 
 def _file_facts(file: Path, root: Path) -> str:
-    """Name, size and, of what is no picture, both ends: a Parquet file's end holds place and bounds of every column."""
+    """Name, size and, except for images, a hash of both ends. A Parquet file has its metadata at the end."""
     size, ends = file.stat().st_size, b""
     if file.suffix in ENDS_HASHED:
         with file.open("rb") as opened:
@@ -138,6 +138,6 @@ def _file_facts(file: Path, root: Path) -> str:
 
 
 def fingerprint_of_files(files: Sequence[str], root: Path) -> str:
-    """Changes with names, sizes and ends of files; stays when their folder is copied to another place."""
+    """Changes with names, sizes and ends of files. The place of their folder does not matter."""
     facts = [_file_facts(Path(file), root) for file in files]
     return hashlib.sha256("\n".join(["", *facts]).encode()).hexdigest()

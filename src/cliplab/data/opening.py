@@ -1,4 +1,4 @@
-"""Opening a data set wherever it lies, by row or part by part, with errors that say what to do."""
+"""Opens a data set, local or on the hub, by row or part by part, with errors that say what to do."""
 
 import bisect
 import functools
@@ -63,8 +63,8 @@ class Location:
 
 @dataclass(frozen=True)
 class OpenedRows:
-    """Rows by number, pictures encoded; ``place`` tells where one stands, ``damaged`` are rows that are lost with the
-    files they were in."""
+    """Rows by number, with images left encoded. ``place`` gives the place of a row, for messages. ``damaged`` are rows that
+    are lost with their files."""
 
     dataset: datasets.Dataset
     place: Callable[[int], str]
@@ -72,7 +72,7 @@ class OpenedRows:
 
 
 class JoinedLayout:
-    """Layouts one after the other."""
+    """Several layouts as one, one after the other."""
 
     def __init__(self, layouts: Sequence[Layout]) -> None:
         self.layouts = layouts
@@ -90,7 +90,7 @@ class JoinedLayout:
 
 
 def _saved(path: Path, split: str) -> datasets.Dataset | None:
-    """What ``save_to_disk`` wrote there, or None."""
+    """The data set that ``save_to_disk`` wrote there, or None."""
     if (path / "dataset_info.json").is_file():
         return datasets.load_from_disk(str(path))
     if (path / "dataset_dict.json").is_file():
@@ -104,9 +104,9 @@ def _local(path: Path, split: str, location: Location) -> Reader | HeldRows | Im
     if saved is not None:
         return HeldRows(saved, path.name, lambda: fingerprint_of_files(_saved_files(path, split), path))
     wanted = location.data_files
-    if not Path(location.where).expanduser().exists():  # a pattern, whose files lie in the folder
+    if not Path(location.where).expanduser().exists():  # a pattern for files in the folder
         if wanted is not None:
-            raise ValueError("data_files: the path names files itself; give one or the other")
+            raise ValueError("data_files: the path itself is a pattern of files; set only one of the two")
         wanted = matching_files(location.where)
     kind, files = choose_files(path, split, wanted)
     if kind is None:
@@ -115,17 +115,17 @@ def _local(path: Path, split: str, location: Location) -> Reader | HeldRows | Im
 
 
 def _options_of(kind: type[Reader], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Those that are said. Raises ValueError for one that the reader does not have."""
-    said = {name: value for name, value in given.items() if value is not None}
+    """The options that are set. Raises ValueError for one that the reader does not have."""
+    options = {name: value for name, value in given.items() if value is not None}
     signature = inspect.signature(kind.__init__).parameters.values()
     known = [one.name for one in signature if one.kind is inspect.Parameter.KEYWORD_ONLY]
     takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in signature)
-    wrong = [] if takes_any else [name for name in said if name not in known]
-    if wrong:
+    unknown = [] if takes_any else [name for name in options if name not in known]
+    if unknown:
         raise ValueError(
-            f"data.train.reader.{wrong[0]}: no such option for {kind.suffixes[0]}; there are {', '.join(known)}"
+            f"data.train.reader.{unknown[0]}: no such option for {kind.suffixes[0]}; there are {', '.join(known)}"
         )
-    return said
+    return options
 
 
 def _saved_files(path: Path, split: str) -> Sequence[str]:
@@ -136,7 +136,7 @@ def _split_layout(location: Location, split: str) -> Layout:
     path = local_path(location.where)
     if path is not None:
         reader = _local(path, split, location)
-        _ = reader.columns  # some readers look into their files only now; what is wrong with one is told here
+        _ = reader.columns  # some readers open their files only now and raise here
         return reader
     arguments = hub_arguments(location.name, location.revision, location.data_files)
     reach_hub(location.where)
@@ -166,19 +166,19 @@ def _split_rows(location: Location, split: str) -> OpenedRows:
 
 
 def _reason(error: BaseException) -> str:
-    """In one line, of what lies under an error that says nothing."""
+    """The first line of an error, or of its cause where the error itself says nothing."""
     while type(error) is datasets.exceptions.DatasetGenerationError and error.__cause__ is not None:
         error = error.__cause__
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}"
 
 
 def _fault_of_file(location: Location) -> str:
-    """What is wrong with one of the local files of a data set that cannot be opened, where that can be seen; else ""."""
+    """A fault of one of the local files of a data set that cannot be opened, or "" when none is found."""
     path = Path(location.where).expanduser()
     for file in [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else ():
         is_table = file.name in ABOUT_PICTURES
         if not file.is_file() or not file.stat().st_size or not (is_table or reader_of(file.name)):
-            continue  # an empty file is told by its reader
+            continue  # the reader reports an empty file
         fault = what_it_is(file) or (wrong_line(file) if is_table and file.suffix == ".jsonl" else "")
         if fault:
             return f"{name_within(str(file), path)}: {fault}"
@@ -186,7 +186,7 @@ def _fault_of_file(location: Location) -> str:
 
 
 def _opened(location: Location, split: str, how: Callable[[Location, str], T]) -> T:
-    """Raises UnreachableData with the ways out, or ValueError for a split without rows."""
+    """Call ``how``. Raises UnreachableData with what can be done, or ValueError for a split without rows."""
     try:
         return how(location, split)
     except Exception as error:
@@ -200,14 +200,14 @@ def _opened(location: Location, split: str, how: Callable[[Location, str], T]) -
 
 
 def open_layout(location: Location) -> Layout:
-    """A data set to be read part by part. Raises UnreachableData with the ways out."""
+    """Open a data set part by part. Raises UnreachableData with what can be done."""
     layouts = [_opened(location, split, _split_layout) for split in location.splits]
     return layouts[0] if len(layouts) == 1 else JoinedLayout(layouts)
 
 
 def open_rows(location: Location) -> OpenedRows:
-    """A data set by row. A local folder is read as what it holds: ``save_to_disk`` output, a layout that ``layouts/`` has
-    a reader for, or pictures. Raises UnreachableData with the ways out, or ValueError when it is empty."""
+    """Open a data set by row. The content of a local folder decides how it is read: as ``save_to_disk`` output, by a reader
+    of ``layouts/``, or as images. Raises UnreachableData with what can be done, or ValueError when it is empty."""
     opened = [_opened(location, split, _split_rows) for split in location.splits]
     if len(opened) == 1:
         return opened[0]
@@ -217,7 +217,7 @@ def open_rows(location: Location) -> OpenedRows:
         k = bisect.bisect_right(starts, number) - 1
         return opened[k].place(number - starts[k])
 
-    damaged = [left_out for rows in opened for left_out in rows.damaged]
+    damaged = [lost for rows in opened for lost in rows.damaged]
     return OpenedRows(datasets.concatenate_datasets([rows.dataset for rows in opened]), place, damaged)
 
 
@@ -229,5 +229,5 @@ def open_dataset(
     revision: str | None = None,
     data_files: DataFiles = None,
 ) -> datasets.Dataset:
-    """The rows alone; see ``open_rows``."""
+    """The rows of a data set; see ``open_rows``."""
     return open_rows(Location(path, split, name, revision, data_files)).dataset

@@ -1,4 +1,4 @@
-"""Several files named by one text: ``shard-{00000..00099}.tar``, ``{train,val}/*.tar``, ``a.tar::b.tar``."""
+"""Patterns that name several files: ``shard-{00000..00099}.tar``, ``{train,val}/*.tar``, ``a.tar::b.tar``."""
 
 import glob
 import itertools
@@ -13,7 +13,7 @@ _SHOWN = 3  # files that an error names
 
 
 def _range(first: str, last: str, step: str | None) -> list[str]:
-    """As bash counts: zeros before the first or the last number set the width."""
+    """The numbers of a range, as in bash: leading zeros of the first or the last number set the width."""
     start, end, by = int(first), int(last), abs(int(step or 1)) or 1
     padded = any(len(text.lstrip("-")) > 1 and text.lstrip("-").startswith("0") for text in (first, last))
     width = max(len(first), len(last)) if padded else 0
@@ -22,7 +22,7 @@ def _range(first: str, last: str, step: str | None) -> list[str]:
 
 
 def _closing(text: str, start: int) -> int:
-    """Where the brace that opens at ``start`` closes; -1 when it does not."""
+    """The position of the brace that closes the one at ``start``; -1 when there is none."""
     depth = 0
     for place in range(start, len(text)):
         depth += {"{": 1, "}": -1}.get(text[place], 0)
@@ -32,7 +32,7 @@ def _closing(text: str, start: int) -> int:
 
 
 def _choices(inner: str) -> list[str] | None:
-    """What stands between two braces, apart; None when it is neither a range nor a list."""
+    """The choices between two braces. None when it is neither a range nor a list."""
     found = _RANGE.fullmatch(inner)
     if found:
         return _range(*found.groups())
@@ -47,61 +47,61 @@ def _choices(inner: str) -> list[str] | None:
 
 
 def expand_braces(text: str) -> list[str]:
-    """The names that ranges and lists in braces stand for, in order, as bash expands them."""
+    """Expand ranges and lists in braces, in order, as bash does."""
     start = text.find("{")
     while start >= 0:
         end = _closing(text, start)
         choices = _choices(text[start + 1 : end]) if end > 0 else None
         if choices is not None:
-            return [text[:start] + choice + rest for choice in choices for rest in expand_braces(text[end + 1 :])]
+            return [text[:start] + choice + end_ for choice in choices for end_ in expand_braces(text[end + 1 :])]
         start = text.find("{", start + 1)
     return [text]
 
 
 def is_pattern(path: str) -> bool:
-    """Whether a text is for ``matching_files``: no name of a file or folder, nor of a data set on the hub."""
+    """Whether a text is a pattern for ``matching_files``, not the name of a file, a folder or a data set on the hub."""
     if path.startswith("pipe:") or _ADDRESS.match(path) or "::" in path:
         return True
     return len(expand_braces(path)) > 1 or bool(set("*?[") & set(path))
 
 
 def matching_files(pattern: str, folder: Path | None = None) -> list[str]:
-    """Files, sorted within each part between ``::``, that a pattern names, relative to ``folder`` or to where the command
-    is typed; a folder stands for all files in it. Raises ValueError when a part names none, or a range some that are not
-    there, and for commands and addresses."""
+    """The files that a pattern matches, sorted within each part between ``::``. It is relative to ``folder``, or to the
+    current folder; a folder means all files in it. Raises ValueError when a part matches no file, when files of a range
+    are missing, and for commands and addresses."""
     if pattern.startswith("pipe:"):
         raise ValueError(
-            f"{pattern[:60]}: commands are not run; fetch the files, or mount where they lie, and name them"
+            f"{pattern[:60]}: commands are not run; fetch the files, or mount their storage, and name them"
         )
     if _ADDRESS.match(pattern):
-        raise ValueError(f"{pattern[:60]}: files are not read from addresses; fetch them, or mount where they lie")
+        raise ValueError(f"{pattern[:60]}: files are not read from addresses; fetch them, or mount their storage")
     found: list[str] = []
     for part in filter(None, pattern.split("::")):
         names = expand_braces(part)
         by_name = [_named(os.path.join(folder or "", os.path.expanduser(name)), folder) for name in names]
         missing = [name for name, files in zip(names, by_name, strict=True) if not files]
         if len(missing) == len(names):
-            raise ValueError(f"no file there matches {part!r}")
+            raise ValueError(f"no file matches {part!r}")
         if missing and not any(map(glob.has_magic, names)):
             raise ValueError(
-                f"no file there is {', '.join(missing[:_SHOWN])}; {len(missing)} of the {len(names)} of {part!r} are "
-                "missing; a pattern with * takes those there are"
+                f"{len(missing)} of the {len(names)} files of {part!r} are missing, such as {', '.join(missing[:_SHOWN])}; "
+                "a pattern with * takes the files that exist"
             )
         found += sorted(itertools.chain.from_iterable(by_name))
     return list(dict.fromkeys(found))
 
 
 def _named(name: str, folder: Path | None) -> list[str]:
-    """A file of that very name, the files of a folder, else those that it matches."""
+    """The file of this name, or the files in the folder of this name, else the files that match it."""
     if os.path.isfile(name):
         return [name]
     if os.path.isdir(name):
         return [str(file) for file in Path(name).rglob("*") if file.is_file()]
-    if folder is not None:  # its own name may hold signs of patterns
+    if folder is not None:  # the folder's name may contain pattern characters
         name = os.path.join(glob.escape(str(folder)), os.path.relpath(name, folder))
     return [file for file in glob.glob(name, recursive=True) if os.path.isfile(file)]
 
 
 def common_folder(files: Sequence[str]) -> Path:
-    """The folder that all of the files lie in."""
+    """The folder that contains all of the files."""
     return Path(os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files]))

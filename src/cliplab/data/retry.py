@@ -1,4 +1,4 @@
-"""Reading on from a source that fails now and then."""
+"""Continues to read a source after temporary failures."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,14 +7,13 @@ from typing import TypeVar
 from cliplab.data.layout import DamagedPart
 
 T = TypeVar("T")
-RETRY_SECONDS = (1, 2, 4, 8, 16, 32)  # waits before a source that fails is asked again
+RETRY_SECONDS = (1, 2, 4, 8, 16, 32)  # waits before each new attempt
 
 
 def persistent(start: Callable[[int], Iterator[T]], where: str) -> Iterator[T]:
-    """The rows of ``start(0)``. When reading fails, ``start(n)`` is asked for those from row ``n`` on, behind the last one
-    given, after longer and longer waits.
+    """The rows of ``start(0)``. After a failure and a wait, ``start(n)`` continues at row ``n``, the first not given yet.
 
-    Raises RuntimeError when it keeps failing at the same row; DamagedPart at once, since waiting mends no file.
+    Raises RuntimeError when reading keeps failing at the same row, DamagedPart at once: waiting does not repair a file.
     """
     given = failures = 0
     while True:

@@ -1,4 +1,4 @@
-"""Text to tokens."""
+"""Tokenizers: from texts to token ids."""
 
 import copy
 import functools
@@ -35,7 +35,7 @@ def _byte_symbols() -> list[str]:
 
 @functools.cache
 def _fast_tokenizer() -> _FastCLIPTokenizer:
-    """The paper's byte-pair vocabulary, read out of the installed package open_clip_torch without importing it."""
+    """The paper's byte-pair vocabulary, read from the installed package open_clip_torch without importing it."""
     spec = importlib.util.find_spec("open_clip")
     if spec is None or spec.origin is None:
         raise ImportError("the CLIP vocabulary comes from open_clip_torch; run: pip install open_clip_torch")
@@ -64,16 +64,16 @@ def canonical_text(text: str) -> str:
 
 
 def siglip_text(text: str) -> str:
-    """Lower case, no punctuation, white space collapsed, as transformers' SiglipTokenizer does; underscores go too."""
+    """Lower case, no punctuation or underscores, white space collapsed, as in transformers' SiglipTokenizer."""
     return bare_text(text.lower())
 
 
 def bare_text(text: str) -> str:
-    """No punctuation, white space collapsed: SiglipTokenizer's way where ``do_lower_case`` is false."""
+    """No punctuation, white space collapsed, as in SiglipTokenizer when ``do_lower_case`` is false."""
     return " ".join(text.translate(_NO_PUNCTUATION).split())
 
 
-# What is done to a text before its tokenizer sees it. open_clip's names; "none" leaves all to the tokenizer's own rules.
+# How texts are cleaned before they are tokenised, by open_clip's names. "none" leaves it to the tokenizer's own rules.
 CLEANERS: dict[str, Callable[[str], str]] = {
     "none": str,
     "whitespace": clean_text,
@@ -93,9 +93,9 @@ def _cleaner(name: str) -> Callable[[str], str]:
 class CLIPTokenizer:
     """The paper's lower-case byte-pair tokenizer, served by the Rust library.
 
-    Calling it with a list of strings gives ``Tokens``, padded with 0 to the longest only. A text longer than
-    ``context_length`` is cut, keeps its end-of-text token and adds one to ``truncated``. ``clean`` is one of
-    ``CLEANERS``; the tokenizer makes lower case of whatever comes out of it.
+    Calling it with a list of strings gives ``Tokens``, padded with 0 to the longest text. A text longer than
+    ``context_length`` is cut, keeps its end-of-text token and adds one to ``truncated``. ``clean`` is one of ``CLEANERS``;
+    after it the text is converted to lower case.
     """
 
     vocab_size = 49_408
@@ -131,11 +131,11 @@ class CLIPTokenizer:
 
 
 class Definition(TypedDict, total=False):
-    """A tokenizer of files, as a checkpoint carries it. ``tokenizer`` is the library's own JSON; sides are left or right."""
+    """A tokenizer read from files, as a checkpoint stores it. ``tokenizer`` is the library's JSON, a side left or right."""
 
     tokenizer: str
     pad_id: int
-    pads: bool  # whether the files state a token to fill up with
+    pads: bool  # whether the files state a padding token
     padding_side: str
     truncation_side: str
     most_tokens: int | None  # model_max_length, where it is stated
@@ -153,15 +153,13 @@ def read_definition(source: str | None) -> Definition:
         with quiet(), hub_or_cache(place):
             try:
                 tokenizer = AutoTokenizer.from_pretrained(place)
-            except (
-                ImportError
-            ):  # a class around sentencepiece, which is not installed: its tokenizer.json says the same
+            except ImportError:  # the class needs sentencepiece; tokenizer.json has the same content
                 tokenizer = PreTrainedTokenizerFast.from_pretrained(place)
     except Exception as error:  # no files, or none that the library reads; it raises whatever its parsers raise
         raise unreachable(source, "tokenizer", error) from error
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         raise ValueError(f"tokenizer.source: {source} has no tokenizer.json; save it with a fast tokenizer first")
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # what the library makes of a config alone
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # made from a config alone
         raise ValueError(
             f"tokenizer.source: {source} holds no vocabulary; put the tokenizer's files there, or name a folder of them"
         )
@@ -176,15 +174,15 @@ def read_definition(source: str | None) -> Definition:
     )
 
 
-NO_LIMIT = 10**9  # transformers writes 1e30 where a tokenizer states no length
+NO_LIMIT = 10**9  # transformers writes 1e30 when a tokenizer states no length
 
 
 class HFTokenizer:
     """The tokenizer of a Hugging Face model, from a hub id, a folder or ``package:<module>/<folder>``.
 
-    Same interface as ``CLIPTokenizer``: a text longer than ``context_length`` is cut, keeps its end token and adds one to
-    ``truncated``; special tokens written out in a text are plain words. ``clean`` is one of ``CLEANERS``. ``definition``
-    (what a checkpoint carries) takes the place of the source. Raises UnreachableWeights when the source cannot be read.
+    It has the interface of ``CLIPTokenizer``: a text longer than ``context_length`` is cut, keeps its end token and adds one
+    to ``truncated``. Special tokens that are written in a text are plain words. ``clean`` is one of ``CLEANERS``.
+    ``definition``, which a checkpoint stores, replaces the source. Raises UnreachableWeights when the source cannot be read.
     """
 
     def __init__(
@@ -227,11 +225,11 @@ class HFTokenizer:
 
 
 class SiglipTokenizer(HFTokenizer):
-    """SigLIP's texts: each filled up to ``context_length`` with the tokenizer's own padding, at its own side.
+    """SigLIP's tokenizer. It pads each text to ``context_length``, with the token and on the side that its files state.
 
-    The models were trained without a mask, so the padding is part of the text: ``lengths`` count it. SigLIP fills up with
-    ``</s>`` (1), SigLIP 2 with ``<pad>`` (0). ``clean`` is lower case without punctuation, unless the weights' source does
-    otherwise. Raises ValueError for a tokenizer that states no padding token.
+    The models were trained without a mask, so the padding is part of the text and counts in ``lengths``. SigLIP pads with
+    ``</s>`` (1), SigLIP 2 with ``<pad>`` (0). ``clean`` is lower case without punctuation, unless the source of the weights
+    differs. Raises ValueError for a tokenizer that states no padding token.
     """
 
     def __init__(
@@ -244,7 +242,7 @@ class SiglipTokenizer(HFTokenizer):
     ) -> None:
         super().__init__(source=source, context_length=context_length, definition=definition, clean=clean)
         if not self.definition.get("pads", True):
-            raise ValueError(f"tokenizer.source: {source} states no pad_token, with which SigLIP's texts are filled up")
+            raise ValueError(f"tokenizer.source: {source} states no pad_token, which SigLIP's texts need")
 
     @staticmethod
     def _read(source: str | None) -> Definition:

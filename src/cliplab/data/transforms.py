@@ -1,4 +1,4 @@
-"""Pictures to uint8 tensors; normalisation is the model's."""
+"""Transforms from images to uint8 tensors. The model normalises them itself."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -28,9 +28,9 @@ def _resampling(interpolation: str) -> Image.Resampling:
 
 
 def _offset(length: int, size: int, crop_rounding: str) -> int:
-    """Where a centred window of ``size`` begins on a side of ``length``; negative where the side is shorter.
+    """Where a centred window of ``size`` begins on a side of ``length``. It is negative where the side is shorter.
 
-    An odd rest is rounded ``down`` (transformers) or to the ``nearest`` even number (torchvision, and so open_clip).
+    An odd remainder is rounded ``down`` (transformers) or to the ``nearest`` even number (torchvision and open_clip).
     """
     if crop_rounding == "down":
         return (length - size) // 2
@@ -38,12 +38,13 @@ def _offset(length: int, size: int, crop_rounding: str) -> int:
 
 
 def _centred(image: Image.Image, size: int, crop_rounding: str) -> UInt8[Tensor, "3 size size"]:
-    """The middle of a picture; black where it is smaller than the window."""
+    """The centre of an image, with black borders where it is smaller than the window."""
     left, top = (_offset(length, size, crop_rounding) for length in image.size)
     return to_tensor(image.crop((left, top, left + size, top + size)))
 
 
 def _check_rounding(crop_rounding: str) -> str:
+    """The words for a fingerprint. Raises ValueError for an unknown rounding."""
     if crop_rounding not in ("nearest", "down"):
         raise ValueError(f"crop_rounding {crop_rounding!r} is neither nearest nor down")
     return ", odd rests rounded down" if crop_rounding == "down" else ""
@@ -52,8 +53,8 @@ def _check_rounding(crop_rounding: str) -> str:
 class EvalTransform:
     """Short side to ``short_side``, then the centre crop of ``image_size``: the paper's evaluation transform.
 
-    ``short_side`` is the crop's own size where it is None. ``interpolation`` names Pillow's filter; ``crop_rounding`` is
-    told at ``_offset``. Raises ValueError for an unknown name.
+    ``short_side=None`` takes the size of the crop. ``interpolation`` names Pillow's filter. ``crop_rounding`` is explained
+    at ``_offset``. Raises ValueError for an unknown name.
     """
 
     def __init__(
@@ -80,10 +81,10 @@ class EvalTransform:
 
 
 class SquashTransform:
-    """Both sides to given lengths whatever the aspect: SigLIP's evaluation transform.
+    """Both sides to given lengths, whatever the aspect ratio: SigLIP's evaluation transform.
 
-    ``size`` is (height, width), ``image_size`` both where it is None; where it is another, the centre crop of
-    ``image_size`` follows. ``interpolation`` names Pillow's filter. Raises ValueError for an unknown name.
+    ``size`` is (height, width); None takes ``image_size`` for both. With another size, the centre crop of ``image_size``
+    follows. ``interpolation`` names Pillow's filter. Raises ValueError for an unknown name.
     """
 
     def __init__(
@@ -95,18 +96,18 @@ class SquashTransform:
     ) -> None:
         self.image_size, self.filter, self.crop_rounding = image_size, _resampling(interpolation), crop_rounding
         self.height, self.width = size or (image_size, image_size)
-        plain = (self.height, self.width) == (image_size, image_size)
-        told = f"{image_size}" if plain else f"{self.height} x {self.width}"
+        cropped = (self.height, self.width) != (image_size, image_size)
+        side = f"{self.height} x {self.width}" if cropped else f"{image_size}"
         rounding = _check_rounding(crop_rounding)
-        self.fingerprint = f"squashed to {told}, {interpolation}"
-        self.fingerprint += "" if plain else f", centre crop to {image_size}{rounding}"
+        self.fingerprint = f"squashed to {side}, {interpolation}"
+        self.fingerprint += f", centre crop to {image_size}{rounding}" if cropped else ""
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
         return _centred(image.resize((self.width, self.height), self.filter), self.image_size, self.crop_rounding)
 
 
 class FitTransform:
-    """Long side to ``image_size``, then ``fill`` (a grey level) around the picture: open_clip's resize mode "longest"."""
+    """Long side to ``image_size``, then borders of the grey level ``fill``: open_clip's resize mode "longest"."""
 
     def __init__(self, image_size: Count, interpolation: str = "bicubic", fill: int = 0) -> None:
         self.image_size, self.filter, self.fill = image_size, _resampling(interpolation), fill
@@ -121,7 +122,7 @@ class FitTransform:
 
 
 class CropTransform:
-    """The middle of the picture at its own resolution, black around a smaller one: for weights that state no resizing."""
+    """The centre of the image without resizing, with black borders if it is smaller: for weights that state no resizing."""
 
     def __init__(self, image_size: Count, crop_rounding: str = "nearest") -> None:
         self.image_size, self.crop_rounding = image_size, crop_rounding
@@ -132,11 +133,10 @@ class CropTransform:
 
 
 class TrainTransform:
-    """Random resized crop, as CLIP trains with: area share in ``scale``, aspect in ``ratio``; ``flip`` is a chance.
-    ``augmentations`` follow: see ``Augmentations``.
+    """CLIP's training transform: a random resized crop, a flip with probability ``flip``, then ``augmentations``.
 
-    The crop is cut before an antialiased bicubic resize in uint8: within one grey level of Pillow's result for
-    photographs, within four for noise at full contrast.
+    The share of the area is in ``scale``, the aspect ratio in ``ratio``. The crop comes before an antialiased bicubic resize
+    in uint8. The result is within one grey level of Pillow's for photographs, within four for noise at full contrast.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class TrainTransform:
         self.augmentations = Augmentations(augmentations) if augmentations else None
 
     def _crop(self, width: int, height: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
-        """Left, top, width, height; after ten misses the largest central crop within ``ratio``."""
+        """Left, top, width and height. After ten failed draws, the largest central crop within ``ratio``."""
         for _ in range(10):
             area = width * height * rng.uniform(self.scale[0], self.scale[1])
             aspect = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
@@ -178,11 +178,11 @@ class TrainTransform:
 
 
 class BatchAffine:
-    """Random shift, zoom and rotation of a whole batch on its device; what comes in from outside is white.
+    """Random shift, zoom and rotation of a whole batch on its device, with white borders.
 
-    ``shift`` is a share of the side, ``zoom`` a relative change, ``rotation`` in degrees; each is drawn from
-    (-value, value) by (seed, epoch, sample index). For small cached pictures, where a crop in workers would cost more
-    than the training step.
+    ``shift`` is a share of the side, ``zoom`` a relative change, ``rotation`` in degrees. Each is drawn from (-value, value)
+    by (seed, epoch, sample index). It suits small cached images, for which a crop in workers costs more than the training
+    step.
     """
 
     def __init__(self, shift: float = 0.0, zoom: float = 0.0, rotation: float = 0.0) -> None:

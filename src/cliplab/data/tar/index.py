@@ -17,7 +17,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import pyarrow
@@ -122,7 +122,7 @@ def _table(samples: Sequence[TarSample], path: Path, wanted: Sequence[str]) -> p
     return pyarrow.Table.from_pylist(rows, schema=schema)
 
 
-def _unpack(source: Any, target: BinaryIO) -> str:
+def _unpack(source: Any, target: IO[bytes]) -> str:
     """Copy the content of a compressed file, as far as it can be unpacked. Returns what is damaged, or ""."""
     try:
         while data := source.read1(2**16) if hasattr(source, "read1") else source.read(2**16):
