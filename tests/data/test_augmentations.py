@@ -84,7 +84,7 @@ def test_mistakes_are_told() -> None:
         ValueError, match=r"augmentation Resize makes torch.uint8 \[3, 8, 8\] out of torch.uint8 \[3, 16"
     ):
         Augmentations([v2.Resize(8)])(noise(), 0)
-    with pytest.raises(ValueError, match="cache_images keeps pictures as they are"):
+    with pytest.raises(ValueError, match="cache_images keeps images unchanged"):
         module(cache_images=True, train_transform=TrainTransform(16, augmentations=[TRANSFORMS["grey"]]))
 
 

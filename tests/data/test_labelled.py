@@ -143,7 +143,7 @@ def test_a_broken_picture_is_told_with_its_place() -> None:
     encoded = datasets.Dataset.from_dict({"image": [{"bytes": b"<html>", "path": None}], "label": [0]})
     data = LabelledImages(dataset=encoded.cast_column("image", datasets.Image(decode=False)))
     with pytest.raises(
-        ValueError, match=r"data set, image 0: .*; an evaluation leaves no image out: mend or remove it"
+        ValueError, match=r"data set, image 0: .*; an evaluation leaves no image out: repair or remove it"
     ):
         data.picture(0)
 
@@ -153,7 +153,7 @@ def test_errors_say_what_does_not_fit() -> None:
         LabelledImages(dataset=rows([0, 3]), class_names=["a", "b"])
     data = datasets.Dataset.from_dict({"image": [picture(0)], "text": ["x"]})
     with pytest.raises(
-        ValueError, match=r"no label column among image, text.*every class is a folder, and it takes two"
+        ValueError, match=r"no label column among image, text.*every class is a folder, and two are needed"
     ):
         LabelledImages(dataset=data)
     with pytest.raises(UnreachableData, match=r"\(1\) log in .* \(2\) name a local copy.* \(3\) train without"):

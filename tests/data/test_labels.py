@@ -61,7 +61,7 @@ def three_classes(root: Path) -> Path:
     ("change", "names", "pictures", "told"),
     [
         (lambda root: None, "ant bee cat", 3, ""),
-        (folder("dog"), "ant bee cat", 3, "1 of 4 class folders hold no picture and are no candidates.*: dog;"),
+        (folder("dog"), "ant bee cat", 3, "1 of 4 class folders hold no picture and are not candidates.*: dog;"),
         (write("dog/a.heic"), "ant bee cat", 3, "1 of 4 class folders hold no picture"),
         (write("cat/a.heic"), "ant bee cat", 3, "1 files in class folders are left out.*: 1 .heic"),
         (write("cat/notes.txt"), "ant bee cat", 3, "1 files in class folders are left out.*: 1 .txt"),
@@ -72,7 +72,7 @@ def three_classes(root: Path) -> Path:
         (add("__MACOSX/ant/0.png"), "ant bee cat", 3, ""),
         (add("cat/.ipynb_checkpoints/0.png"), "ant bee cat", 3, ""),
         (add("cat/more/9.png"), "ant bee cat", 4, "1 pictures in folders within class folders count for the outer one"),
-        (add("stray.png"), "ant bee cat", 3, "1 pictures lie beside the class folders and are left out: stray.png"),
+        (add("stray.png"), "ant bee cat", 3, "1 pictures beside the class folders are left out: stray.png"),
         (add("DOG/9.PNG"), "DOG ant bee cat", 4, ""),
         (link, "ant bee cat dog", 4, ""),
         (link_round, "ant bee cat", 3, ""),
@@ -108,7 +108,7 @@ def test_an_empty_class_folder_stays_a_candidate_when_asked_or_named(tmp_path: P
     three = [four[i] for i in (0, 1, 3)]
     assert LabelledImages(path=str(root), split="test", class_names=three).labels.tolist() == [0, 1, 2]
     for names in (four[:2], [*four, "more"]):
-        with pytest.raises(ValueError, match=rf"{len(names)} class names for 3 classes of its own: ant, bee, cat"):
+        with pytest.raises(ValueError, match=rf"{len(names)} class names for the 3 classes of the label column: ant, bee, cat"):
             LabelledImages(path=str(root), split="test", class_names=names)
 
 
@@ -173,8 +173,8 @@ def test_labels_as_people_write_them(labels: list[Any], given: Any, expected: li
         ([-1, -1, 0], ["a", "b"], "2 of 3 labels are below 0.*choose a labelled split"),
         ([0, 5], ["a", "b"], "labels run from 0 to 5 but there are 2 class names"),
         (["cat", "ant"], ["cat", "dog", "bee"], "1 labels are not among the 3 class names: ant"),
-        ([0, 1], ["a", 1], "name 1 is 1, no string"),
-        ([0, 1], ["a", True], "name 1 is True, no string"),
+        ([0, 1], ["a", 1], "name 1 is 1, which is not a string"),
+        ([0, 1], ["a", True], "name 1 is True, which is not a string"),
         ([0, 1], ["a", " "], "name 1 is empty"),
         ([0, 1], "/nowhere/names.txt", "names.txt cannot be read"),
     ],

@@ -211,11 +211,11 @@ def test_json_by_line(tmp_path: Path) -> None:
             "filepath~title\n0.jpg~a\n",
             r"a.csv: line 1: a single column, 'filepath~title', .*data.train.reader=\{separator: …\}",
         ),
-        ("a.csv", "image,caption\n", r"no row is in a.csv"),
-        ("a.csv", "", r"no row is in a.csv"),
-        ("a.json", "{cut", r"a.json: it is no JSON: Expecting property name .*line 1 column 2"),
-        ("a.jsonl", "<html>\n</html>\n", r"a.jsonl: line 1 is no JSON: Expecting value"),
-        ("a.json", '"x"', r"a.json: it holds a single str, and no records"),
+        ("a.csv", "image,caption\n", r"there are no rows in a.csv"),
+        ("a.csv", "", r"there are no rows in a.csv"),
+        ("a.json", "{cut", r"a.json: it is not JSON: Expecting property name .*line 1 column 2"),
+        ("a.jsonl", "<html>\n</html>\n", r"a.jsonl: line 1 is not JSON: Expecting value"),
+        ("a.json", '"x"', r"a.json: it is a single str, not records"),
         (
             "a.json",
             json.dumps({"a": RECORDS, "b": RECORDS}),
@@ -226,7 +226,7 @@ def test_json_by_line(tmp_path: Path) -> None:
             json.dumps({**COCO, "annotations": [{"image_id": 7, "bbox": []}]}),
             r"hold image_id, bbox, and no cap",
         ),
-        ("a.json", "[]", r"no row is in a.json"),
+        ("a.json", "[]", r"there are no rows in a.json"),
     ],
 )
 def test_errors_name_the_file_the_line_and_the_option(name: str, data: str, told: str, tmp_path: Path) -> None:
@@ -237,7 +237,7 @@ def test_errors_name_the_file_the_line_and_the_option(name: str, data: str, told
 def test_options_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data.train.reader.separator ',;' must be one character, or tab"):
         reader_of(tmp_path / "a.csv", "", separator=",;")
-    with pytest.raises(ValueError, match=r"data.train.reader.image_root: /nowhere is no folder"):
+    with pytest.raises(ValueError, match=r"data.train.reader.image_root: /nowhere is not a folder"):
         reader_of(tmp_path / "a.csv", "", image_root="/nowhere")
     with pytest.raises(ValueError, match=r"a.csv: unknown encoding: klingon"):
         reader_of(tmp_path / "a.csv", "image,caption\n", encoding="klingon").dataset("train")

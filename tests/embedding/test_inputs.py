@@ -52,15 +52,15 @@ def test_arrays_are_pictures(given: Any, count: int, expected: np.ndarray) -> No
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (np.zeros((20, 30, 5), np.uint8), r"shape \[20, 30, 5\] and type uint8 is no picture"),
+        (np.zeros((20, 30, 5), np.uint8), r"shape \[20, 30, 5\] and type uint8 is not a picture"),
         (np.zeros((2, 3, 4, 5, 3), np.uint8), r"shape \[2, 3, 4, 5, 3\]"),
         (np.zeros(7), r"shape \[7\]"),
         (np.zeros((0, 3, 3), np.uint8), r"shape \[0, 3, 3\]"),
         (np.zeros((4, 32), np.float32), r"shape \[4, 32\] and type float32"),
-        (torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0)), "normalised already cannot be taken"),
+        (torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0)), "normalised pictures are not accepted"),
         (np.full((8, 8, 3), 300.0), "lie between 300 and 300"),
         (np.full((8, 8, 3), np.nan), "no picture"),
-        (np.zeros((8, 8, 3), complex), "complex128 is no picture"),
+        (np.zeros((8, 8, 3), complex), "complex128 is not a picture"),
     ],
 )
 def test_other_arrays_are_refused_with_the_shapes_that_are_wanted(
@@ -93,7 +93,7 @@ def test_every_form_of_a_picture_has_one_embedding(model: EmbeddingModel) -> Non
     assert model.embed_images(np.stack([RGB] * 5)).shape == (5, 32)
     for mode in ("L", "P", "1", "CMYK", "I;16", "F", "LA"):
         assert model.embed_images(picture.convert("L" if mode == "I;16" else mode)).shape == (1, 32)
-    with pytest.raises(ValueError, match=r"one of its items is a batch of shape \[2, 20, 30, 3\]"):
+    with pytest.raises(ValueError, match=r"an item is a batch of shape \[2, 20, 30, 3\]"):
         model.embed_images([np.stack([RGB] * 2)])
     hits = model.search(torch.eye(32), "a cat", top=1)
     assert hits[0].image is None

@@ -87,11 +87,11 @@ def test_search_of_embeddings_gives_positions(model: EmbeddingModel) -> None:
         (lambda m, _: m.classify(["x"], []), "labels must be one or more names"),
         (lambda m, _: m.classify(["x"], ["a", "b", "a"]), "label 'a' is given twice"),
         (lambda m, _: m.classify(["x"], ["a"], templates="nonsense"), "templates 'nonsense' is neither"),
-        (lambda m, _: m.search(["x"], "lost.png"), "there is none of that name|can be read"),
+        (lambda m, _: m.search(["x"], "lost.png"), "there is no such file|can be read"),
         (lambda m, _: m.search(np.eye(32), " "), "query is empty"),
         (lambda m, _: m.search(np.eye(31), "x"), "the embeddings have 31 dimensions and the model 32"),
         (lambda m, _: m.search(np.eye(32), "x", top=0), "top 0 must be 1 or more"),
-        (lambda m, f: list_images(f / "lost"), "is no folder"),
+        (lambda m, f: list_images(f / "lost"), "is not a folder"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*images skipped")

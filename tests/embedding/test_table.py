@@ -70,7 +70,7 @@ def test_parts_of_another_job_are_not_taken(
     out = tmp_path / "table.parquet"
     out.with_name("table.parquet.parts").mkdir()
     (out.with_name("table.parquet.parts") / "job").write_text("another")
-    with pytest.raises(ValueError, match="begun with another model, batch size or images"):
+    with pytest.raises(ValueError, match="started with another model, batch size or images"):
         embed(model, pictures, out)
 
 
@@ -126,7 +126,7 @@ def test_what_is_not_there_or_no_table_is_told(tmp_path: Path) -> None:
     assert not is_table(tmp_path / "broken.parquet")
     (tmp_path / "broken.parquet").unlink()
     (tmp_path / "x.npz").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="no table of embeddings that task=embed wrote"):
+    with pytest.raises(ValueError, match="not a table of embeddings that task=embed wrote"):
         read_table(tmp_path / "x.npz")
 
 
@@ -159,6 +159,6 @@ def test_the_same_weights_under_another_activation_are_another_model(
     assert read_table(out)[2]["fingerprint"] == model.fingerprint != gelu.fingerprint
     with pytest.raises(ValueError, match="holds other embeddings"):
         embed(gelu, pictures, out)
-    with pytest.raises(ValueError, match="begun with another model"):
+    with pytest.raises(ValueError, match="started with another model"):
         embed(gelu, pictures, half)
     assert embed(model, pictures, half)["already"] == 12

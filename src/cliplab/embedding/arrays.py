@@ -1,4 +1,4 @@
-"""Pictures that come as arrays or tensors."""
+"""Images given as arrays or tensors."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ def is_array(value: Any) -> bool:
 
 def _refusal(array: np.ndarray, why: str = "") -> ValueError:
     return ValueError(
-        f"images: an array of shape {list(array.shape)} and type {array.dtype} is no picture{why}; {WANTED}"
+        f"images: an array of shape {list(array.shape)} and type {array.dtype} is not a picture{why}; {WANTED}"
     )
 
 
 def _in_bytes(array: np.ndarray) -> np.ndarray:
-    """uint8 of whatever numbers hold pictures. Raises ValueError for values that are none."""
+    """The pixels as uint8, from any numeric type. Raises ValueError for values that are not pixels."""
     if array.dtype == np.uint8:
         return array
     if array.dtype == np.bool_:
@@ -35,14 +35,14 @@ def _in_bytes(array: np.ndarray) -> np.ndarray:
         raise _refusal(array)
     low, high = float(array.min()), float(array.max())
     if not 0 <= low <= high <= 255:  # NaN fails, too
-        why = ": its values lie between {:g} and {:g}; a picture that is normalised already cannot be taken"
+        why = ": its values are between {:g} and {:g}; normalised pictures are not accepted"
         raise _refusal(array, why.format(low, high))
     scale = 255 if array.dtype.kind == "f" and high <= 1 else 1
     return (array.astype(np.float64) * scale).round().astype(np.uint8)
 
 
 def _channels_last(array: np.ndarray, first: bool) -> np.ndarray:
-    """One picture ``[height, width, channels]``; ``first`` decides where either axis could hold the channels."""
+    """One image as ``[height, width, channels]``. Where either axis could be the channels, ``first`` decides."""
     last_fits, first_fits = array.shape[-1] in CHANNELS, array.shape[0] in CHANNELS
     if not last_fits and not first_fits:
         raise _refusal(array)
@@ -50,9 +50,9 @@ def _channels_last(array: np.ndarray, first: bool) -> np.ndarray:
 
 
 def pictures_of(value: Any) -> list[Image.Image]:
-    """The pictures in an array or a tensor: one, or those of a batch, whose values are read on one scale.
+    """The images in an array or a tensor: one, or those of a batch. A batch has one scale of values.
 
-    Raises ValueError naming the shape there is and the shapes that are wanted.
+    Raises ValueError naming the given shape and the accepted ones.
     """
     array = value.detach().cpu().float().numpy() if _is_half(value) else np.asarray(_on_cpu(value))
     if array.size == 0 or array.ndim not in (2, 3, 4) or (array.ndim == 2 and array.dtype.kind == "f"):

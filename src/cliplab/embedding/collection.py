@@ -1,4 +1,4 @@
-"""What a command embeds or searches: a folder of pictures, a file, Parquet, or any Hugging Face data set."""
+"""The images that a command embeds or searches: a folder, a file, Parquet, or any Hugging Face data set."""
 
 import hashlib
 from collections import Counter
@@ -25,7 +25,7 @@ SAVED = ("dataset_info.json", "dataset_dict.json")
 
 @dataclass(frozen=True)
 class Collection(Sequence[Any]):
-    """Encoded images, read when they are asked for; that of row ``i`` is called ``ids[i]``, by its path where ``files``.
+    """Encoded images, read when they are needed. ``ids[i]`` is the id of row ``i``; it is a path when ``files`` is true.
     ``fingerprint`` changes with the content."""
 
     ids: Sequence[str]
@@ -49,17 +49,17 @@ def _of_files(paths: Sequence[Path], root: Path | None) -> Collection:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a file is a table of embeddings rather than one of pictures."""
+    """Whether a file is a table of embeddings and not of images."""
     if not path.is_file() or path.suffix not in (".parquet", ".npz"):
         return False
     try:
         return path.suffix == ".npz" or "embedding" in pq.read_schema(path).names
-    except (OSError, pa.ArrowException):  # told where it is read as data
+    except (OSError, pa.ArrowException):  # reported when it is read as data
         return False
 
 
 def _is_dataset(folder: Path) -> bool:
-    """Whether a folder holds rows; a list in CSV beside pictures is no data set of them, nor is a table of embeddings."""
+    """Whether a folder holds rows. A CSV beside images does not make it a data set, nor does a table of embeddings."""
     files = [p for p in folder.rglob("*") if p.is_file()]
     if any((folder / name).is_file() for name in SAVED) or any(p.suffix in SHARDS and not is_table(p) for p in files):
         return True
@@ -88,16 +88,16 @@ def _of_rows(images: str, split: str, id_column: str | None) -> Collection:
 
     def read(i: int) -> Any:
         value = rows[i][column]
-        return root / value if root and isinstance(value, str) else value  # paths begin at the list's folder
+        return root / value if root and isinstance(value, str) else value  # paths are relative to the list's folder
 
     return Collection(ids, read, cache_key(rows))
 
 
 def open_collection(images: Any, *, split: str = "train", id_column: str | None = None) -> Collection:
-    """A collection from a folder of pictures, a picture, a list of pictures, a Parquet file, or a data set on disk or hub.
+    """Open a collection: a folder of images, an image, a list of images, a Parquet file, or a data set on disk or the hub.
 
-    A data set's rows are named by ``id_column``, else by their number. Raises ValueError when there is nothing of that
-    name, nothing in it, or no such column.
+    The ids of a data set's rows come from ``id_column``, else they are numbers. Raises ValueError when the place does not
+    exist, is empty, or has no such column.
     """
     if isinstance(images, list | tuple):
         return _of_files([Path(str(p)).expanduser() for p in images], None)

@@ -11,7 +11,7 @@ QUERIES_AT_ONCE = 256
 
 
 class Index(Protocol):
-    """What a search needs."""
+    """Finds the nearest vectors to queries."""
 
     def search(
         self, queries: Float[np.ndarray, "queries dim"], top: int
@@ -19,7 +19,7 @@ class Index(Protocol):
 
 
 class ExactIndex:
-    """Every cosine, by matrix product; ties go to the lower position. ``vectors`` are unit rows, float32."""
+    """Computes every cosine by matrix product. Ties go to the lower position. ``vectors`` are unit rows, float32."""
 
     def __init__(self, vectors: Float[np.ndarray, "rows dim"]) -> None:
         self.vectors = np.ascontiguousarray(vectors, np.float32)
@@ -39,11 +39,11 @@ class ExactIndex:
 
 
 class ApproximateIndex:
-    """A navigable graph (HNSW) of usearch: a query looks at a small part of the rows.
+    """A navigable graph (HNSW) of usearch: a query visits a small part of the rows.
 
-    ``connectivity`` is the number of neighbours a row keeps, ``expansion_add`` and ``expansion_search`` the candidates held
-    while building and while searching; more means better recall and more time. Needs ``pip install -e ".[search]"``.
-    Source: Malkov & Yashunin 2016.
+    ``connectivity`` is the number of neighbours of a row, ``expansion_add`` and ``expansion_search`` are the numbers of
+    candidates while building and searching. Higher values improve recall and cost time. Needs
+    ``pip install -e ".[search]"``. Source: Malkov & Yashunin 2016.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class ApproximateIndex:
     def search(
         self, queries: Float[np.ndarray, "queries dim"], top: int
     ) -> tuple[Int[np.ndarray, "queries top"], Float[np.ndarray, "queries top"]]:
-        """As ``ExactIndex.search``, where now and then a near row is missed."""
+        """Like ``ExactIndex.search``, but may miss some of the nearest rows."""
         found = self.graph.search(np.atleast_2d(queries).astype(np.float32), checked_top(top, self.rows))
         keys, distances = np.atleast_2d(found.keys), np.atleast_2d(found.distances)
         return keys.astype(np.int64), (1 - distances).astype(np.float32)

@@ -1,4 +1,4 @@
-"""What a user hands over: pictures in any of their forms, a query, labels."""
+"""Reads what a user gives: images in many forms, a query, labels."""
 
 import os
 from collections import Counter
@@ -18,7 +18,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Every picture file below a folder, sorted. Raises ValueError when there is no folder or no picture."""
     root = Path(folder).expanduser()
     if not root.is_dir():
-        raise ValueError(f"{root} is no folder; name a folder of images")
+        raise ValueError(f"{root} is not a folder; name a folder of images")
     found = sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
     if not found:
         raise ValueError(f"{root}: there are no images in this folder; looked for {', '.join(SUFFIXES)}")
@@ -26,7 +26,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def query_file(query: Any) -> Path | None:
-    """The picture that a query names: a path, or a string that ends as pictures do; None for a sentence or a picture.
+    """The image file that a query names: a path, or a string with the extension of one. None for any other query.
 
     Raises ValueError when there is no file of that name.
     """
@@ -34,7 +34,7 @@ def query_file(query: Any) -> Path | None:
         return None
     path = Path(query).expanduser()
     if not path.is_file():
-        raise ValueError(f"query {query!s} looks like an image file, and there is none of that name")
+        raise ValueError(f"query {query!s} looks like an image file, but there is no such file")
     return path
 
 
@@ -54,7 +54,7 @@ def as_list(images: Any) -> Sequence[Any]:
             f"images {images!r} must be a folder, a picture, or a list of paths, pictures, bytes or arrays"
         )
     images = images if isinstance(images, Sequence) else list(images)
-    if images and is_array(images[0]):  # a wrong shape is told before anything is embedded
+    if images and is_array(images[0]):  # raises for a wrong shape before anything is embedded
         return [one for image in images for one in (_one_picture(image) if is_array(image) else [image])]
     return images
 
@@ -62,12 +62,14 @@ def as_list(images: Any) -> Sequence[Any]:
 def _one_picture(array: Any) -> list[Image.Image]:
     found = pictures_of(array)
     if len(found) != 1:
-        raise ValueError(f"images: a list holds pictures, and one of its items is a batch of shape {list(array.shape)}")
+        raise ValueError(
+            f"images: a list must hold single pictures, but an item is a batch of shape {list(array.shape)}"
+        )
     return found
 
 
 def given_labels(labels: Any) -> list[str]:
-    """Labels without spaces around them. Raises ValueError for none, for what is no string, or for one given twice."""
+    """Labels without spaces around them. Raises ValueError for an empty list, a repeated label or another type."""
     named = [labels] if isinstance(labels, str) else labels
     if isinstance(named, Mapping | bytes) or not isinstance(named, Iterable):
         raise ValueError(f"labels {labels!r} must be a list of names")

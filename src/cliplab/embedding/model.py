@@ -1,4 +1,4 @@
-"""A trained model as a user holds it: pictures and texts in, unit vectors out."""
+"""A trained model for users: it turns images and texts into unit vectors."""
 
 import warnings
 from collections import Counter
@@ -23,22 +23,21 @@ from cliplab.models.fingerprint import model_fingerprint
 
 __all__ = ["SUFFIXES", "Classification", "EmbeddingModel", "Hit", "Skipped", "as_list", "list_images", "query_file"]
 
-SHOWN_FROM = 4  # batches, from which a progress bar is worth its line
+SHOWN_FROM = 4  # batches from which a progress bar is shown
 
 
 class Skipped(NamedTuple):
-    """An image that could not be used: its place in what was given, and a short reason."""
+    """An image that could not be used: its position in the input, and a short reason."""
 
     position: int
     reason: str
 
 
 class Classification(NamedTuple):
-    """``probabilities`` float32 ``[images, labels]``; ``kept`` the positions of the images that could be read, one for each
-    row; ``cosines`` what the probabilities were made of.
+    """Probabilities of labels for images, float32 ``[images, labels]``, and the ``cosines`` that they are computed from.
 
-    A row of probabilities sums to 1, unless ``independent``: models trained with a bias, as SigLIP, tell for each label by
-    itself how likely it is, and a row may sum to less or more.
+    ``kept`` has the position of each row's image in the input. A row of probabilities sums to 1, unless ``independent``:
+    models trained with a bias, such as SigLIP, give the probability of each label by itself.
     """
 
     labels: list[str]
@@ -54,7 +53,7 @@ class Classification(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """One search result: its position in what was searched, the cosine, and the image (or id) itself."""
+    """One search result: its position in the collection, the cosine, and the image (or id) itself."""
 
     position: int
     score: float
@@ -64,9 +63,9 @@ class Hit(NamedTuple):
 class EmbeddingModel:
     """A CLIP with its tokenizer and evaluation transform. Use ``cliplab.load`` to make one.
 
-    Images are paths, PIL pictures, encoded bytes, arrays or tensors (see ``arrays.WANTED``). One that cannot be read is left
-    out; ``skipped`` lists those of the last call, ``kept`` the positions of the others, and a warning counts them. A text
-    longer than the context is cut; ``truncated`` counts those of the last call.
+    Images are paths, PIL images, encoded bytes, arrays or tensors (see ``arrays.WANTED``). An image that cannot be read is
+    left out with a warning; ``skipped`` lists those of the last call, ``kept`` the positions of the others. A text longer
+    than the context is cut; ``truncated`` counts the cut texts of the last call.
     """
 
     def __init__(
@@ -97,12 +96,12 @@ class EmbeddingModel:
 
     @property
     def logit_scale(self) -> float:
-        """What the model multiplies a cosine with: the inverse temperature it has learnt."""
+        """The factor for cosines: the learned inverse temperature."""
         return float(self.model.logit_scale.exp())
 
     @property
     def fingerprint(self) -> str:
-        """Changes with all that decides an embedding: see ``model_fingerprint``."""
+        """Changes with everything that an embedding depends on: see ``model_fingerprint``."""
         return model_fingerprint(self.model, self.tokenizer, self.transform)
 
     def _pixels(self, image: Any) -> Tensor | str:
@@ -116,7 +115,7 @@ class EmbeddingModel:
         return track(batches, description=what, total=count, transient=True) if wanted else batches
 
     def _batches(self, images: Sequence[Any]) -> Iterator[list[Tensor | str]]:
-        """Decoded batches; the next one is decoded while the model works on this one."""
+        """Decoded batches. The next one is decoded while the model processes this one."""
         with ThreadPoolExecutor(self.workers) as pool:
             starts = range(0, len(images), self.batch_size)
             ahead = [[pool.submit(self._pixels, x) for x in images[: self.batch_size]]]
@@ -128,7 +127,7 @@ class EmbeddingModel:
     def embed_usable(
         self, images: Sequence[Any]
     ) -> tuple[Float[np.ndarray, "kept embed_dim"], Int[np.ndarray, " kept"], list[Skipped]]:
-        """Unit vectors of the images that can be read, their positions, and the others; nothing is raised or warned."""
+        """Unit vectors of the images that can be read, their positions, and the skipped images. Does not raise or warn."""
         rows: list[Tensor] = []
         skipped: list[Skipped] = []
         kept: list[int] = []
@@ -145,7 +144,7 @@ class EmbeddingModel:
         return embeds.numpy(), np.asarray(kept, np.int64), skipped
 
     def embed_images(self, images: Any) -> Float[np.ndarray, "kept embed_dim"]:
-        """Unit vectors, float32, of a list of images, of one image, or of every picture in a folder.
+        """Unit vectors, float32, of a list of images, of one image, or of every image in a folder.
 
         One row for each image that can be read, in order. Raises ValueError when nothing is given or nothing can be read.
         """
@@ -193,15 +192,15 @@ class EmbeddingModel:
 
     def classify(self, images: Any, labels: Sequence[str], templates: str | Sequence[str] = "simple") -> Classification:
         """Probabilities of each label for each image, at the model's own temperature: a softmax over the labels, or for a
-        model with a bias, as SigLIP, the sigmoid of each.
+        model with a bias, such as SigLIP, the sigmoid of each.
 
         ``templates`` is ``plain``, ``simple`` ("a photo of a {}."), ``openai_7``, ``openai_80``, a file or a list. Warns of
-        labels that are the same tokens, and of a single one under a softmax. Raises ValueError without labels, for a label
-        that is no string or is given twice, or when no image can be read.
+        labels with the same tokens, and of a single label under a softmax. Raises ValueError without labels, for a label
+        that is repeated or not a string, or when no image can be read.
         """
         labels = given_labels(labels)
         bias = self.model.logit_bias
-        self._warn_of(labels, alone_is_certain=bias is None)
+        self._warn_of_labels(labels, softmax=bias is None)
         weights = self.classifier(labels, templates)
         cosines = self.embed_images(images) @ weights.T
         logits = self.logit_scale * cosines + (0.0 if bias is None else float(bias))
@@ -212,11 +211,13 @@ class EmbeddingModel:
             shares = shares / shares.sum(1, keepdims=True)
         return Classification(labels, shares, self.kept, cosines, bias is not None)
 
-    def _warn_of(self, labels: Sequence[str], alone_is_certain: bool) -> None:
-        """Sentences about labels that make the probabilities say less than they seem to."""
-        if len(labels) == 1 and alone_is_certain:
-            told = f"{labels[0]!r} is the only label: its probability is always 1; add others, or look at the cosines"
-            warnings.warn(told, stacklevel=3)
+    def _warn_of_labels(self, labels: Sequence[str], softmax: bool) -> None:
+        """Warn about labels that make the probabilities misleading."""
+        if len(labels) == 1 and softmax:
+            message = (
+                f"{labels[0]!r} is the only label: its probability is always 1; add others, or look at the cosines"
+            )
+            warnings.warn(message, stacklevel=3)
         before = self.tokenizer.truncated
         ids, lengths = self.tokenizer(labels)
         self.tokenizer.truncated = before
@@ -224,11 +225,13 @@ class EmbeddingModel:
         for label, row, length in zip(labels, ids.tolist(), lengths.tolist(), strict=True):
             other = first.setdefault(tuple(row[:length]), label)
             if other != label:
-                told = f"labels {other!r} and {label!r} are the same tokens to this model and get the same probability"
-                warnings.warn(told, stacklevel=3)
+                message = (
+                    f"labels {other!r} and {label!r} are the same tokens to this model and get the same probability"
+                )
+                warnings.warn(message, stacklevel=3)
 
     def embed_query(self, query: Any) -> Float[np.ndarray, "1 embed_dim"]:
-        """The vector of a sentence or of an image; a string that names a file of pictures is an image."""
+        """The vector of a sentence or of an image. A string that names an image file is an image."""
         file = query_file(query)
         if isinstance(query, str) and file is None:
             if not query.strip():
@@ -239,7 +242,7 @@ class EmbeddingModel:
     def search(self, images: Any, query: Any, top: int = 10, index: Callable[[Any], Index] = ExactIndex) -> list[Hit]:
         """The ``top`` images nearest to a sentence or an image, best first.
 
-        ``images`` is anything ``embed_images`` takes, or its result ``[images, embed_dim]``, so that they are embedded once.
+        ``images`` is anything that ``embed_images`` takes, or its result ``[images, embed_dim]``, to embed them only once.
         """
         if is_array(images) and images.ndim == 2 and (isinstance(images, torch.Tensor) or images.dtype != np.uint8):
             embeds = images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else images

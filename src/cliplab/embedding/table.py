@@ -1,4 +1,4 @@
-"""Tables of embeddings with ids, written part by part so that a stopped job goes on."""
+"""Tables of embeddings with ids, written in parts so that a stopped job can continue."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ FACTS = b"cliplab"
 
 
 def write_table(path: Path, ids: Sequence[str], embeds: Float[np.ndarray, "rows dim"], facts: dict[str, Any]) -> None:
-    """``id`` and ``embedding`` as Parquet or as NumPy's .npz, by the suffix; ``facts`` lie in the metadata."""
+    """Write ``id`` and ``embedding`` as Parquet or NumPy's .npz, by the suffix. ``facts`` go into the metadata."""
     if path.suffix == ".npz":
         with whole_file(path, "wb") as file:
             np.savez(file, id=np.asarray(ids, np.str_), embedding=embeds, facts=np.asarray(json.dumps(facts)))
@@ -38,7 +38,7 @@ def write_table(path: Path, ids: Sequence[str], embeds: Float[np.ndarray, "rows 
 
 
 def read_table(path: Path) -> tuple[list[str], Float[np.ndarray, "rows dim"], dict[str, Any]]:
-    """Ids, unit vectors and facts. Raises ValueError when the file is no table of ours."""
+    """Ids, unit vectors and facts. Raises ValueError for a file that ``write_table`` did not write."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
@@ -48,7 +48,7 @@ def read_table(path: Path) -> tuple[list[str], Float[np.ndarray, "rows dim"], di
         vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
         return table["id"].to_pylist(), vectors, json.loads((table.schema.metadata or {})[FACTS])
     except (KeyError, OSError, ValueError, pa.ArrowException) as error:
-        raise ValueError(f"{path} is no table of embeddings that task=embed wrote: {error}") from error
+        raise ValueError(f"{path} is not a table of embeddings that task=embed wrote: {error}") from error
 
 
 def _job(model: str, collection: Collection, rows_per_part: int, batch_size: int) -> str:
@@ -57,14 +57,15 @@ def _job(model: str, collection: Collection, rows_per_part: int, batch_size: int
 
 
 def _embed_part(model: EmbeddingModel, collection: Collection, rows: range, path: Path) -> None:
-    """One part whole or not at all; a part of broken images only has no rows."""
+    """Embed and write one part. A part has no rows when all of its images are broken."""
     embeds, kept, skipped = model.embed_usable(collection[rows.start : rows.stop])
     with whole_file(path, "wb", sync=False) as file:
         reasons = json.dumps([(rows[s.position], s.reason) for s in skipped])
         np.savez(file, embedding=embeds, kept=kept + rows.start, skipped=np.asarray(reasons))
 
 
-def _joined(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, list[tuple[int, str]]]:
+def _read_parts(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, list[tuple[int, str]]]:
+    """Embeddings and row numbers of the usable images, and (row number, reason) of the others."""
     embeds, kept, skipped = [], [], []
     for path in paths:
         with np.load(path, allow_pickle=False) as part:
@@ -77,11 +78,11 @@ def _joined(paths: Sequence[Path]) -> tuple[np.ndarray, np.ndarray, list[tuple[i
 def embed_collection(
     model: EmbeddingModel, collection: Collection, out: Path, *, rows_per_part: int, facts: dict[str, Any]
 ) -> dict[str, Any]:
-    """Embed a collection into the table ``out`` and return its facts: rows, dimensions, what was skipped, how many rows an
-    earlier, stopped job had done.
+    """Embed a collection into the table ``out``. Returns its facts: rows, dimensions, skipped images, and how many rows an
+    earlier, stopped job had embedded.
 
-    Parts lie in ``<out>.parts`` until the table is whole; the same job goes on after the last of them, to the same table.
-    Raises ValueError when ``out`` or its parts come from another job, or when no image can be read.
+    Parts are in ``<out>.parts`` until the table is complete. The same job continues after the last part, and gives the same
+    table. Raises ValueError when ``out`` or its parts come from another job, or when no image can be read.
     """
     fingerprint = model.fingerprint
     job = _job(fingerprint, collection, rows_per_part, model.batch_size)
@@ -94,7 +95,7 @@ def embed_collection(
     mark = parts / "job"
     if mark.is_file() and mark.read_text() != job:
         raise ValueError(
-            f"out: {parts} was begun with another model, batch size or images; name another file or delete it"
+            f"out: {parts} was started with another model, batch size or images; name another file or delete it"
         )
     mark.write_text(job)
     starts = range(0, len(collection), rows_per_part)
@@ -102,12 +103,12 @@ def embed_collection(
     missing = {path: rows for path, rows in paths.items() if not path.is_file()}
     for path, rows in track(missing.items(), "images", total=len(missing), disable=len(missing) < 2, transient=True):
         _embed_part(model, collection, rows, path)
-    embeds, kept, skipped = _joined(list(paths))
+    embeds, kept, skipped = _read_parts(list(paths))
     reasons = dict(Counter(reason for _, reason in skipped).most_common())
     if len(kept) == 0:
         shutil.rmtree(parts)
-        told = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
-        raise ValueError(f"none of the {len(collection)} images can be read: {told}")
+        counts = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
+        raise ValueError(f"none of the {len(collection)} images can be read: {counts}")
     facts = {**facts, "fingerprint": fingerprint, "collection": collection.fingerprint, "files": collection.files}
     whole = {**facts, "job": job, "rows": len(kept), "dim": embeds.shape[1], "skipped": reasons}
     whole["skipped_ids"] = [[collection.ids[i], reason] for i, reason in skipped]

@@ -1,4 +1,4 @@
-"""One file per layout of local files. Each names its class ``READER``; see ``cliplab.data.layout.Reader``."""
+"""One file for each layout of local files, with its class in ``READER``. See ``cliplab.data.layout.Reader``."""
 
 import functools
 import importlib
@@ -15,12 +15,12 @@ def readers() -> list[type[Reader]]:
 
 
 def reader_of(file_name: str) -> type[Reader] | None:
-    """The reader for a file, by the end of its name, in capital letters or not; None when there is none."""
+    """The reader for a file, by the extension of its name in any case. None when there is none."""
     name = file_name.lower()
     fitting = [(len(suffix), reader) for reader in readers() for suffix in reader.suffixes if name.endswith(suffix)]
     return max(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
 
 def suffixes() -> list[str]:
-    """How the names of files end that have a reader."""
+    """The extensions of files that have a reader."""
     return [suffix for reader in readers() for suffix in reader.suffixes]

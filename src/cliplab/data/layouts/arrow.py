@@ -15,7 +15,7 @@ from cliplab.data.local import fingerprint_of_files, name_within, refuse_empty, 
 
 
 def _batches(source: pyarrow.MemoryMappedFile) -> Iterator[pyarrow.RecordBatch]:
-    """Of a file in either of Arrow's formats, the stream or the file."""
+    """The record batches of a file in either of Arrow's formats, stream or file."""
     try:
         yield from pyarrow.ipc.open_stream(source)
     except pyarrow.ArrowInvalid:
@@ -24,7 +24,7 @@ def _batches(source: pyarrow.MemoryMappedFile) -> Iterator[pyarrow.RecordBatch]:
 
 
 class ArrowReader:
-    """Rows of Arrow files; a part is a file."""
+    """Rows of Arrow files. Each file is a part."""
 
     suffixes = (".arrow",)
     precedence = 30

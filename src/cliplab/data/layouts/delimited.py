@@ -1,4 +1,4 @@
-"""Delimited text: CSV, TSV and their kin, in whatever dialect."""
+"""Delimited text: CSV, TSV and similar files, in any dialect."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,10 +17,13 @@ _KINDS = (".csv", ".tsv", ".tab", ".psv")
 
 
 class DelimitedReader(TableReader):
-    """A row for each record. Separator, encoding and header are found out, or said by ``separator`` (one character),
-    ``encoding`` (a name that Python knows) and ``header`` (false: names by place, ``image`` and ``caption``). Cells are
-    text as it stands there, also None, NA or 007; other columns than captions and pictures that hold numbers only are
-    numbers."""
+    """Rows of delimited text, one for each record.
+
+    Separator, encoding and header are guessed for each file, unless they are given: ``separator`` (one character),
+    ``encoding`` (a name that Python knows) and ``header`` (False: the columns are named ``image`` and ``caption`` by their
+    content). Cells are literal text, including None, NA or 007. Columns of numbers become numbers, except captions and
+    images.
+    """
 
     suffixes: ClassVar[Sequence[str]] = (*_KINDS, *(f"{kind}.gz" for kind in _KINDS))
     precedence: ClassVar[int] = 40
@@ -38,15 +41,15 @@ class DelimitedReader(TableReader):
         separator = {"tab": "\t", "\\t": "\t"}.get(separator or "", separator)
         if separator is not None and len(separator) != 1:
             raise ValueError(f"data.train.reader.separator {separator!r} must be one character, or tab")
-        super().__init__(files, root, image_root=image_root, said=(separator, encoding, header))
+        super().__init__(files, root, image_root=image_root, options=(separator, encoding, header))
         self.separator, self.encoding, self.header = separator, encoding, header
 
     def read(self, file: Path) -> ReadTable:
         columns, rows = read_delimited(file, separator=self.separator, encoding=self.encoding, header=self.header)
         if len(columns) == 1:
             raise ValueError(
-                f"line 1: a single column, {columns[0][:60]!r}, with each of {SEPARATORS!r}; name what separates its "
-                "columns: data.train.reader={separator: …}"
+                f"line 1: a single column, {columns[0][:60]!r}, with each separator of {SEPARATORS!r}; name the separator: "
+                "data.train.reader={separator: …}"
             )
         schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
         batches, lines = [], [np.zeros(0, np.int64)]

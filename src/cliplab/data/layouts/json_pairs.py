@@ -1,4 +1,4 @@
-"""JSON: a record a line, a list of records, COCO's and Karpathy's files of captions."""
+"""JSON: one record a line, a list of records, and the caption files of COCO and Karpathy."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from cliplab.data.tables.reader import ReadTable, TableReader
 
 
 class JsonReader(TableReader):
-    """A row for each record. Of a document with several lists ``records`` names the one, as ``data.pairs``."""
+    """Rows of JSON, one for each record. ``records``, such as ``data.pairs``, names the list in a document with several."""
 
     suffixes: ClassVar[Sequence[str]] = (".jsonl", ".ndjson", ".json", ".jsonl.gz", ".json.gz")
     precedence: ClassVar[int] = 50
@@ -26,7 +26,7 @@ class JsonReader(TableReader):
         encoding: str | None = None,
         records: str | None = None,
     ) -> None:
-        super().__init__(files, root, image_root=image_root, said=(encoding, records))
+        super().__init__(files, root, image_root=image_root, options=(encoding, records))
         self.encoding, self.records = encoding, records
 
     def read(self, file: Path) -> ReadTable:

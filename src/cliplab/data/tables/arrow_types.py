@@ -1,4 +1,4 @@
-"""One type for a column that several files give as several: text beside numbers, lists beside text, nothing beside all."""
+"""Finds one type for a column that has several types in several files, such as text and numbers, or lists and text."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,12 @@ from cliplab.data.tables.names import is_caption_name
 from cliplab.data.tar.captions import texts_in
 
 _TEXTS = pyarrow.list_(pyarrow.string())
-PICTURE = pyarrow.struct(
-    [("bytes", pyarrow.binary()), ("path", pyarrow.string())]
-)  # as the datasets library stores one
+# The datasets library stores an image as this
+PICTURE = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
 
 
 def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
-    """The usual type for the same values: not large, not from a dictionary, as wide as it gets."""
+    """The plain type of the same values: not large, not a dictionary, of full width."""
     if kinds.is_dictionary(kind):
         return _plain(kind.value_type)
     if kinds.is_string(kind) or kinds.is_large_string(kind) or kinds.is_string_view(kind):
@@ -36,7 +35,7 @@ def _is_scalar(kind: pyarrow.DataType) -> bool:
 
 
 def _joint(name: str, plain: Sequence[pyarrow.DataType]) -> pyarrow.DataType | None:
-    """Of types that differ."""
+    """One type for values of several plain types; None when there is none."""
     found = set(plain)
     if found <= {pyarrow.int64(), pyarrow.float64()}:
         return pyarrow.float64()
@@ -51,7 +50,7 @@ def _joint(name: str, plain: Sequence[pyarrow.DataType]) -> pyarrow.DataType | N
 
 
 def common_type(name: str, found: Sequence[pyarrow.DataType]) -> pyarrow.DataType | None:
-    """The type that a column's values of all these types can have; None when there is none. A caption that is a number is
+    """One type for a column with values of all these types; None when there is none. Numbers in a caption column become
     text."""
     given = list(dict.fromkeys(kind for kind in found if not kinds.is_null(kind)))
     if not given:
@@ -64,7 +63,7 @@ def common_type(name: str, found: Sequence[pyarrow.DataType]) -> pyarrow.DataTyp
 
 
 def converted(column: pyarrow.ChunkedArray | pyarrow.Array, kind: pyarrow.DataType) -> pyarrow.Array:
-    """A column's values as another type that ``common_type`` gave for it."""
+    """The values of a column as the type that ``common_type`` gave for it."""
     if isinstance(column, pyarrow.ChunkedArray):
         column = column.combine_chunks() if column.num_chunks else pyarrow.array([], column.type)
     if column.type == kind:
@@ -83,7 +82,7 @@ def converted(column: pyarrow.ChunkedArray | pyarrow.Array, kind: pyarrow.DataTy
 
 
 def _picture(value: object) -> object:
-    """As the datasets library stores a picture: its bytes, or its path."""
+    """An image as the datasets library stores it: its bytes, or its path."""
     if isinstance(value, bytes):
         return {"bytes": value, "path": None}
     return {"bytes": None, "path": value} if isinstance(value, str) else value

@@ -1,4 +1,4 @@
-"""Columns of text or of JSON's values as Arrow arrays: captions stay text, what is surely a number becomes one."""
+"""Converts columns of text or of JSON values to Arrow arrays. Captions stay text; columns of numbers become numbers."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ import pyarrow.compute
 from cliplab.data.tables.names import is_caption_name, is_image_name
 from cliplab.data.tar.captions import texts_in
 
-_WHOLE = r"^-?(0|[1-9][0-9]{0,17})$"  # no zero before other digits: 007 is a name
+_WHOLE = r"^-?(0|[1-9][0-9]{0,17})$"  # no leading zeros: 007 is a name
 _DECIMAL = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?$"
 _TRUTH = r"^(true|false|True|False|TRUE|FALSE)$"
 _PATH_KEYS = ("path", "file_name", "filename", "file", "url")
@@ -21,8 +21,7 @@ def _all(texts: pyarrow.ChunkedArray, pattern: str) -> bool:
 
 
 def typed(name: str, texts: pyarrow.ChunkedArray) -> pyarrow.ChunkedArray:
-    """A column of text as numbers, or true and false, where every cell that is not empty is one; never a caption or a
-    picture."""
+    """A column of text as numbers or booleans, when every cell that is not empty is one. Captions and images stay text."""
     if is_caption_name(name) or is_image_name(name):
         return texts
     filled = texts.filter(pyarrow.compute.not_equal(texts, ""))
@@ -48,15 +47,15 @@ def _captions(values: Sequence[Any]) -> pyarrow.Array:
 
 
 def _path(value: Any) -> Any:
-    """Of an object that describes a picture, its path."""
+    """The path in an object that describes an image."""
     if isinstance(value, Mapping):
         return next((value[key] for key in _PATH_KEYS if isinstance(value.get(key), str)), value)
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def from_json(name: str, values: Sequence[Any]) -> pyarrow.Array:
-    """A column of JSON's values. Captions become text, or lists of text; what is nested or of several kinds is JSON text, as
-    far as it is no text already."""
+    """A column of JSON values. Captions become text, or lists of text. Values that are nested or of several types become
+    JSON text, except those that are text already."""
     if is_caption_name(name):
         return _captions(values)
     if is_image_name(name):

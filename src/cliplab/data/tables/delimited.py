@@ -1,4 +1,4 @@
-"""Delimited text (CSV, TSV): which separator, whether a header, and its records with the lines they begin at."""
+"""Reads delimited text (CSV, TSV): its separator, its header, and its records with their line numbers."""
 
 import csv
 import io
@@ -13,8 +13,8 @@ from cliplab.data.tables.text import open_text
 from cliplab.data.tar.samples import PICTURES
 
 SEPARATORS = ",\t;|"
-SAMPLED = 200  # lines that a file is judged by
-MOST_LINES = 200  # of one record; a quote that is open longer is no quote
+SAMPLED = 200  # lines from which separator and header are guessed
+MOST_LINES = 200  # of one record; a quote that stays open longer is an ordinary character
 MOST_CHARACTERS = 2**24  # of one cell
 Record = tuple[int, list[str]]  # the line it begins at, from 1, and its cells
 
@@ -22,7 +22,7 @@ csv.field_size_limit(MOST_CHARACTERS)
 
 
 class Dialect(NamedTuple):
-    """``header`` is the number of records before the first row; ``columns`` their names."""
+    """How a file is written. ``header`` is the number of records before the first row, ``columns`` the column names."""
 
     separator: str
     header: int
@@ -30,32 +30,32 @@ class Dialect(NamedTuple):
 
 
 def _lines(file: IO[str]) -> Iterator[str]:
-    """Without ends of lines, which may be those of any system, and without zero bytes."""
+    """The lines without their ends, which may be those of any system, and without zero bytes."""
     with file:
         for line in file:
             yield line.replace("\0", "").rstrip("\r\n")
 
 
 def _cells(text: str, separator: str) -> list[str]:
-    """Of one record, with quotes; none when it is several."""
+    """The cells of one record with quotes; empty when the text is several records."""
     rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True))
     return rows[0] if len(rows) == 1 else []
 
 
 def _is_open(text: str, separator: str) -> bool:
-    """Whether a quote that began a cell has not ended at the end of ``text``."""
+    """Whether a quoted cell is still open at the end of ``text``."""
     return text.count('"') % 2 == 1 and any(cell.lstrip().startswith('"') for cell in text.split(separator))
 
 
 def _is_record(line: str, separator: str, usual: int) -> bool:
-    """Whether a line is surely a record of its own: as many cells as the first has, and one of them a picture's path."""
+    """Whether a line is certainly a whole record: it has as many cells as the first one, and one is a path of an image."""
     cells = line.split(separator)
     return usual == len(cells) > 1 and any(map(is_picture_path, cells))
 
 
 def records(lines: Iterable[str], separator: str) -> Iterator[Record]:
-    """Of lines; blank ones are none. A cell in quotes may go over lines. A quote that never ends, or whose end would take
-    in lines that are whole records themselves, is a character like any other."""
+    """The records in lines. Blank lines are skipped. A quoted cell may span lines. A quote is an ordinary character when it
+    never ends, or when the lines up to its end contain whole records."""
     numbered = ((number, line) for number, line in enumerate(lines, 1))
     waiting: list[tuple[int, str]] = []
 
@@ -88,13 +88,13 @@ def is_picture_path(cell: str) -> bool:
 
 
 def _knows(cells: Sequence[str]) -> int:
-    """How many kinds of column, picture and caption, have a usual name."""
+    """How many of the two columns, image and caption, have a usual name."""
     return any(map(is_image_name, cells)) + any(map(is_caption_name, cells))
 
 
 def _separator_of(lines: Sequence[str]) -> str:
-    """The one by which the first record has usual names, then by which most records hold the path of a picture, then by
-    which most have as many cells as the first."""
+    """The most plausible separator: the first record has usual names, then most records have a path of an image, then most
+    records have as many cells as the first."""
 
     def score(separator: str) -> tuple[float, ...]:
         rows = [[cell.strip() for cell in cells] for _, cells in records(lines, separator)]
@@ -109,7 +109,7 @@ def _separator_of(lines: Sequence[str]) -> str:
 
 
 def _named_by_place(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Names for columns without a header: the paths are ``image``, the longest of the others ``caption``."""
+    """Names for columns without a header: the column of paths is ``image``, the longest of the others ``caption``."""
     width = Counter(map(len, rows)).most_common(1)[0][0]
     cells = [[row[k] for row in rows if k < len(row)] for k in range(width)]  # by column
     image = max(range(width), key=lambda k: sum(map(is_picture_path, cells[k])))
@@ -119,7 +119,7 @@ def _named_by_place(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Each name once; what has none or comes again is numbered."""
+    """Distinct names: an empty or repeated name gets its number."""
     done: list[str] = []
     for place, name in enumerate(names):
         done.append(name if name and name not in done else f"{name or 'column'}_{place}")
@@ -127,8 +127,8 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 
 def dialect_of(lines: Sequence[str], separator: str | None = None, header: bool | None = None) -> Dialect:
-    """Of the first lines of a file; what is given is not guessed. Without a usual name in it, a first record that holds the
-    path of a picture is a row, and any other a header."""
+    """The dialect of a file by its first lines, except for values that are given. A first record without usual names is a
+    row when it has a path of an image, else a header."""
     chosen = separator or _separator_of(lines)
     rows = [[cell.strip() for cell in cells] for _, cells in records(lines, chosen)]
     if not rows:
@@ -141,8 +141,8 @@ def dialect_of(lines: Sequence[str], separator: str | None = None, header: bool 
 
 
 def _fitted(cells: list[str], columns: Sequence[str], caption: int | None, separator: str) -> list[str | None]:
-    """As many cells as columns. More come of separators in an unquoted caption, which are put back into it; of fewer, the
-    last are None."""
+    """The cells of a record, one for each column. Extra cells come from separators in an unquoted caption and are joined
+    again. Missing cells are None."""
     extra = len(cells) - len(columns)
     if extra > 0 and caption is not None:
         cells = [*cells[:caption], separator.join(cells[caption : caption + extra + 1]), *cells[caption + extra + 1 :]]
@@ -156,7 +156,7 @@ def _caption_place(columns: Sequence[str]) -> int | None:
 
 
 class Delimited(NamedTuple):
-    """``rows`` give the line that each begins at and its cells as text, None where it ends early."""
+    """Columns and rows of a file. ``rows`` gives the line number of each row and its cells as text, None where missing."""
 
     columns: list[str]
     rows: Iterator[tuple[int, list[str | None]]]
@@ -165,7 +165,7 @@ class Delimited(NamedTuple):
 def read_delimited(
     file: Path, *, separator: str | None = None, encoding: str | None = None, header: bool | None = None
 ) -> Delimited:
-    """A file of delimited text; what is given is not guessed. Raises OSError or LookupError."""
+    """Read a file of delimited text. Values that are None are guessed. Raises OSError or LookupError."""
     lines = _lines(open_text(file, encoding))
     first = list(itertools.islice(lines, SAMPLED))
     if first and first[0].lower().startswith("sep="):  # as Excel writes

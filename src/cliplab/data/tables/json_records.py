@@ -1,4 +1,4 @@
-"""Records of JSON: a line each, a list, or the shapes in which COCO and others give captions."""
+"""Reads records from JSON: one a line, a list, or the formats of COCO and others for captions."""
 
 import itertools
 import json
@@ -12,14 +12,14 @@ from cliplab.data.tables.delimited import is_picture_path
 from cliplab.data.tables.names import CAPTION_NAMES, is_caption_name, is_image_name
 from cliplab.data.tables.text import open_text
 
-Record = tuple[str, dict[str, Any]]  # where it stands in the file, in words, and its values
-_LOOKED_AT = 2**16  # bytes of each end
+Record = tuple[str, dict[str, Any]]  # its place in the file, in words, and its values
+_LOOKED_AT = 2**16  # bytes at each end
 _OF_PAIRS = re.compile(rb'"(%s)"|\.(jpe?g|png|webp)"' % "|".join(CAPTION_NAMES).encode())
 _SHOWN = 8  # keys that an error names
 
 
 def _named(value: Any) -> dict[str, Any]:
-    """A record; a list of two or more is picture and caption by place."""
+    """A record by name. In a list of two or more items, one is the image and another the caption."""
     if isinstance(value, Mapping):
         return {str(key): inner for key, inner in value.items()}
     if isinstance(value, list) and len(value) >= 2:
@@ -31,40 +31,40 @@ def _named(value: Any) -> dict[str, Any]:
 
 
 def wrong_line(file: Path) -> str:
-    """The first line of a file of JSON lines that is none, in words; "" when each is."""
+    """A message about the first invalid line of a file of JSON lines; "" when all are valid."""
     with open_text(file) as lines:
         for number, line in enumerate(lines, 1):
             try:
                 json.loads(line if line.strip() else "{}")
             except ValueError as error:
-                return f"line {number} is no JSON ({error}); mend or remove it"
+                return f"line {number} is not JSON ({error}); repair or remove it"
     return ""
 
 
 def _of_lines(file: Path, encoding: str | None) -> Iterator[Record]:
-    """A line that is no JSON is a record without values. Raises ValueError when no line is."""
-    sound, wrong = False, ""
+    """Records, one a line. A line that is not JSON is a record without values. Raises ValueError when no line is JSON."""
+    valid, wrong = False, ""
     with open_text(file, encoding) as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 values = _named(json.loads(line))
-                sound = True
+                valid = True
             except ValueError as error:
-                values, wrong = {}, wrong or f"line {number} is no JSON: {error}"
+                values, wrong = {}, wrong or f"line {number} is not JSON: {error}"
             yield f"line {number}", values
-    if wrong and not sound:
+    if wrong and not valid:
         raise ValueError(wrong)
 
 
 def _of_coco(document: Mapping[str, Any]) -> Iterator[Record]:
-    """``images`` and ``annotations`` as COCO's caption files have them: a record for each picture, with all its captions."""
+    """COCO's caption files with ``images`` and ``annotations``: a record for each image, with all its captions."""
     captions: dict[Any, list[Any]] = {}
     for annotation in document["annotations"]:
         if not isinstance(annotation, Mapping) or "caption" not in annotation:
             keys = ", ".join(annotation) if isinstance(annotation, Mapping) else type(annotation).__name__
-            raise ValueError(f"its annotations hold {keys}, and no caption; COCO's captions are in captions_*.json")
+            raise ValueError(f"its annotations have {keys} but no caption; COCO's captions are in captions_*.json")
         captions.setdefault(annotation.get("image_id"), []).append(annotation["caption"])
     for picture in document["images"]:
         name = picture.get("file_name") or picture.get("filename")
@@ -72,16 +72,16 @@ def _of_coco(document: Mapping[str, Any]) -> Iterator[Record]:
 
 
 def _of_karpathy(images: Sequence[Mapping[str, Any]]) -> Iterator[Record]:
-    """The splits of Karpathy & Fei-Fei 2015: sentences by picture, with the name of the split in ``split``."""
+    """The files of Karpathy & Fei-Fei 2015: sentences for each image, with the name of the split in ``split``."""
     for number, picture in enumerate(images):
-        rest = {key: value for key, value in picture.items() if isinstance(value, str | int)}
+        plain = {key: value for key, value in picture.items() if isinstance(value, str | int)}
         path = os.path.join(str(picture.get("filepath") or ""), str(picture.get("filename") or ""))
         sentences = [one.get("raw") if isinstance(one, Mapping) else one for one in picture["sentences"]]
-        yield f"image {number}", {**rest, "image": path, "caption": sentences}
+        yield f"image {number}", {**plain, "image": path, "caption": sentences}
 
 
 def _of_columns(document: Mapping[str, Any]) -> Iterator[Record] | None:
-    """Columns as lists of one length, or as objects by number (as pandas writes); None when it is neither."""
+    """Columns as lists of equal length, or as objects by number (written by pandas). None when it is neither."""
     columns = [[*column.values()] if isinstance(column, Mapping) else column for column in document.values()]
     if not all(isinstance(column, list) for column in columns) or len(set(map(len, columns))) != 1:
         return None
@@ -90,7 +90,7 @@ def _of_columns(document: Mapping[str, Any]) -> Iterator[Record] | None:
 
 
 def _by_picture(document: Mapping[str, Any]) -> Iterator[Record]:
-    """Captions, or records, by the path of their picture."""
+    """Captions or records by the path of their image."""
     for name, value in document.items():
         yield name, {"image": name, **(value if isinstance(value, Mapping) else {"caption": value})}
 
@@ -111,7 +111,7 @@ def _of_object(document: Mapping[str, Any]) -> Iterator[Record]:
         return columns
     keys = ", ".join(list(document)[:_SHOWN])
     raise ValueError(
-        f"it is an object with the keys {keys}, and which of them holds the records is not clear; name it: "
+        f"it is an object with the keys {keys}, and it is unclear which of them holds the records; name it: "
         "data.train.reader={records: <key>}"
     )
 
@@ -121,18 +121,18 @@ def _of_list(items: Sequence[Any]) -> Iterator[Record]:
 
 
 def _inside(document: Any, records: str | None) -> Any:
-    """What lies at a dotted path. Raises ValueError naming the keys that are there."""
+    """The value at a dotted path. Raises ValueError listing the keys that exist."""
     for key in records.split(".") if records else ():
         if not isinstance(document, Mapping) or key not in document:
-            there = ", ".join(list(document)[:_SHOWN]) if isinstance(document, Mapping) else type(document).__name__
-            raise ValueError(f"data.train.reader.records {records!r}: no key {key!r} among {there}")
+            known = ", ".join(list(document)[:_SHOWN]) if isinstance(document, Mapping) else type(document).__name__
+            raise ValueError(f"data.train.reader.records {records!r}: no key {key!r} among {known}")
         document = document[key]
     return document
 
 
 def read_json(file: Path, *, encoding: str | None = None, records: str | None = None) -> Iterator[Record]:
-    """The records of a file: a line each, or a document. ``records`` is the dotted path to them. Raises ValueError telling
-    what is wrong, and where."""
+    """The records of a file: one a line, or in one document. ``records`` is the dotted path to them. Raises ValueError that
+    names the fault and its place."""
     if not file.name.lower().removesuffix(".gz").endswith(".json"):
         return _of_lines(file, encoding)
     with open_text(file, encoding) as opened:
@@ -144,18 +144,18 @@ def read_json(file: Path, *, encoding: str | None = None, records: str | None = 
         try:
             json.loads(first)
         except ValueError:
-            raise ValueError(f"it is no JSON: {error}") from error
-        return _of_lines(file, encoding)  # a line each after all
+            raise ValueError(f"it is not JSON: {error}") from error
+        return _of_lines(file, encoding)  # one record a line, despite the extension
     found = _inside(document, records)
     if isinstance(found, Mapping):
         return _of_object(found)
     if not isinstance(found, list):
-        raise ValueError(f"it holds a single {type(found).__name__}, and no records")
+        raise ValueError(f"it is a single {type(found).__name__}, not records")
     return _of_list(found)
 
 
 def holds_pairs(file: Path) -> bool:
-    """Whether a JSON file that nobody named is records of pictures and captions, and no facts about something."""
+    """Whether a JSON file holds records of images and captions, and not metadata."""
     with file.open("rb") as opened:
         start = opened.read(_LOOKED_AT)
         opened.seek(max(0, file.stat().st_size - _LOOKED_AT))

@@ -1,4 +1,4 @@
-"""Names that people give to the columns of pictures and captions, in small letters, the usual ones first."""
+"""Usual names of image and caption columns, in lower case, the most common first."""
 
 IMAGE_NAMES = (
     *("image", "img", "filepath", "file_path", "file_name", "filename", "image_path", "image_file", "image_name"),

@@ -1,4 +1,4 @@
-"""What readers of tables share: all rows in one Arrow table, where each stands, and where relative paths begin."""
+"""The base of readers of tables: all rows in one Arrow table, the place of each, and the folder of relative paths."""
 
 import functools
 import hashlib
@@ -19,11 +19,11 @@ from cliplab.data.tables.delimited import is_picture_path
 from cliplab.data.tables.names import is_image_name
 
 ROWS_AT_ONCE = 256
-LOOKED_AT = 20  # paths of a file by which their folder is found
+LOOKED_AT = 20  # paths of a file that are tried to find their folder
 
 
 class ReadTable:
-    """One file: its rows, and where each stands in it, in words or as a number of a line."""
+    """The rows of one file, and the place of each: in words or as a line number."""
 
     def __init__(self, table: pyarrow.Table, places: Sequence[str] | np.ndarray) -> None:
         self.table, self.places = table, places
@@ -34,20 +34,22 @@ class ReadTable:
 
 
 class TableReader:
-    """Rows of tables whose pictures are paths, relative to the table's folder, to ``image_root``, or to where the command is
-    typed. A subclass reads one file, as its options, ``said``, tell. Raises ValueError naming the file and what is wrong
-    with it."""
+    """Rows of tables with paths of images, relative to the table's folder, to ``image_root`` or to the current folder.
+
+    A subclass reads one file. ``options`` are its own options, which the fingerprint depends on. Raises ValueError naming
+    the file and its fault.
+    """
 
     damaged: Sequence[tuple[str, str]] = ()
 
     def __init__(
-        self, files: Sequence[str], root: Path, *, image_root: str | None = None, said: Sequence[object] = ()
+        self, files: Sequence[str], root: Path, *, image_root: str | None = None, options: Sequence[object] = ()
     ) -> None:
-        self.files, self.root, self.said = list(files), root, said
-        self.begin = root if root.is_dir() else root.parent  # where paths begin that are left as they are
+        self.files, self.root, self.options = list(files), root, tuple(options)
+        self.begin = root if root.is_dir() else root.parent  # the folder of paths that need no other
         self.image_root = None if image_root is None else Path(image_root).expanduser()
         if self.image_root is not None and not self.image_root.is_dir():
-            raise ValueError(f"data.train.reader.image_root: {image_root} is no folder")
+            raise ValueError(f"data.train.reader.image_root: {image_root} is not a folder")
         self.parts = [Part(self._name(file)) for file in self.files]
 
     def read(self, file: Path) -> ReadTable:
@@ -59,13 +61,15 @@ class TableReader:
     @functools.cached_property
     def _read(self) -> list[ReadTable]:
         found: list[ReadTable] = []
-        spelled: dict[str, str] = {}  # files may differ in capital letters
+        spellings: dict[str, str] = {}  # by lower case: files may differ in case
         for part, file in zip(self.parts, self.files, strict=True):
             try:
                 one = self.read(Path(file))
             except (ValueError, LookupError) as error:
                 raise ValueError(f"{part.name}: {error}") from error
-            one.table = self._rooted(one.table.rename_columns(_spelled(one.table.column_names, spelled)), Path(file))
+            one.table = self._rooted(
+                one.table.rename_columns(_one_spelling(one.table.column_names, spellings)), Path(file)
+            )
             found.append(one)
         return found
 
@@ -80,7 +84,7 @@ class TableReader:
         return table
 
     def _with_folder(self, paths: pyarrow.ChunkedArray, first: Sequence[str], folder: Path) -> pyarrow.ChunkedArray:
-        """Paths that begin where most of the first are there; as they are where that is ``begin``."""
+        """Paths with the folder in which most of the ``first`` paths exist. They are unchanged when that is ``begin``."""
         if first[0].startswith("file://"):
             first = [path.removeprefix("file://") for path in first]
             paths = pyarrow.compute.replace_substring_regex(paths, "^file://", "")
@@ -100,7 +104,7 @@ class TableReader:
 
     @functools.cached_property
     def _table(self) -> pyarrow.Table:
-        """All files. Raises ValueError naming the file whose column does not fit the others', or when there is no row."""
+        """The rows of all files. Raises ValueError when there is no row."""
         tables = [one.table for one in self._read]
         for column in dict.fromkeys(name for table in tables for name in table.column_names):
             kinds = {table.schema.field(column).type for table in tables if column in table.column_names}
@@ -108,7 +112,7 @@ class TableReader:
                 tables = [_as_text(table, column, kinds) for table in tables]
         joined = pyarrow.concat_tables(tables, promote_options="default")
         if not joined.num_rows:
-            raise ValueError(f"no row is in {', '.join(part.name for part in self.parts[:10])}")
+            raise ValueError(f"there are no rows in {', '.join(part.name for part in self.parts[:10])}")
         return joined
 
     @property
@@ -121,13 +125,13 @@ class TableReader:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Of the files' names, sizes and ends, and how they are read, where that is said."""
-        said = f" {self.said}" if any(option is not None for option in self.said) else ""
-        return fingerprint_of_files(self.files, self.root) + said
+        """Changes with the names, sizes and ends of the files, and with the options that are set."""
+        options = f" {self.options}" if any(option is not None for option in self.options) else ""
+        return fingerprint_of_files(self.files, self.root) + options
 
     def _content(self) -> str:
-        """A hash of all that stands in the tables, for the cache of the datasets library."""
-        digest = hashlib.sha256(repr(self.said).encode())
+        """A hash of the whole content of the tables, for the cache of the datasets library."""
+        digest = hashlib.sha256(repr(self.options).encode())
         for part, file in zip(self.parts, self.files, strict=True):
             digest.update(part.name.encode())
             with open(file, "rb") as opened:
@@ -148,8 +152,8 @@ class TableReader:
         return f"{self.parts[part].name} {self._read[part].place(number - self._bounds[part])}"
 
 
-def _spelled(names: Sequence[str], known: dict[str, str]) -> list[str]:
-    """As an earlier file spells them, which ``known`` holds by small letters; names of one file stay apart."""
+def _one_spelling(names: Sequence[str], known: dict[str, str]) -> list[str]:
+    """Names as an earlier file spells them; ``known`` maps lower case to spellings. Names of one file stay distinct."""
     done: list[str] = []
     for name in names:
         earlier = known.setdefault(name.lower(), name)
@@ -158,7 +162,7 @@ def _spelled(names: Sequence[str], known: dict[str, str]) -> list[str]:
 
 
 def _as_text(table: pyarrow.Table, column: str, kinds: set[pyarrow.DataType]) -> pyarrow.Table:
-    """One kind for a column that files give as several: lists of text where any is, else numbers, else text."""
+    """Give a column that has several types in several files one type: lists of text if any is one, else numbers or text."""
     if column not in table.column_names:
         return table
     texts = pyarrow.list_(pyarrow.string())

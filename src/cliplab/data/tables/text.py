@@ -1,4 +1,4 @@
-"""The characters of a text file, whatever it was written by."""
+"""Opens text files of any common encoding and compression."""
 
 import bz2
 import codecs
@@ -8,7 +8,7 @@ import lzma
 from pathlib import Path
 from typing import IO, Any
 
-_MARKS = (  # the longer before the shorter that it begins with
+_MARKS = (  # a longer mark comes before a shorter one that is its beginning
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -20,7 +20,7 @@ _AS_WINDOWS = "cliplab_as_windows_1252"
 
 
 def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
-    """Bytes that are no UTF-8 are read as Windows-1252, whose letters are Latin-1's; Excel on Windows writes it."""
+    """Decode bytes that are not UTF-8 as Windows-1252, which Excel on Windows writes. It contains Latin-1's letters."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     letters = [bytes([byte]).decode("cp1252", errors="replace") for byte in error.object[error.start : error.end]]
@@ -31,7 +31,7 @@ codecs.register_error(_AS_WINDOWS, _as_windows_1252)
 
 
 def _encoding_of(start: bytes) -> str:
-    """By a byte order mark, or the zeros that UTF-16 has at every other place; else UTF-8."""
+    """The encoding by a byte order mark, or by the zeros at every second byte of UTF-16; else UTF-8."""
     marked = next((encoding for mark, encoding in _MARKS if start.startswith(mark)), None)
     if marked is not None:
         return marked
@@ -42,8 +42,8 @@ def _encoding_of(start: bytes) -> str:
 
 
 def open_text(file: Path, encoding: str | None = None) -> IO[str]:
-    """The file's text, unpacked when it is compressed, in its encoding or the one that is said. Ends of lines are left as
-    they are. Raises OSError, or LookupError for an encoding that there is none of."""
+    """Open the text of a file, compressed or not, in its own encoding or in ``encoding``. Line ends are not changed. Raises
+    OSError, or LookupError for an unknown encoding."""
     with file.open("rb") as opened:
         start = opened.read(4096)
     unpack: Any = next((unpack for magic, unpack in _COMPRESSED.items() if start.startswith(magic)), None)
