@@ -108,7 +108,7 @@ def test_an_empty_class_folder_stays_a_candidate_when_asked_or_named(tmp_path: P
     three = [four[i] for i in (0, 1, 3)]
     assert LabelledImages(path=str(root), split="test", class_names=three).labels.tolist() == [0, 1, 2]
     for names in (four[:2], [*four, "more"]):
-        with pytest.raises(ValueError, match=rf"{len(names)} class names for the 3 classes of the label column: ant, bee, cat"):
+        with pytest.raises(ValueError, match=rf"{len(names)} class names for the 3 classes of the label column: ant"):
             LabelledImages(path=str(root), split="test", class_names=names)
 
 

@@ -20,7 +20,7 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
         ("train.parquet", POINTER, r"train.parquet: it is a pointer of Git LFS .* git lfs pull"),
         ("train.parquet", "<!DOCTYPE html>", "train.parquet: it is a web page"),
         ("train.arrow", POINTER, "train.arrow: it is a pointer of Git LFS"),
-        ("metadata.jsonl", '{"file_name": "a.png", "text": "a"}\n{oops\n', "metadata.jsonl: line 2 is no JSON"),
+        ("metadata.jsonl", '{"file_name": "a.png", "text": "a"}\n{oops\n', "metadata.jsonl: line 2 is not JSON"),
         ("pairs.token", "a.png\ta\n", r"pairs.token is not a folder, .*; known are .*\.csv"),
     ],
 )
