@@ -9,39 +9,14 @@ import datasets
 import pytest
 import torch
 
-from cliplab.data import datamodule as datamodule_module
-from cliplab.data import loader as module
-from cliplab.data import stream as stream_module
-from cliplab.data.caption_cells import captions_of
 from cliplab.data.datamodule import CaptionDataModule
 from cliplab.data.hub import UnreachableData
-from cliplab.data.images import BadImage
 from cliplab.data.loader import Batch
 from cliplab.data.opening import open_dataset
 from cliplab.data.sources import caption_source
-from cliplab.data.tokenizers import CLIPTokenizer
-from cliplab.data.transforms import EvalTransform, TrainTransform
 
+from .batches import data_module, epochs, same
 from .conftest import LAYOUTS, ROWS, captions, picture
-
-
-def data_module(source: Any, **options: Any) -> CaptionDataModule:
-    settings = {"batch_size": 4, "seed": 7, "tokenizer": CLIPTokenizer(32), "validation": None, **options}
-    transforms = {"train_transform": TrainTransform(16, scale=(0.5, 1.0)), "eval_transform": EvalTransform(16)}
-    return CaptionDataModule(train=source, **transforms, **settings)
-
-
-def epochs(source: Any, count: int = 1, **options: Any) -> list[Batch]:
-    loader = data_module(source, **options).train_dataloader()
-    return [batch for _ in range(count) for batch in loader]
-
-
-def same(a: list[Batch], b: list[Batch]) -> None:
-    assert len(a) == len(b)
-    for x, y in zip(a, b, strict=True):
-        assert torch.equal(x.images, y.images)
-        assert torch.equal(x.tokens.ids, y.tokens.ids)
-        assert torch.equal(x.indices, y.indices)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -83,64 +58,6 @@ def test_streams_do_not_depend_on_workers(layout: str, parts: int, layouts: dict
         same(batches(workers), reference)
 
 
-def test_streams_of_given_lanes_do_not_depend_on_ranks(
-    layouts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def batches() -> list[Batch]:
-        options = {"streaming": True, "samples_per_epoch": ROWS, "shuffle_buffer": 6, "lanes": 2}
-        return epochs(caption_source(path=str(layouts["parquet_of_images"]), **options), 2, batch_size=4)
-
-    whole, ranks = batches(), []
-    for number in range(4):
-        for place in (module, stream_module):
-            monkeypatch.setattr(place, "world_size", lambda: 4)
-            monkeypatch.setattr(place, "rank", lambda n=number: n)
-        ranks.append(batches())
-    for joint, *shares in zip(whole, *ranks, strict=True):
-        assert torch.equal(joint.images, torch.cat([share.images for share in shares]))
-        assert torch.equal(joint.indices, torch.cat([share.indices for share in shares]))
-
-
-def test_a_stream_keeps_its_lanes_and_all_keep_their_counts_when_ranks_change(
-    layouts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def stream() -> CaptionDataModule:
-        options = {"streaming": True, "samples_per_epoch": ROWS, "shuffle_buffer": 6}
-        return data_module(caption_source(path=str(layouts["parquet_of_images"]), **options))
-
-    def ranks(number: int, count: int) -> None:
-        for place in (module, stream_module, datamodule_module):
-            monkeypatch.setattr(place, "world_size", lambda: count)
-            monkeypatch.setattr(place, "rank", lambda: number)
-
-    parts, states = [], []
-    for number in range(2):
-        ranks(number, 2)
-        modules = stream()
-        parts.append(list(modules.train_dataloader()))
-        states.append(modules.state_dict())
-    ranks(0, 1)
-    one = stream()
-    one.load_state_dict({**states[0], "counts": [state["counts"][0] for state in states]})
-    assert one.counts.seen == ROWS
-    for joint, *shares in zip(one.train_dataloader(), *parts, strict=True):
-        assert torch.equal(joint.images, torch.cat([share.images for share in shares]))
-
-
-@pytest.mark.parametrize("layout", ["image_folder", "webdataset"])
-def test_ranks_share_fewer_shards_than_there_are_ranks(
-    layout: str, layouts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[int] = []
-    for number in range(3):
-        for place in (module, stream_module):
-            monkeypatch.setattr(place, "world_size", lambda: 3)
-            monkeypatch.setattr(place, "rank", lambda n=number: n)
-        stream = caption_source(path=str(layouts[layout]), streaming=True, samples_per_epoch=ROWS)
-        seen += [int(b.images[0, 0].float().mean()) for b in epochs(stream, batch_size=3)]
-    assert len(set(seen)) == ROWS
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("streaming", [False, True])
 def test_loader_goes_on_at_the_very_next_batch(streaming: bool, workers: int, layouts: dict[str, Path]) -> None:
@@ -172,22 +89,6 @@ def test_order_does_not_depend_on_workers(layouts: dict[str, Path]) -> None:
     reference = epochs(caption_source(path=path), 2)
     for workers in (1, 4):
         same(epochs(caption_source(path=path), 2, num_workers=workers), reference)
-
-
-def test_each_sample_once_an_epoch_and_the_global_batch_whatever_the_ranks(
-    layouts: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = caption_source(path=str(layouts["arrow"]))
-    whole = epochs(source)
-    assert sorted(int(i) for batch in whole for i in batch.indices) == list(range(ROWS))
-    parts = []
-    for number in range(2):
-        monkeypatch.setattr(module, "world_size", lambda: 2)
-        monkeypatch.setattr(module, "rank", lambda n=number: n)
-        parts.append(epochs(source))
-    for joint, a, b in zip(whole, *parts, strict=True):
-        assert torch.equal(joint.images, torch.cat([a.images, b.images]))
-        assert torch.equal(joint.indices, torch.cat([a.indices, b.indices]))
 
 
 def test_epochs_differ_in_order_caption_and_crop_but_not_by_run(layouts: dict[str, Path]) -> None:
@@ -251,39 +152,6 @@ def test_cut_captions_are_counted(tmp_path: Path) -> None:
     modules = data_module(caption_source(path=str(tmp_path)), num_workers=1)
     list(modules.train_dataloader())
     assert modules.counts.truncated == 2 + (20 * 1 + 5 > 30)
-
-
-@pytest.mark.parametrize(
-    ("cell", "expected"),
-    [
-        ("one", ["one"]),
-        ("one\n\n two \n", ["one", "two"]),
-        ({"txt": "three"}, ["three"]),
-        ("x" * 20_000_000, ["x" * 10_000]),
-        (b"caf\xc3\xa9 \xff", ["café \ufffd"]),
-        (["a", None, "b"], ["a", "b"]),
-        ([{"raw": "a"}, {"raw": "b"}], ["a", "b"]),
-    ],
-)
-def test_captions_in_a_cell(cell: Any, expected: list[str]) -> None:
-    assert captions_of(cell) == expected
-
-
-@pytest.mark.parametrize(
-    ("cell", "reason"),
-    [
-        (None, "no_caption"),
-        ([], "no_caption"),
-        ("", "empty_caption"),
-        ([" ", None], "empty_caption"),
-        (3, "caption_not_text"),
-        ([{"raw": 2.5}], "caption_not_text"),
-    ],
-)
-def test_no_caption_in_a_cell(cell: Any, reason: str) -> None:
-    with pytest.raises(BadImage) as raised:
-        captions_of(cell)
-    assert raised.value.reason == reason
 
 
 def test_errors_say_what_was_found_and_what_to_do(tmp_path: Path, layouts: dict[str, Path]) -> None:

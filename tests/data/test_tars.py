@@ -1,142 +1,19 @@
-"""Tars as people make them: which members are one sample, which is its picture, and what is damaged."""
+"""Tars of all formats, compressed and damaged ones: their samples, and what is reported as damaged."""
 
-import bz2
-import gzip
 import io
 import json
-import lzma
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import pyarrow
 import pytest
 
 from cliplab.data.layout import DamagedPart
 from cliplab.data.layouts.tars import TarReader
 from cliplab.data.tar import index as index_module
-from cliplab.data.tar.captions import captions_in
 from cliplab.data.tar.index import index_tar
-from cliplab.data.tar.members import Member, list_members
-from cliplab.data.tar.samples import picture_field, tar_samples
+from cliplab.data.tar.members import list_members
 
-from .conftest import png
-
-PNG = png(3)
-
-
-def write_tar(file: Path, members: Sequence[tuple[str, bytes]], mode: str = "w", **options: Any) -> Path:
-    with tarfile.open(file, mode, **options) as tar:
-        for name, data in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-    return file
-
-
-def pairs(count: int, picture: bytes = PNG, first: int = 0) -> list[tuple[str, bytes]]:
-    texts = [(f"{k:03}.txt", b"number %d" % k) for k in range(first, first + count)]
-    return [member for k, text in enumerate(texts, first) for member in ((f"{k:03}.png", picture), text)]
-
-
-def read(file: Path, *caption_names: str) -> dict[str, tuple[Any, Any]]:
-    """Captions and picture bytes by key."""
-    (found,) = [TarReader([str(file)], file.parent, caption_names=caption_names)]
-    rows = []
-    try:
-        rows = [row.values for row in _until_damage(found)]
-    finally:
-        assert len(rows) == index_tar(file).table.num_rows
-    return {row["__key__"]: (row["caption"], row["image"] and row["image"]["bytes"]) for row in rows}
-
-
-def _until_damage(reader: TarReader) -> Any:
-    try:
-        yield from reader.rows(0)
-    except DamagedPart:
-        return
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        ("0.jpg 0.txt 1.png 1.txt 2.webp 2.txt", {"0": "jpg txt", "1": "png txt", "2": "webp txt"}),
-        ("0.txt 1.txt 0.jpg 1.jpg", {"0": "txt jpg", "1": "txt jpg"}),  # not adjacent, any order
-        ("0.JPG 0.TXT 1.Jpeg 1.txt", {"0": "jpg txt", "1": "jpeg txt"}),
-        ("a/0.jpg a/0.txt b/0.jpg b/0.txt", {"a/0": "jpg txt", "b/0": "jpg txt"}),
-        ("./a/0.jpg a/0.txt /b/1.jpg ./b/1.txt", {"a/0": "jpg txt", "b/1": "jpg txt"}),
-        ("train.v1/0.jpg train.v1/0.txt", {"train.v1/0": "jpg txt"}),
-        ("images/7.jpg images/8.jpg texts/7.txt texts/8.txt", {"7": "jpg txt", "8": "jpg txt"}),
-        ("._0.jpg ._0.txt .DS_Store __MACOSX/._0.jpg 0.jpg 0.txt __index__ Thumbs.db", {"0": "jpg txt"}),
-        # fields with dots in them
-        ("0.input.jpg 0.outputs.txt 1.input.jpg 1.outputs.txt", dict.fromkeys("01", "input.jpg outputs.txt")),
-        ("0.left.jpg 0.right.jpg 0.txt", {"0": "left.jpg right.jpg txt"}),
-        ("0.jpg 0.txt 0.seg.png", {"0": "jpg txt seg.png"}),
-        ("a.1.jpg a.2.jpg a.json b.1.jpg b.json", {"a": "1.jpg 2.jpg json", "b": "1.jpg json"}),
-        ("X.jpg X.info.json X.jpg.json", {"X": "jpg info.json jpg.json"}),
-        # names with dots in them
-        (
-            "img.v1.01.jpg img.v1.01.txt img.v1.02.jpg img.v1.02.txt",
-            dict.fromkeys(("img.v1.01", "img.v1.02"), "jpg txt"),
-        ),
-        ("22.05.png 22.05.txt 22.06.png", {"22.05": "png txt", "22.06": "png"}),
-        ("22.05.png 22.06.txt 23.07.png 23.07.txt", {"22.05": "png", "22.06": "txt", "23.07": "png txt"}),
-        ("22.05.png 22.05.json 22.06.png 22.06.json", {"22.05": "png json", "22.06": "png json"}),
-        ("a.1.jpg a.1.txt a.1.seg.png a.2.jpg a.2.txt", {"a.1": "jpg txt seg.png", "a.2": "jpg txt"}),
-        ("a.l.jpg a.l.txt a.r.jpg a.r.txt a.json", {"a.l": "jpg txt", "a.r": "jpg txt"}),
-        ("Track 2.0 (C).jpg|Track 2.0 (C).txt", {"Track 2.0 (C)": "jpg txt"}),
-        # names that come again
-        ("0.jpg 0.txt 0.jpg 0.txt", {"0": "jpg txt", "0 (again, 2)": "jpg txt"}),
-        ("0.jpg 0.txt 0.txt", {"0": "jpg txt"}),
-        ("0 0.txt", {"0": " txt"}),
-    ],
-)
-def test_members_that_are_one_sample(names: str, expected: dict[str, str]) -> None:
-    members = [Member(name, 512 * k, 1) for k, name in enumerate(names.split("|" if "|" in names else " "))]
-    assert {sample.key: " ".join(sample.fields) for sample in tar_samples(members)} == expected
-
-
-def test_a_repeated_text_replaces_the_first() -> None:
-    members = [Member("0.txt", 1, 1), Member("0.jpg", 2, 1), Member("0.txt", 3, 1)]
-    assert [sample.fields["txt"].offset for sample in tar_samples(members)] == [3]
-
-
-@pytest.mark.parametrize(
-    ("fields", "picture"),
-    [("txt jpg", "jpg"), ("seg.png jpg", "jpg"), ("left.png right.png", "left.png"), ("txt json", None), ("bin", None)],
-)
-def test_the_field_that_is_the_picture(fields: str, picture: str | None) -> None:
-    assert picture_field(fields.split()) == picture
-
-
-@pytest.mark.parametrize(
-    ("texts", "wanted", "expected"),
-    [
-        ({"txt": "a"}, "", ["a"]),
-        ({"json": '{"caption": "b"}', "txt": "a"}, "", ["a"]),
-        ({"json": '{"caption": "b"}', "txt": " \n"}, "", ["b"]),
-        ({"caption": "c"}, "", ["c"]),
-        ({"outputs.txt": "d"}, "", ["d"]),
-        ({"0.txt": "d", "1.txt": "e"}, "", ["d", "e"]),
-        ({"json": '{"url": "u", "Alt_Text": "e"}'}, "", ["e"]),
-        ({"json": '{"captions": ["f", null, "g"]}'}, "", ["f", "g"]),
-        ({"json": '{"sentences": [{"raw": "h"}, {"raw": "i"}]}'}, "", ["h", "i"]),
-        ({"json": '["j", "k"]'}, "", ["j", "k"]),
-        ({"json": '"l"'}, "", ["l"]),
-        ({"json": '{"caption": 7}'}, "", ["7"]),
-        ({"info.json": '{"title": "m"}'}, "", ["m"]),
-        ({"json": '{"caption": "n", "long": "o"}', "txt": "p"}, "long", ["o"]),
-        ({"json": '{"a": {"b": ["q"]}}'}, "a.b", ["q"]),
-        ({"json": '{"other": "x"}', "txt": "r"}, "long", ["r"]),
-        ({"txt": ""}, "", [""]),
-        ({"json": "{cut", "cls": "3"}, "", None),
-        ({"json": '{"url": "u"}'}, "", None),
-        ({}, "", None),
-    ],
-)
-def test_captions_of_a_sample(texts: dict[str, str], wanted: str, expected: list[str] | None) -> None:
-    assert captions_in(texts, wanted.split()) == expected
+from .tars import PNG, pairs, read, write_tar
 
 
 @pytest.mark.parametrize("kind", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -202,53 +79,6 @@ def test_columns_are_the_members_too(tmp_path: Path) -> None:
     with open(image["path"], "rb") as file:
         file.seek(image["offset"])
         assert file.read(image["size"]) == PNG
-
-
-def compressed(data: bytes, kind: str) -> bytes:
-    buffer = io.BytesIO()
-    if kind == "zst":
-        with pyarrow.CompressedOutputStream(buffer, "zstd") as target:
-            target.write(data)
-            target.flush()
-            return pyarrow.compress(data, "zstd", asbytes=True)
-    return {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[kind](data)
-
-
-@pytest.mark.parametrize("name", ["0.tar.gz", "0.tgz", "0.tar.bz2", "0.tar.xz", "0.tar.zst", "gzipped.tar"])
-def test_compressed_tars(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLIPLAB_CACHE", str(tmp_path / "cache"))
-    plain = write_tar(tmp_path / "plain", pairs(3)).read_bytes()
-    kind = {"tgz": "gz", "tar": "gz"}.get(name.rsplit(".", 1)[-1], name.rsplit(".", 1)[-1])
-    file = tmp_path / name
-    file.write_bytes(compressed(plain, kind))
-    assert list(read(file)) == ["000", "001", "002"]
-    for kept in (tmp_path / "cache").rglob("*.tar"):
-        kept.unlink()
-    index_module._index.cache_clear()
-    assert read(file)["001"] == (["number 1"], PNG), "unpacked again"
-
-
-def test_a_compressed_tar_that_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLIPLAB_CACHE", str(tmp_path / "cache"))
-    plain = write_tar(
-        tmp_path / "plain", [(f"{k}.{s}", bytes(range(256)) * 40) for k in range(40) for s in ("jpg", "txt")]
-    )
-    file = tmp_path / "0.tar.gz"
-    file.write_bytes(gzip.compress(plain.read_bytes(), 0)[:400_000])
-    for _ in range(2):
-        index_module._index.cache_clear()
-        table, faults = index_tar(file)
-        assert 10 < table.num_rows < 40
-        assert faults[0][0] == "damaged_tar"
-        assert "the compressed data are cut short or damaged" in faults[0][1]
-
-
-def test_a_folder_that_cannot_hold_what_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cache").write_text("a file, no folder")
-    monkeypatch.setenv("CLIPLAB_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "0.tgz").write_bytes(gzip.compress(write_tar(tmp_path / "plain", pairs(1)).read_bytes()))
-    with pytest.raises(OSError, match=r"0.tgz is compressed and must be unpacked into .*CLIPLAB_CACHE=<folder>"):
-        index_tar(tmp_path / "0.tgz")
 
 
 WHOLE = 20  # samples in the tars that are damaged below; each takes 3 blocks: two headers, a text, and a picture
