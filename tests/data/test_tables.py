@@ -222,7 +222,7 @@ def test_json_by_line(tmp_path: Path) -> None:
         (
             "a.json",
             json.dumps({**COCO, "annotations": [{"image_id": 7, "bbox": []}]}),
-            r"hold image_id, bbox, and no cap",
+            r"have image_id, bbox but no cap",
         ),
         ("a.json", "[]", r"there are no rows in a.json"),
     ],

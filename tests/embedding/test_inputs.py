@@ -58,8 +58,8 @@ def test_arrays_are_pictures(given: Any, count: int, expected: np.ndarray) -> No
         (np.zeros((0, 3, 3), np.uint8), r"shape \[0, 3, 3\]"),
         (np.zeros((4, 32), np.float32), r"shape \[4, 32\] and type float32"),
         (torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0)), "normalised pictures are not accepted"),
-        (np.full((8, 8, 3), 300.0), "lie between 300 and 300"),
-        (np.full((8, 8, 3), np.nan), "no picture"),
+        (np.full((8, 8, 3), 300.0), "are between 300 and 300"),
+        (np.full((8, 8, 3), np.nan), "is not a picture"),
         (np.zeros((8, 8, 3), complex), "complex128 is not a picture"),
     ],
 )

@@ -144,7 +144,7 @@ def test_the_same_weights_under_another_activation_are_another_model(
     """Neither a table nor a half-done one is taken for the other's."""
     out, half = tmp_path / "table.parquet", tmp_path / "half.parquet"
     embed(model, pictures, out)
-    monkeypatch.setattr(table, "_joined", lambda paths: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(table, "_read_parts", lambda paths: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         embed(model, pictures, half)
     monkeypatch.undo()
