@@ -30,5 +30,5 @@ def test_same_size_and_constant_grids_stay() -> None:
 
 
 def test_grid_that_is_not_square_is_refused() -> None:
-    with pytest.raises(ValueError, match="31 position embeddings are no square grid"):
+    with pytest.raises(ValueError, match="31 position embeddings are not a square grid"):
         resize_positions(torch.randn(50, 8), 31)

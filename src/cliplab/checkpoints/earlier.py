@@ -1,10 +1,10 @@
-"""Configs that earlier versions wrote, in the words of today: whoever reads a stored config asks here."""
+"""Updates configs that earlier versions wrote. Every reader of a stored config calls ``current``."""
 
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-# Where a class stood, and where it stands; a name that ends with a dot is a module with all that it holds
+# Earlier names of classes and today's. A name that ends with a dot is a module with all of its content
 MOVED = {
     "cliplab.losses.": "cliplab.objectives.contrastive.",
     "cliplab.data.rows.RowFilters": "cliplab.data.filters.RowFilters",
@@ -12,12 +12,12 @@ MOVED = {
     "cliplab.tasks.benchmark_loader.": "cliplab.benchmarks.loader.",
     "cliplab.tasks.benchmark_zero_shot.": "cliplab.benchmarks.zero_shot.",
 }
-# Settings that nothing takes any more, by their dotted place: data.eval_transform prepares the pictures of every set
+# Settings that no longer exist, by their dotted key: data.eval_transform now prepares the images of every set
 DROPPED = ("zeroshot.*.dataset.image_size", "zeroshot.*.train.image_size")
 
 
 def current(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored config with today's names of classes, and without settings that are gone. One of today stays as it is."""
+    """A stored config with today's names of classes, without settings that no longer exist. A current one is unchanged."""
     return _renewed(config, "")
 
 

@@ -69,7 +69,7 @@ def read_processor(folder: Path, family: str, image_size: int) -> Preprocessing:
     Raises ValueError naming file and field for a setting that is not supported.
     """
     file, values, place = _processor_file(folder)
-    # In transformers a step that is null is off, and a value that is null is no value, not the default.
+    # In transformers a step that is null is off. A value that is null is missing; it does not become the default.
     off = {key: False for key, value in values.items() if value is None and key.startswith("do_")}
     stated = Stated({**values, **off}, file, place)
     kind = str(values.get("image_processor_type") or values.get("feature_extractor_type") or family)
@@ -168,7 +168,7 @@ def _transform(stated: Stated, defaults: _Defaults, image_size: int) -> dict[str
 
 
 def channel_values(stated: Stated, key: str, default: Sequence[float]) -> list[float]:
-    """A number for each of the three channels. A single number stands for all three."""
+    """A number for each of the three channels. A single number is used for all three."""
     value = stated.take(key, list(default))
     values: list[Any] = []
     if isinstance(value, int | float):

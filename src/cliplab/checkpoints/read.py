@@ -1,4 +1,4 @@
-"""``pretrained=``: find and read the weights that a user names, whatever program wrote them."""
+"""``pretrained=``: finds and reads the weights that a user names, of any supported program."""
 
 import warnings
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ KINDS = {
 def read_pretrained(spec: str) -> Weights:
     """Read a weight file, a folder, a hub id, ``open_clip:<model>:<file or tag>``, or our own checkpoint or run folder.
 
-    Raises ValueError when it is none of these, cannot be read strictly, or does not fit the architecture it names; the
+    Raises ValueError for anything else, or when the file cannot be read strictly or does not fit its architecture; the
     message lists the keys or sizes.
     """
     if spec.startswith(NAMED):
@@ -56,8 +56,8 @@ def _named(spec: str) -> Weights:
     facts: dict[str, Any] = {}
     if not path.is_file():
         path, facts = open_clip.pretrained_tag(name, where)
-    state, more = read_file(path)
-    if "QuickGELU" in more.get("classes", ()) and not config.get("quick_gelu"):
+    state, file_facts = read_file(path)
+    if "QuickGELU" in file_facts.get("classes", ()) and not config.get("quick_gelu"):
         raise ValueError(f"{path}: the file has QuickGELU and {name} has GELU; use open_clip:{name}-quickgelu:{where}")
     tokenizer_folder = str(path.parent) if (path.parent / "tokenizer.json").is_file() else None
     return open_clip.read_open_clip(config, facts, state, spec, tokenizer_folder)
@@ -141,7 +141,7 @@ def _way_on(state: Mapping[str, Tensor], path: Path) -> str:
     if TRANSFORMERS not in _kind(state):
         return f"name its architecture, pretrained=open_clip:<model name>:{path}"
     if (path.parent / "config.json").is_file():
-        return f"its config.json stands beside it: name the folder {path.parent}"
+        return f"its config.json is in the same folder: name the folder {path.parent}"
     return "put it in a folder as model.safetensors or pytorch_model.bin, with its config.json, and name the folder"
 
 

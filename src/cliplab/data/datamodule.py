@@ -12,6 +12,7 @@ from cliplab.data.loader import Batch, CaptionLoader, Collate
 from cliplab.data.source import Source
 from cliplab.data.transforms import EvalTransform
 from cliplab.distributed import gather_objects, rank, worker_processes, world_size
+from cliplab.models.tokens import Tokenizer
 from cliplab.rules import Count, Natural, Seed, Share
 
 
@@ -35,7 +36,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         validation: CaptionDataset | None,
         train_transform: Callable,
         eval_transform: EvalTransform,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         batch_size: Count,
         seed: Seed,
         num_workers: Natural | None = 0,

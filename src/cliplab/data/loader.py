@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, default_colla
 
 from cliplab.data.source import Sample, Source
 from cliplab.distributed import rank, world_size
-from cliplab.models.tokens import Tokens
+from cliplab.models.tokens import Tokenizer, Tokens
 from cliplab.signals import leave_signals_to_the_parent
 
 
@@ -41,7 +41,7 @@ class Batch(NamedTuple):
 class Collate:
     """Makes a Batch from samples. All texts are tokenised at once."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:

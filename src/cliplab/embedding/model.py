@@ -20,6 +20,7 @@ from cliplab.evaluation.batches import Transform
 from cliplab.evaluation.prompts import Prompts, embed_texts, load_templates
 from cliplab.models.clip import CLIP
 from cliplab.models.fingerprint import model_fingerprint
+from cliplab.models.tokens import Tokenizer, Tokens
 
 __all__ = ["SUFFIXES", "Classification", "EmbeddingModel", "Hit", "Skipped", "as_list", "list_images", "query_file"]
 
@@ -72,7 +73,7 @@ class EmbeddingModel:
         self,
         *,
         model: CLIP,
-        tokenizer: Any,
+        tokenizer: Tokenizer,
         transform: Transform,
         source: str = "",
         device: str | torch.device = "cpu",
@@ -173,7 +174,7 @@ class EmbeddingModel:
         with torch.inference_mode():
             return embed_texts(self.model, tokens, self.device).cpu().numpy()
 
-    def _tokens(self, texts: Sequence[str]) -> Any:
+    def _tokens(self, texts: Sequence[str]) -> Tokens:
         before = self.tokenizer.truncated
         tokens = self.tokenizer(texts)
         self.truncated = self.tokenizer.truncated - before

@@ -19,7 +19,7 @@ EMBEDS = frozenset({"image_embeds", "text_embeds"})
 class Encoded(NamedTuple):
     """What was encoded of a batch of pairs: unit embeddings, the exponentiated scale, and the states of the towers.
 
-    A part that nobody asked for is None.
+    A part that was not asked for is None.
     """
 
     image_embeds: Float[Tensor, "batch embed_dim"] | None

@@ -1,4 +1,4 @@
-"""What every tower offers: one vector for each input, its states where asked, and its layers in order."""
+"""The interface of every tower: one vector for each input, its states on request, and its layers in order."""
 
 import math
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 class ImageStates(NamedTuple):
-    """What an image tower knows of each place of a picture, in reading order, and the vector that it pools them to."""
+    """The states of an image tower, one for each place of the image in reading order, and their pooled vector."""
 
     patches: Float[Tensor, "batch rows columns width"]
     pooled: Float[Tensor, "batch output_dim"]
 
 
 class TextStates(NamedTuple):
-    """What a text tower knows at each token, and the vector that it pools them to.
+    """The states of a text tower, one for each token, and their pooled vector.
 
     ``tokens`` is padded to the longest text of the batch and zero from ``lengths`` on.
     """
@@ -97,7 +97,7 @@ def check_image_size(images: Float[Tensor, "batch 3 height width"], image_size: 
 
 
 def grid_of_states(states: Float[Tensor, "batch length width"]) -> Float[Tensor, "batch rows columns width"]:
-    """States in reading order as the square grid that they are of. Raises ValueError when their number is no square."""
+    """Arrange states in reading order as a square grid. Raises ValueError when their number is not a square."""
     side = math.isqrt(states.shape[1])
     if side * side != states.shape[1]:
         raise ValueError(

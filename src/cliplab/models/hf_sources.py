@@ -15,13 +15,13 @@ from transformers.utils import logging
 
 from cliplab.models.hub import hub_or_cache, hub_silence, on_hub
 
-# Values of a config.json that say nothing about the numbers a tower gives.
+# Values of a config.json that do not change the output of a tower.
 _NOISE = ("transformers_version", "architectures", "dtype", "torch_dtype", "use_cache", "id2label", "label2id")
 _TRAINING = ("drop", "initializer", "checkpointing")  # parts of names of values that matter in training only
 
 
 class UnreachableWeights(ValueError):
-    """A source that cannot be read, told with the ways out."""
+    """A source that cannot be read. The message says what can be done."""
 
 
 @contextmanager

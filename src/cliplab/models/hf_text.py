@@ -18,7 +18,7 @@ PLACE = "model.text_encoder"
 
 
 def _kind(architecture: dict[str, Any]) -> Any:
-    """The encoder half where the library has a class for it (T5 and its kin), else the base model."""
+    """The encoder half where the library has a class for it (T5 and similar models), else the base model."""
     config = config_class(architecture, PLACE)
     return (
         AutoModelForTextEncoding
@@ -28,7 +28,7 @@ def _kind(architecture: dict[str, Any]) -> Any:
 
 
 def _positions(backbone: nn.Module) -> int | None:
-    """How many tokens the position table holds, less those that RoBERTa and its kin leave out for padding."""
+    """How many tokens the position table holds, without those that RoBERTa and similar models skip for padding."""
     for name, module in backbone.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
@@ -41,8 +41,8 @@ def _forget_features(encoder: "HFTextEncoder", keys: Any) -> None:
         encoder.cache.clear()
 
 
-def _joined(hidden_states: list[int] | None, layers: int) -> int:
-    """How many states are joined. Raises ValueError for an empty list and for a state that does not exist."""
+def _number_of_states(hidden_states: list[int] | None, layers: int) -> int:
+    """How many states are concatenated. Raises ValueError for an empty list and for a state that does not exist."""
     if hidden_states is None:
         return 1
     wrong = [i for i in hidden_states if not -layers - 1 <= i <= layers]
@@ -58,9 +58,9 @@ class HFTextEncoder(TextEncoder):
 
     ``architecture`` are the values of its config.json (``model_type`` among them), or None to take those of ``source``: a
     hub id, a folder, or ``package:<module>/<folder>``. With ``pretrained`` the weights are the source's. ``projection`` is
-    called with (width, output_dim). ``hidden_states`` are numbers of states, 0 being the embeddings' and -1 the last, whose
-    features are joined side by side, so that the width is theirs together: what a late layer has blended away an early one
-    still tells apart (Su et al. 2021, whitening, take the first and the last). ``cached_texts`` features are kept while the
+    called with (width, output_dim). ``hidden_states`` are numbers of states, where 0 is the embeddings and -1 the last.
+    Their features are concatenated: early layers keep details that late ones lose (Su et al. 2021, whitening, take the first
+    and the last). ``cached_texts`` features are kept while the
     encoder is frozen (0: none). ``forward`` maps Tokens to ``[batch, output_dim]``; the mask is made of their lengths.
     Raises UnreachableWeights when the source cannot be read, ValueError when something does not fit.
     """
@@ -98,7 +98,9 @@ class HFTextEncoder(TextEncoder):
             )
         self.backbone, self.pooling = backbone, pooling
         self.hidden_states = hidden_states
-        self.projection = projection(config.hidden_size * _joined(hidden_states, config.num_hidden_layers), output_dim)
+        self.projection = projection(
+            config.hidden_size * _number_of_states(hidden_states, config.num_hidden_layers), output_dim
+        )
         self.vocab_size, self.context_length, self.output_dim = config.vocab_size, context_length, output_dim
         self.pad_id, self.state_width = config.pad_token_id, config.hidden_size
         self.cache = FeatureCache(cached_texts) if cached_texts else None

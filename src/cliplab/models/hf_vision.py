@@ -103,7 +103,7 @@ class HFVisionEncoder(ImageEncoder):
         return self._pool(self.backbone(pixel_values=images, **self.options))
 
     def forward_states(self, images: Float[Tensor, "batch 3 height width"]) -> ImageStates:
-        """The library's ``last_hidden_state`` without class and register tokens, which stand before the patches."""
+        """The library's ``last_hidden_state`` without class and register tokens, which come before the patches."""
         output = self.backbone(pixel_values=images, **self.options)
         states = output.last_hidden_state
         if states.ndim == 4:

@@ -1,4 +1,4 @@
-"""Whether the Hugging Face hub, or another address, answers: asked once, so that nobody waits for rounds of retries."""
+"""Checks once whether the Hugging Face hub or another address answers, to avoid long retries."""
 
 import re
 import socket
@@ -43,7 +43,7 @@ def _ask(address: str) -> str | None:
         except Exception as error:  # whatever the client of the day raises
             heard.append(f"{address} cannot be reached: {str(error) or type(error).__name__}")
 
-    thread = threading.Thread(target=ask, daemon=True)  # looking a name up has no limit of its own
+    thread = threading.Thread(target=ask, daemon=True)  # the lookup of a name has no timeout
     thread.start()
     thread.join(PATIENCE)
     return heard[0] if heard else f"{address} does not answer within {PATIENCE:.0f} seconds"
@@ -80,7 +80,7 @@ def offline() -> Iterator[None]:
 
 @contextmanager
 def hub_or_cache(source: str) -> Iterator[None]:
-    """For reading ``source``: a name on the hub is read from the cache where the hub is silent; a folder as it is."""
+    """Read ``source`` within it: a name on the hub comes from the cache when the hub does not answer."""
     if not on_hub(source) or hub_silence() is None:
         yield
         return

@@ -34,7 +34,7 @@ def activation_class(name: str) -> type[nn.Module]:
 
 
 class Packing(NamedTuple):
-    """Where the tokens of a packed batch ``[total, width]`` lie in the padded one ``[batch, length, width]``.
+    """Maps the tokens of a packed batch ``[total, width]`` to the padded one ``[batch, length, width]``.
 
     ``index`` says which padded position each packed row is taken from. ``rows`` says which packed row each padded position
     reads where several positions share a row. It is None where each position of ``index`` has a row for itself.
@@ -120,6 +120,14 @@ class SelfAttention(nn.Module):
         return self.out(mixed)
 
 
+def flat_patches(
+    images: Float[Tensor, "batch 3 height width"], patch_size: int
+) -> Float[Tensor, "batch patches pixels"]:
+    """Cut images into flattened patches in reading order. Channels vary slowest within a patch."""
+    x = images.unflatten(3, (-1, patch_size)).unflatten(2, (-1, patch_size))  # [B, 3, rows, p, columns, p]
+    return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # [B, rows * columns, 3 * p * p]
+
+
 class ResidualBlock(nn.Module):
     """Pre-norm transformer block: attention, then a two-layer MLP. ``norm_eps`` is added to a LayerNorm's variance."""
 
@@ -137,3 +145,12 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:
         x = x + self.attention(self.ln_1(x), packing)
         return x + self.mlp_out(self.activation(self.mlp_in(self.ln_2(x))))
+
+
+def residual_blocks(
+    layers: int, width: int, heads: int, mlp_ratio: float, activation: str, *, causal: bool, norm_eps: float
+) -> nn.ModuleList:
+    """The blocks of a transformer."""
+    return nn.ModuleList(
+        ResidualBlock(width, heads, mlp_ratio, activation, causal=causal, norm_eps=norm_eps) for _ in range(layers)
+    )

@@ -43,7 +43,7 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """One attention layer whose only query is the mean of the feature map."""
+    """One attention layer with a single query: the mean of the feature map."""
 
     def __init__(self, grid: int, width: Count, heads: Count, output_dim: Count) -> None:
         super().__init__()
@@ -68,8 +68,8 @@ class ModifiedResNet(ImageEncoder):
     """ResNet with a three-convolution stem, anti-aliased strides and attention pooling.
 
     ``forward`` maps normalised images ``[batch, 3, image_size, image_size]`` to ``[batch, output_dim]``. ``layers`` are
-    the blocks of the four stages. The states are the grid before its pooling, 32 pixels a place. Raises ValueError when
-    ``image_size`` is no multiple of 32 or another size arrives.
+    the blocks of the four stages. The states are the grid before pooling; each covers 32 pixels. Raises ValueError when
+    ``image_size`` is not a multiple of 32, or for images of another size.
     """
 
     def __init__(

@@ -22,7 +22,7 @@ def resize_positions(
     for length, side in ((positions.shape[0], old_side), (new, new_side)):
         if side * side + extra_tokens != length:
             raise ValueError(
-                f"{length} position embeddings are no square grid and {extra_tokens} extra token(s); "
+                f"{length} position embeddings are not a square grid and {extra_tokens} extra token(s); "
                 "set model.image_encoder.image_size to a multiple of the patch size"
             )
     grid = (

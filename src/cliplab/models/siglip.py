@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cliplab.models.encoders import ImageEncoder, ImageStates, TextEncoder, TextStates, check_image_size
-from cliplab.models.layers import Activation, ResidualBlock, activation_class, attend
+from cliplab.models.layers import Activation, activation_class, attend, flat_patches, residual_blocks
 from cliplab.models.tokens import Tokens
 from cliplab.rules import Count, Positive
 
@@ -64,9 +64,7 @@ class SiglipVisionTransformer(ImageEncoder):
         self.grid = image_size // patch_size  # left-over pixels are cut, as by a strided convolution
         self.patch_embedding = nn.Linear(3 * patch_size**2, width)
         self.positional_embedding = nn.Parameter(torch.randn(self.grid**2, width) * width**-0.5)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(width, heads, mlp_ratio, activation, causal=False, norm_eps=norm_eps) for _ in range(layers)
-        )
+        self.blocks = residual_blocks(layers, width, heads, mlp_ratio, activation, causal=False, norm_eps=norm_eps)
         self.ln_post = nn.LayerNorm(width, norm_eps)
         self.pool = AttentionProbe(width, heads, mlp_ratio, activation, norm_eps)
 
@@ -85,10 +83,9 @@ class SiglipVisionTransformer(ImageEncoder):
 
     def _states(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patches channels"]:
         check_image_size(images, self.image_size)
-        p, whole = self.patch_size, self.grid * self.patch_size
-        x = images[..., :whole, :whole].unflatten(3, (-1, p)).unflatten(2, (-1, p))  # [B, 3, rows, p, columns, p]
-        x = x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # [B, rows * columns, 3 * p * p]
-        x = self.patch_embedding(x) + self.positional_embedding
+        whole = self.grid * self.patch_size
+        patches = flat_patches(images[..., :whole, :whole], self.patch_size)
+        x = self.patch_embedding(patches) + self.positional_embedding
         for block in self.blocks:
             x = block(x)
         return self.ln_post(x)
@@ -97,9 +94,9 @@ class SiglipVisionTransformer(ImageEncoder):
 class SiglipTextTransformer(TextEncoder):
     """Text transformer that looks both ways and is pooled at the last of ``context_length`` positions.
 
-    The published models were trained on texts filled up with ``pad_token`` and without a mask, so every text is filled up
-    here too, whatever the length of the batch; a text that its tokenizer has filled up already stays as it is. Raises
-    ValueError for texts beyond ``context_length``.
+    The published models were trained on texts padded with ``pad_token``, without a mask. So every text is padded here too,
+    whatever the length of the batch, unless its tokenizer has padded it already. Raises ValueError for texts beyond
+    ``context_length``.
     """
 
     def __init__(
@@ -121,9 +118,7 @@ class SiglipTextTransformer(TextEncoder):
         self.pad_token, self.state_width = pad_token, width
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.randn(context_length, width) * 0.01)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(width, heads, mlp_ratio, activation, causal=False, norm_eps=norm_eps) for _ in range(layers)
-        )
+        self.blocks = residual_blocks(layers, width, heads, mlp_ratio, activation, causal=False, norm_eps=norm_eps)
         self.ln_final = nn.LayerNorm(width, norm_eps)
         self.projection = nn.Linear(width, output_dim)
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cliplab.models.encoders import TextEncoder, TextStates
-from cliplab.models.layers import Activation, Packing, ResidualBlock, pack_shared, pack_tokens
+from cliplab.models.layers import Activation, Packing, pack_shared, pack_tokens, residual_blocks
 from cliplab.models.tokens import Tokens
 from cliplab.rules import Count, Positive
 
@@ -38,9 +38,7 @@ class TextTransformer(TextEncoder):
         self.state_width = width
         self.token_embedding = nn.Embedding(vocab_size, width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
-        self.blocks = nn.ModuleList(
-            ResidualBlock(width, heads, mlp_ratio, activation, causal=True, norm_eps=norm_eps) for _ in range(layers)
-        )
+        self.blocks = residual_blocks(layers, width, heads, mlp_ratio, activation, causal=True, norm_eps=norm_eps)
         self.ln_final = nn.LayerNorm(width, norm_eps)
         self.projection = nn.Parameter(torch.empty(width, output_dim))
         self._initialise(width, layers)

@@ -15,7 +15,7 @@ from cliplab.rules import Count
 
 
 def _facts(name: str) -> Any:
-    """timm's record of a model. Raises ValueError with near names when there is none."""
+    """timm's record of a model. Raises ValueError with similar names when there is none."""
     architecture = name.partition(".")[0]
     if not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(architecture):
         close = timm.list_models(f"*{architecture}*")[:5] or timm.list_models(f"{architecture[:5]}*")[:5]

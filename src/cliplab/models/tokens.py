@@ -1,6 +1,7 @@
-"""What a tokenizer hands to a text tower."""
+"""The tokens of texts, and the interface of a tokenizer."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Int
@@ -15,3 +16,16 @@ class Tokens(NamedTuple):
 
     def to(self, device: torch.device | str) -> "Tokens":
         return Tokens(self.ids.to(device), self.lengths.to(device))
+
+
+class Tokenizer(Protocol):
+    """Turns texts into Tokens. It cuts texts beyond ``context_length``; ``truncated`` counts the texts cut so far.
+
+    ``fingerprint`` changes with everything that the tokens depend on.
+    """
+
+    context_length: int
+    truncated: int
+    fingerprint: str
+
+    def __call__(self, texts: Sequence[str]) -> Tokens: ...

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cliplab.models.encoders import ImageEncoder, ImageStates, check_image_size
-from cliplab.models.layers import Activation, ResidualBlock
+from cliplab.models.layers import Activation, flat_patches, residual_blocks
 from cliplab.rules import Count, Decay, Positive
 
 
@@ -15,7 +15,7 @@ class VisionTransformer(ImageEncoder):
     ``forward`` maps normalised images ``[batch, 3, image_size, image_size]`` to ``[batch, output_dim]``.
     ``patch_dropout`` is the share of patches left out at random in training (Li et al. 2023, FLIP); ``forward_states``
     leaves none out, since a grid of states has no holes. ``norm_eps`` is the epsilon of every LayerNorm.
-    Raises ValueError when ``image_size`` is no multiple of ``patch_size`` or another size arrives.
+    Raises ValueError when ``image_size`` is not a multiple of ``patch_size``, or for images of another size.
     Initialisation as in OpenAI's published model code: class token, positions and projection N(0, 1/width), the rest
     PyTorch's defaults.
     """
@@ -50,17 +50,9 @@ class VisionTransformer(ImageEncoder):
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
         self.positional_embedding = nn.Parameter(scale * torch.randn((image_size // patch_size) ** 2 + 1, width))
         self.ln_pre = nn.LayerNorm(width, norm_eps)
-        self.blocks = nn.ModuleList(
-            ResidualBlock(width, heads, mlp_ratio, activation, causal=False, norm_eps=norm_eps) for _ in range(layers)
-        )
+        self.blocks = residual_blocks(layers, width, heads, mlp_ratio, activation, causal=False, norm_eps=norm_eps)
         self.ln_post = nn.LayerNorm(width, norm_eps)
         self.projection = nn.Parameter(scale * torch.randn(width, output_dim))
-
-    def patches(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch patches pixels"]:
-        """Cut images into flattened patches in reading order; channels vary slowest inside a patch."""
-        p = self.patch_size
-        x = images.unflatten(3, (-1, p)).unflatten(2, (-1, p))  # [B, 3, rows, p, columns, p]
-        return x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)  # [B, rows * columns, 3 * p * p]
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters from input to output: embeddings, each block (the last norm with the last one), the projection."""
@@ -74,7 +66,7 @@ class VisionTransformer(ImageEncoder):
         self, images: Float[Tensor, "batch 3 height width"]
     ) -> Float[Tensor, "batch patches channels"]:
         check_image_size(images, self.image_size)
-        return self.patch_embedding(self.patches(images)) + self.positional_embedding[1:]
+        return self.patch_embedding(flat_patches(images, self.patch_size)) + self.positional_embedding[1:]
 
     def _transformed(self, x: Float[Tensor, "batch patches channels"]) -> Float[Tensor, "batch 1+patches channels"]:
         first = (self.class_embedding + self.positional_embedding[0]).expand(x.shape[0], 1, -1)
