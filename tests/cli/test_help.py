@@ -40,6 +40,6 @@ def test_any_choice_of_a_group_tells_its_options() -> None:
 def test_nested_keys_and_comments_of_a_config(tmp_path: object) -> None:
     found = {s.key: s for s in settings(config_dir() / "data" / "_module.yaml", "data.")}
     assert found["data.train_transform.flip"].value == "0.0"
-    assert found["data.train_transform.flip"].comment == "a chance"
+    assert found["data.train_transform.flip"].comment == "probability"
     assert "data.train_transform" not in found
     assert found["data.train_transform.scale"].value == "[0.9, 1.0]"

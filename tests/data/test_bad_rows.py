@@ -27,7 +27,7 @@ from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.data.transforms import EvalTransform
 
 from .conftest import png
-from .test_tars import pairs, write_tar
+from .tars import pairs, write_tar
 
 SOUND = png(3)
 
@@ -112,9 +112,9 @@ def test_a_stand_in_is_the_same_after_a_stop_and_with_workers(streaming: bool, t
 
     whole = [batch.tokens.ids.tolist() for batch in module().train_dataloader()]
     assert [batch.tokens.ids.tolist() for batch in module(workers=2).train_dataloader()] == whole
-    later = module().train_dataloader()
-    later.load_state_dict({"batches": 4})
-    assert [batch.tokens.ids.tolist() for batch in later] == whole[4:]
+    resumed = module().train_dataloader()
+    resumed.load_state_dict({"batches": 4})
+    assert [batch.tokens.ids.tolist() for batch in resumed] == whole[4:]
 
 
 @pytest.mark.parametrize("arranged", ["in a row", "anywhere"])

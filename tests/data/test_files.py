@@ -61,13 +61,13 @@ def test_the_fingerprint_is_of_the_named_files(layouts: dict[str, Path]) -> None
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_files_that_are_not_there(streaming: bool, layouts: dict[str, Path]) -> None:
-    for data_files, told in (
+    for data_files, message in (
         ("shard-*.parquet", r"data_files: no file matches 'shard-\*.parquet'"),
         (["train-0.parquet", "train-9.parquet"], r"data_files: no file matches 'train-9.parquet'"),
         ([], "data_files: no file is named; null means all"),
         ({"test": "*"}, "data_files are given for test; name split train there, or split=…"),
     ):
-        with pytest.raises(UnreachableData, match=told):
+        with pytest.raises(UnreachableData, match=message):
             (open_layout if streaming else open_rows)(
                 Location(str(layouts["parquet_of_images"]), data_files=data_files)
             )

@@ -19,8 +19,8 @@ from cliplab.data.opening import Location, open_layout, open_rows
 from cliplab.data.sources import caption_source
 
 from .conftest import png
+from .tars import pairs, write_tar
 from .test_bad_rows import read
-from .test_tars import pairs, write_tar
 
 REPOSITORY, COMMIT = "owner/set", "f" * 40
 

@@ -1,4 +1,4 @@
-"""Sets that are read in part, and labels as people write them: what is left out is said, what cannot be read is named."""
+"""Sets that are read in part, and labels as people write them: what is left out is noted, what cannot be read is named."""
 
 import io
 import re
@@ -58,7 +58,7 @@ def three_classes(root: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("change", "names", "pictures", "told"),
+    ("change", "names", "pictures", "message"),
     [
         (lambda root: None, "ant bee cat", 3, ""),
         (folder("dog"), "ant bee cat", 3, "1 of 4 class folders hold no picture and are not candidates.*: dog;"),
@@ -78,7 +78,9 @@ def three_classes(root: Path) -> Path:
         (link_round, "ant bee cat", 3, ""),
     ],
 )
-def test_what_a_folder_of_classes_holds(change: Change, names: str, pictures: int, told: str, tmp_path: Path) -> None:
+def test_what_a_folder_of_classes_holds(
+    change: Change, names: str, pictures: int, message: str, tmp_path: Path
+) -> None:
     root = three_classes(tmp_path / "set")
     change(root)
     data = LabelledImages(path=str(root), split="test")
@@ -87,10 +89,10 @@ def test_what_a_folder_of_classes_holds(change: Change, names: str, pictures: in
     assert [(root / data.place(i)).read_bytes() for i in range(pictures)] == [
         Path(row["image"]["path"]).read_bytes() for row in data.dataset
     ]
-    if told:
+    if message:
         assert len(data.notes) == 1
 
-        assert re.search(told, data.notes[0])
+        assert re.search(message, data.notes[0])
     else:
         assert data.notes == []
 
@@ -164,7 +166,7 @@ def test_labels_as_people_write_them(labels: list[Any], given: Any, expected: li
 
 
 @pytest.mark.parametrize(
-    ("labels", "given", "told"),
+    ("labels", "given", "message"),
     [
         ([0, None], ["a", "b"], "the label of row 1 is None"),
         ([0.5, 1.0], ["a", "b"], "the label of row 0 is 0.5"),
@@ -179,8 +181,8 @@ def test_labels_as_people_write_them(labels: list[Any], given: Any, expected: li
         ([0, 1], "/nowhere/names.txt", "names.txt cannot be read"),
     ],
 )
-def test_labels_and_names_that_do_not_fit(labels: list[Any], given: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_labels_and_names_that_do_not_fit(labels: list[Any], given: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         LabelledImages(dataset=table(labels), class_names=given)
 
 

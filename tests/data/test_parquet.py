@@ -92,6 +92,6 @@ def test_types_that_do_not_go_together_are_told(tmp_path: Path) -> None:
     for k, sizes in enumerate(([1], [{"width": 1}])):
         table = pyarrow.table({"image": [png(1)], "caption": ["a"], "size": sizes})
         pyarrow.parquet.write_table(table, tmp_path / f"{k}.parquet")
-    told = r"1.parquet: column 'size' is struct<width: int64>, but in .*0.parquet it is int64; .*data_files="
-    with pytest.raises(UnreachableData, match=told):
+    message = r"1.parquet: column 'size' is struct<width: int64>, but in .*0.parquet it is int64; .*data_files="
+    with pytest.raises(UnreachableData, match=message):
         open_rows(Location(str(tmp_path)))

@@ -79,9 +79,9 @@ def test_loader_goes_on_at_the_very_next_batch(streaming: bool, workers: int, la
         state, second = first.state_dict(), loader()
         assert state == {"batches": stop}
         second.load_state_dict(state)
-        rest = list(second)
-        rest += list(second) if stop < 6 else []
-        same(rest, reference[stop:])
+        remaining = list(second)
+        remaining += list(second) if stop < 6 else []
+        same(remaining, reference[stop:])
 
 
 def test_order_does_not_depend_on_workers(layouts: dict[str, Path]) -> None:
@@ -201,8 +201,8 @@ def test_a_hub_that_cannot_be_reached_is_asked_once(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: pytest.fail("the library would try for minutes"))
     with pytest.raises(UnreachableData) as caught:
         caption_source(path="owner/name")
-    said = str(caught.value)
-    assert said.startswith(
+    message = str(caught.value)
+    assert message.startswith(
         "data set 'owner/name' (split 'train') cannot be opened: ConnectionError: http://127.0.0.1:9 cannot"
     )
-    assert "name a local copy with data.path=<folder or file>" in said
+    assert "name a local copy with data.path=<folder or file>" in message

@@ -1,4 +1,4 @@
-"""A data set that cannot be opened is told by the file that is at fault, and what to do."""
+"""The error for a data set that cannot be opened names the file at fault, and what to do."""
 
 from pathlib import Path
 

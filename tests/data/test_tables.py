@@ -202,7 +202,7 @@ def test_json_by_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "told"),
+    ("name", "data", "message"),
     [
         (
             "a.csv",
@@ -227,8 +227,8 @@ def test_json_by_line(tmp_path: Path) -> None:
         ("a.json", "[]", r"there are no rows in a.json"),
     ],
 )
-def test_errors_name_the_file_the_line_and_the_option(name: str, data: str, told: str, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_errors_name_the_file_the_line_and_the_option(name: str, data: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
         reader_of(tmp_path / name, data).dataset("train")
 
 

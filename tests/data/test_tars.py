@@ -110,7 +110,7 @@ def damaged(file: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "found", "told"),
+    ("kind", "found", "message"),
     [
         ("in a picture", 10, "cut short inside 010.png, at byte 21032"),
         ("in a text", 11, "cut short inside 010.txt, at byte"),
@@ -122,20 +122,20 @@ def damaged(file: Path, kind: str) -> None:
         ("begins in the middle", 15, "a damaged header at byte 0"),
     ],
 )
-def test_damaged_tars_give_what_can_be_read(kind: str, found: int, told: str, tmp_path: Path) -> None:
+def test_damaged_tars_give_what_can_be_read(kind: str, found: int, message: str, tmp_path: Path) -> None:
     damaged(tmp_path / "0.tar", kind)
     table, faults = index_tar(tmp_path / "0.tar")
     assert faults[0][0] == "damaged_tar"
-    assert told in faults[0][1]
+    assert message in faults[0][1]
     assert table.num_rows == found
     assert table["__key__"].to_pylist()[-1] == ("009" if found == 10 else "010" if found == 11 else "019")
     reader = TarReader([str(tmp_path / "0.tar")], tmp_path)
-    with pytest.raises(DamagedPart, match=rf"0.tar: {told}.*: damaged_tar"):
+    with pytest.raises(DamagedPart, match=rf"0.tar: {message}.*: damaged_tar"):
         list(reader.rows(0))
 
 
 @pytest.mark.parametrize(
-    ("data", "reason", "told"),
+    ("data", "reason", "message"),
     [
         (b"", "not_a_tar", "it has no bytes"),
         (b"<!DOCTYPE html><html>403</html>" * 40, "not_a_tar", "it is an HTML page"),
@@ -147,18 +147,18 @@ def test_damaged_tars_give_what_can_be_read(kind: str, found: int, told: str, tm
         (bytes(512), "empty_tar", "it has no samples"),
     ],
 )
-def test_what_is_no_tar_and_what_is_empty(data: bytes, reason: str, told: str, tmp_path: Path) -> None:
+def test_what_is_no_tar_and_what_is_empty(data: bytes, reason: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "1.tar").write_bytes(data)
     table, faults = index_tar(tmp_path / "1.tar")
     assert table.num_rows == 0
     assert faults[0][0] == reason
-    assert told in faults[0][1]
+    assert message in faults[0][1]
     write_tar(tmp_path / "0.tar", pairs(4))
     write_tar(tmp_path / "2.tar", pairs(4))
     reader = TarReader([str(tmp_path / f"{k}.tar") for k in range(3)], tmp_path)
     assert len(reader.dataset("train")) == 8
     assert {reason for _, reason in reader.damaged} == {reason}
-    assert all(place.startswith("1.tar: ") and told in place for place, _ in reader.damaged)
+    assert all(place.startswith("1.tar: ") and message in place for place, _ in reader.damaged)
     assert len(reader.damaged) == (1 if reason == "empty_tar" else 4), "as many as the others hold"
     with pytest.raises(ValueError, match=r"there is no sample in 1 tars; 1.tar: "):
         TarReader([str(tmp_path / "1.tar")], tmp_path).dataset("train")

@@ -123,8 +123,8 @@ def test_a_checkpoint_whose_class_is_gone_names_it_and_says_what_to_do(tmp_path:
     torch.save({"cliplab_config": {"model": config, "tokenizer": tokenizer}, "state_dict": state}, file)
     with pytest.raises(ValueError) as caught:
         cliplab.load(str(file))
-    said = str(caught.value)
-    assert said.startswith(f"{file}: its config does not fit this cliplab: model.image_encoder._target_: ")
-    assert "cliplab.models.old_place.Tower cannot be imported" in said
-    assert "load it with the version that wrote it" in said
-    assert "\n" not in said
+    message = str(caught.value)
+    assert message.startswith(f"{file}: its config does not fit this cliplab: model.image_encoder._target_: ")
+    assert "cliplab.models.old_place.Tower cannot be imported" in message
+    assert "load it with the version that wrote it" in message
+    assert "\n" not in message

@@ -162,7 +162,7 @@ def library_config(family: str, file: Path) -> tuple[Stated, Stated, Stated]:
     return top, *parts
 
 
-def tower_sizes(part: Stated, activations: Mapping[Any, str], whose: str, norm_eps: float) -> dict[str, Any]:
+def tower_sizes(part: Stated, activations: Mapping[Any, str], owner: str, norm_eps: float) -> dict[str, Any]:
     """The fields that all towers of CLIP and SigLIP share. ``norm_eps`` is the default of our towers."""
     width, inner = part.size("hidden_size"), part.size("intermediate_size")
     eps = part.number("layer_norm_eps", norm_eps)
@@ -171,7 +171,7 @@ def tower_sizes(part: Stated, activations: Mapping[Any, str], whose: str, norm_e
         "layers": part.size("num_hidden_layers"),
         "heads": part.size("num_attention_heads"),
         "mlp_ratio": mlp_ratio(inner, width),
-        "activation": part.choice("hidden_act", activations, None, whose),
+        "activation": part.choice("hidden_act", activations, None, owner),
         **({} if eps == norm_eps else {"norm_eps": eps}),
     }
 

@@ -15,6 +15,7 @@ from cliplab.checkpoints.open_clip_fields import EPS_OF_TORCH, TRAINING, activat
 from cliplab.checkpoints.openai import HEAD_WIDTH, from_openai, looks_native, shown_config, to_openai
 from cliplab.checkpoints.preprocessing import read_preprocess_cfg
 from cliplab.checkpoints.siglip import looks_siglip, read_trunk
+from cliplab.checkpoints.spec import OPEN_CLIP_CONFIG
 from cliplab.checkpoints.stated import Stated, read_json
 from cliplab.checkpoints.tokenizer_files import has_tokenizer
 from cliplab.checkpoints.weights import RESNET, TEXT, VIT, Weights, check_sizes, clip_config, tokenizer_config
@@ -22,7 +23,6 @@ from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.models.encoders import CLIP_MEAN, CLIP_STD
 from cliplab.models.hub import hub_or_cache, hub_silence, patience_with_sockets, silence_of
 
-CONFIG = "open_clip_config.json"
 STEM = "open_clip_model"
 
 
@@ -185,7 +185,7 @@ def read_open_clip(
 
 def read_folder(folder: Path) -> Weights:
     """Read a folder with open_clip_config.json and weights, as open_clip pushes it to the hub."""
-    file = folder / CONFIG
+    file = folder / OPEN_CLIP_CONFIG
     top = Stated(read_json(file), file)
     cfg, preprocess = top.take("model_cfg", {}), top.take("preprocess_cfg", {})
     if not isinstance(cfg, dict) or not {"vision_cfg", "text_cfg", "embed_dim"} <= set(cfg):
@@ -238,7 +238,7 @@ def pretrained_tag(name: str, tag: str) -> tuple[Path, dict[str, Any]]:
 
 
 def _address(facts: Mapping[str, Any]) -> str | None:
-    """The address that the weights of a tag will be fetched from; None when they lie on the hub or were fetched before."""
+    """The address that the weights of a tag will be fetched from; None when they are on the hub or were fetched before."""
     url = facts.get("url")
     return None if not url or facts.get("hf_hub") or _kept(url).is_file() else str(url)
 
@@ -288,5 +288,5 @@ def write_open_clip(folder: Path, model: Mapping[str, Any], state: Mapping[str, 
     }
     config = {"model_cfg": to_model_cfg(model), "preprocess_cfg": preprocess}
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
+    (folder / OPEN_CLIP_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
     write_safetensors(folder / f"{STEM}.safetensors", to_openai(model, state), {"format": "pt"})

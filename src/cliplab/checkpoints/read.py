@@ -11,12 +11,11 @@ from torch import Tensor
 from cliplab.checkpoints import open_clip
 from cliplab.checkpoints.io import read_file
 from cliplab.checkpoints.openai import looks_native, read_openai
+from cliplab.checkpoints.spec import OPEN_CLIP, OPEN_CLIP_CONFIG, SUFFIXES
 from cliplab.checkpoints.stated import read_json
 from cliplab.checkpoints.weights import PLAIN_TRANSFORM, ObjectiveWeights, Weights, listed
 from cliplab.models.hub import hub_or_cache, hub_silence
 
-SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
-NAMED = "open_clip:"
 TRANSFORMERS = "a state dict of transformers"
 # Descriptions of foreign state dicts, by the beginning of a key that only they have
 KINDS = {
@@ -36,7 +35,7 @@ def read_pretrained(spec: str) -> Weights:
     Raises ValueError for anything else, or when the file cannot be read strictly or does not fit its architecture; the
     message lists the keys or sizes.
     """
-    if spec.startswith(NAMED):
+    if spec.startswith(OPEN_CLIP):
         return _named(spec)
     path = Path(spec).expanduser()
     if path.is_dir():
@@ -49,7 +48,7 @@ def read_pretrained(spec: str) -> Weights:
 
 
 def _named(spec: str) -> Weights:
-    name, _, where = spec.removeprefix(NAMED).partition(":")
+    name, _, where = spec.removeprefix(OPEN_CLIP).partition(":")
     if not name or not where:
         raise ValueError(f"{spec}: write open_clip:<model name>:<file or tag>, such as open_clip:ViT-B-32:openai")
     config, path = open_clip.named_config(name), Path(where).expanduser()
@@ -67,7 +66,7 @@ def _folder(folder: Path) -> Weights:
     last = folder / "checkpoints" / "last.ckpt"
     if last.is_file():
         return _file(last)
-    if (folder / open_clip.CONFIG).is_file():
+    if (folder / OPEN_CLIP_CONFIG).is_file():
         return open_clip.read_folder(folder)
     if (folder / "config.json").is_file():
         kind = read_json(folder / "config.json").get("model_type")
@@ -85,7 +84,7 @@ def _folder(folder: Path) -> Weights:
     if len(files) == 1:
         return _file(files[0])
     found = f"{len(files)} files of weights: {listed([f.name for f in files])}" if files else "no weights"
-    raise ValueError(f"{folder}: it has neither config.json nor {open_clip.CONFIG} and holds {found}; name one file")
+    raise ValueError(f"{folder}: it has neither config.json nor {OPEN_CLIP_CONFIG} and holds {found}; name one file")
 
 
 def _instead(kind: Any) -> str:

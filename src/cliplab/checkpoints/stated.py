@@ -26,7 +26,7 @@ class Stated:
         return ValueError(f"{self.file}: {self.name(key)} is {value!r}; {why}")
 
     def take(self, key: str, default: Any = None) -> Any:
-        """A field's value, whatever it is."""
+        """A field's value of any type."""
         value = self.left.pop(key, None)
         return default if value is None else value
 
@@ -49,11 +49,11 @@ class Stated:
             raise self.refusal(key, value, "it must be true or false")
         return value
 
-    def choice(self, key: str, names: Mapping[Any, str], default: Any, whose: str) -> str:
+    def choice(self, key: str, names: Mapping[Any, str], default: Any, owner: str) -> str:
         """A value under our name for it; ``names`` maps the file's names to ours."""
         value = self.take(key, default)
         if isinstance(value, list | dict) or value not in names:
-            raise self.refusal(key, value, f"{whose} have {', '.join(str(name) for name in names)}")
+            raise self.refusal(key, value, f"{owner} have {', '.join(str(name) for name in names)}")
         return names[value]
 
     def only(self, key: str, allowed: Collection[Any], why: str) -> None:

@@ -1,4 +1,4 @@
-"""From a cell of a table to the captions in it."""
+"""Reads the captions in a cell of a table."""
 
 import functools
 import json
@@ -10,11 +10,11 @@ import numpy as np
 from cliplab.data.columns import CAPTION_COLUMNS
 from cliplab.data.images import BadImage
 
-MOST_CHARACTERS = 10_000  # of a caption; no tower reads as many, and cleaning megabytes would take seconds
+MOST_CHARACTERS = 10_000  # of a caption; no tower reads that many, and cleaning megabytes takes seconds
 
 
 def _plain(value: Any) -> str:
-    """Text of a cell. Raises BadImage when it is none."""
+    """The text of a cell. Raises BadImage when it is not text."""
     if isinstance(value, bytes):
         value = value[: 4 * MOST_CHARACTERS].decode("utf8", errors="replace")
     if not isinstance(value, str):
@@ -23,7 +23,7 @@ def _plain(value: Any) -> str:
 
 
 def _whole(value: Any) -> list[str]:
-    """A string, or a list of strings, each one caption."""
+    """A string or a list of strings, where each string is a caption."""
     if value is None:
         return []
     if isinstance(value, str | bytes):
@@ -36,12 +36,12 @@ def _whole(value: Any) -> list[str]:
 
 
 def _lines(value: Any) -> list[str]:
-    """Each line a caption."""
+    """A string or a list of strings, where each line is a caption."""
     return [line.strip() for text in _whole(value) for line in text.split("\n")]
 
 
 def _walk(value: Any, path: Sequence[str]) -> list[Any]:
-    """What lies at a path into nested lists and dictionaries; ``*`` is every item."""
+    """The values at a path into nested lists and dictionaries, where ``*`` means every item."""
     if not path:
         return [value]
     if path[0] == "*":
@@ -62,14 +62,15 @@ def _from_json(path: Sequence[str], value: Any) -> list[str]:
 
 
 def caption_reader(caption_format: str) -> Callable[[Any], list[str]]:
-    """From a cell to its captions: ``lines`` (a string with one a line, or a list of such), ``text`` (a string, or a list of
-    strings, each one caption), or ``json:<path>`` such as ``json:sentences.*.raw``. Raises ValueError for others."""
+    """A function from a cell to its captions. ``lines`` reads a string with a caption on each line, or a list of those;
+    ``text`` a string or list of strings, each a caption; ``json:<path>``, such as ``json:sentences.*.raw``, reads JSON.
+    Raises ValueError for other formats."""
     if caption_format.startswith("json:"):
         return functools.partial(_from_json, caption_format.removeprefix("json:").split("."))
     readers = {"lines": _lines, "text": _whole}
     if caption_format not in readers:
         raise ValueError(
-            f"caption_format {caption_format!r} must be lines, text or json:<path>, as json:sentences.*.raw"
+            f"caption_format {caption_format!r} must be lines, text or json:<path>, such as json:sentences.*.raw"
         )
     return readers[caption_format]
 

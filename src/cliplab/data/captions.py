@@ -88,7 +88,7 @@ class CaptionDataset(RowSource):
         self.opened, self.dataset, self.rows, self.damaged = opened, opened.dataset, rows, opened.damaged
         if self.damaged and rows.on_error == "stop":
             reason, place = self.damaged[0]
-            raise RuntimeError(f"{place} ({reason}); mend or remove it, or skip it with data.train.on_error=replace")
+            raise RuntimeError(f"{place} ({reason}); repair or remove it, or skip it with data.train.on_error=replace")
         self.kept, self.which, self.refused = wanted_samples(self.dataset, rows)
         if len(self.kept) == 0:
             raise ValueError(

@@ -25,6 +25,6 @@ def to_columns(table: Any) -> dict[str, list[Any]]:
 
 
 def to_rows(table: Any) -> list[dict[str, Any]]:
-    """The rows of a table or record batch, likewise."""
+    """The rows of a table or record batch as Python values; see ``to_columns``."""
     columns = to_columns(table)
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]

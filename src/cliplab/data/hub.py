@@ -53,7 +53,7 @@ def reach_hub(path: str) -> None:
 
 
 def side_file(path: str, file_name: str) -> Path | None:
-    """A small file that lies beside a data set, in the local folder or in the hub's repository; None when there is none,
+    """A small file beside a data set, in the local folder or in the hub's repository. None when there is no such file,
     or none can be reached."""
     local = local_path(path)
     if local is not None:

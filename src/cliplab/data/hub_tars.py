@@ -1,7 +1,7 @@
 """Tars of a data set on the hub, read by the same reader as local tars.
 
-The datasets library finds out which files a split has. Its own reader of tars, which takes its columns from the first five
-samples, is not used.
+The datasets library finds the files of a split. Its own reader of tars is not used, since it takes the columns from the
+first five samples.
 """
 
 import functools
@@ -26,7 +26,7 @@ from cliplab.data.layout import Part, Row
 from cliplab.data.layouts.tars import TarReader
 from cliplab.files import whole_file
 
-LIBRARY_READER = "webdataset"  # what the library calls its reader of tars
+LIBRARY_READER = "webdataset"  # the library's name of its reader of tars
 _ADDRESS = re.compile(r"hf://datasets/([^@]+)@([^/]+)/(.+)")
 
 
@@ -46,14 +46,14 @@ class HubFile(NamedTuple):
         return Path(huggingface_hub.hf_hub_download(self.repository, self.name, local_dir=folder, **known))
 
     def root(self, fetched: Path) -> Path:
-        """The folder that stands for the repository, of a fetched file."""
+        """The local folder of the repository, given a fetched file."""
         return fetched.parents[self.name.count("/")]
 
 
 def hub_tars(path: str, split: str, arguments: Mapping[str, Any]) -> list[HubFile] | None:
     """The tars of a split, sorted; None for data sets of another layout. ``arguments`` are those of ``load_dataset``.
 
-    What the hub lists is noted, so that tars that were fetched are found again without it. Raises ValueError when there is
+    The list is kept, so that fetched tars are found again without the hub. Raises ValueError when there is
     no such split.
     """
     asked = json.dumps([path, split, arguments], sort_keys=True)
@@ -84,15 +84,15 @@ def fetched_reader(tars: Sequence[HubFile], **options: Any) -> TarReader:
 
 
 def _remove(folder: str, owner: int) -> None:
-    if os.getpid() == owner:  # workers share the folder of the process that began them
+    if os.getpid() == owner:  # workers share the folder of their parent process
         shutil.rmtree(folder, ignore_errors=True)
 
 
 class HubTars:
-    """Tars on the hub. Each is fetched when it is read and removed afterwards, so that a stream takes the room of
-    the tars that it reads at the same time. Tars that are in the hub's cache are read there, and stay.
+    """Tars on the hub. Each is fetched when it is read, and removed afterwards, so that a stream needs disk space only for
+    the tars that it reads at the same time. Tars in the hub's cache are read there and kept.
 
-    The first tar that has samples is fetched into the cache, since it tells the columns.
+    The first tar that has samples is fetched into the cache, since the columns come from it.
     """
 
     def __init__(self, tars: Sequence[HubFile], **options: Any) -> None:
@@ -103,7 +103,7 @@ class HubTars:
 
     @functools.cached_property
     def _first(self) -> TarReader:
-        """Of the first tar that has samples. Raises ValueError when none has."""
+        """A reader of the first tar that has samples. Raises ValueError when none has."""
         faults = []
         for tar in self.tars:
             reader = fetched_reader([tar], **self.options)
@@ -117,11 +117,11 @@ class HubTars:
 
     @property
     def columns(self) -> Sequence[str]:
-        """Of the first tar that has samples. Raises ValueError when none has."""
+        """The columns of the first tar that has samples. Raises ValueError when none has."""
         return self._first.columns
 
     def rows(self, part: int, start: int = 0) -> Iterator[Row]:
-        """As of TarReader. A damaged tar is taken to have held as many samples as the first one that has any."""
+        """See TarReader. A damaged tar is assumed to have had as many samples as the first tar that has any."""
         with self._fetched(self.tars[part]) as reader:
             reader.usual_rows = self._first.usual_rows
             yield from reader.rows(0, start)

@@ -17,12 +17,12 @@ def _is_upright(data: bytes) -> bool:
     place = 2
     while True:
         if data[place] != 0xFF:
-            raise ValueError("no marker where one should stand")
+            raise ValueError("a marker is missing")
         marker = data[place + 1]
         if marker == _START_OF_SCAN:
             return True
         if marker in _LONE:
-            raise ValueError("a marker that should not stand here")
+            raise ValueError("a marker is misplaced")
         if marker != 0xFF:
             size = int.from_bytes(data[place + 2 : place + 4], "big")
             if marker == _APP1 and _turns(data[place + 4 : place + 2 + size]):

@@ -132,7 +132,7 @@ class StartableStream(Protocol):
 
 
 class StreamBatches:
-    """Batches of a stream. Workers start anew each epoch: a worker learns where to begin when it starts."""
+    """Batches of a stream. Workers are new each epoch: a worker learns where to begin when it starts."""
 
     def __init__(self, stream: StartableStream, *, collate: Callable, batch_size: int, num_workers: int) -> None:
         self.stream, self.batch_size = stream, batch_size

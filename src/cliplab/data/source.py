@@ -23,7 +23,7 @@ class Sample(NamedTuple):
     """One training pair: an image, uint8 ``[3, size, size]``, with its caption and its place in the order of samples.
 
     Samples with the same ``group`` show the same thing. ``bad`` is the unusable row that this sample replaces, if any.
-    ``lost`` more rows are lost with that one, where it stands for the rest of a damaged file.
+    ``lost`` more rows are lost with that one when it represents the remainder of a damaged file.
     ``source`` names the source in a mixture. ``probe`` marks the samples that represent the whole source: all of them
     where rows come in random order, one of each part in a stream.
     """
@@ -111,13 +111,13 @@ def first_usable(attempts: Iterator[Callable[[], Sample]], place: Callable[[], s
         except BadImage as error:
             if on_error == "stop":
                 raise RuntimeError(
-                    f"{place()} is unusable: {error}; mend it, or replace it with data.train.on_error=replace"
+                    f"{place()} is unusable: {error}; repair it, or replace it with data.train.on_error=replace"
                 ) from error
             reason, detail = reason or error.reason, detail or str(error)[:MOST_SHOWN]
         else:
             return sample._replace(bad=Unusable(reason, place())) if reason else sample
     cause = detail if reason == "missing_file" else reason
     raise RuntimeError(
-        f"{place()} is unusable ({cause}), and so are {tried - 1} rows drawn at random in its place; mend the data, or name "
-        "the right columns: data.train.image_columns=[…] data.train.caption_columns=[…]"
+        f"{place()} is unusable ({cause}), and so are {tried - 1} rows drawn at random in its place; repair the data, or "
+        "set the right columns: data.train.image_columns=[…] data.train.caption_columns=[…]"
     )

@@ -231,8 +231,10 @@ class CaptionStream(StreamSource):
                     continue
                 each = self.rows.count(row.row.values) if self.rows.choice == "all" and not row.unusable else 1
                 for which in range(each):
-                    tells = given <= probe if row.unusable else given == probe  # an unusable row stands for the rest
-                    yield row._replace(which=which, probe=tells)
+                    is_probe = (
+                        given <= probe if row.unusable else given == probe
+                    )  # an unusable row represents the remainder
+                    yield row._replace(which=which, probe=is_probe)
                     given += 1
 
     def _unwanted(self, row: StreamRow) -> bool:

@@ -21,7 +21,7 @@ class StreamRow(NamedTuple):
     source: int = 0
     probe: bool = False
     unusable: str = ""
-    lost: int = 0  # rows that are lost behind an unusable one
+    lost: int = 0  # rows that are lost after an unusable one
 
 
 class RowsInTurn(Protocol):

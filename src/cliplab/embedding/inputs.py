@@ -15,7 +15,7 @@ SUFFIXES = tuple(sorted({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """Every picture file below a folder, sorted. Raises ValueError when there is no folder or no picture."""
+    """All image files below a folder, sorted. Raises ValueError when there is no such folder or no image."""
     root = Path(folder).expanduser()
     if not root.is_dir():
         raise ValueError(f"{root} is not a folder; name a folder of images")

@@ -39,7 +39,7 @@ def quiet() -> Iterator[None]:
 
 
 def locate(source: str) -> str:
-    """``package:<module>/<folder>`` is a folder inside an installed package; a hub id or a local folder stays as it is.
+    """``package:<module>/<folder>`` is a folder inside an installed package; a hub id or a local folder is unchanged.
 
     Raises ValueError when the package is not installed.
     """

@@ -143,7 +143,7 @@ class HFTextEncoder(TextEncoder):
         return self.projection(self.cache(tokens, self._features))
 
     def forward_states(self, tokens: Tokens) -> TextStates:
-        """The last states of the encoder, whatever ``hidden_states`` the pooled vector is made of. The cache is not used."""
+        """The last states of the encoder. ``hidden_states`` only changes the pooled vector. The cache is not used."""
         self.check_length(tokens.ids)
         output, mask = self._read(tokens)
         states = output.last_hidden_state.masked_fill(mask.unsqueeze(-1) == 0, 0)

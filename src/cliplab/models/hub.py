@@ -40,7 +40,7 @@ def _ask(address: str) -> str | None:
         try:
             get_session().head(address, timeout=PATIENCE, follow_redirects=False)
             heard.append(None)
-        except Exception as error:  # whatever the client of the day raises
+        except Exception as error:  # depends on the HTTP client
             heard.append(f"{address} cannot be reached: {str(error) or type(error).__name__}")
 
     thread = threading.Thread(target=ask, daemon=True)  # the lookup of a name has no timeout
@@ -52,7 +52,7 @@ def _ask(address: str) -> str | None:
 @contextmanager
 def patience_with_sockets() -> Iterator[None]:
     """Within it every new connection of this process that sets no limit itself gives up after ``PATIENCE`` seconds without
-    a byte. For clients that cannot be told a limit."""
+    a byte. It is for clients without a timeout setting."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
     try:

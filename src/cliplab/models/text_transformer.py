@@ -74,7 +74,7 @@ class TextTransformer(TextEncoder):
         ids, lengths = tokens
         self.check_length(ids)
         packing = pack_tokens(ids, lengths) if torch.is_grad_enabled() else pack_shared(ids, lengths)
-        # An embedding, not an index: its gradient is added up in a fixed order, whatever the threads do.
+        # F.embedding, not indexing: its gradient is summed in a fixed order for any number of threads.
         positions = F.embedding(packing.index % ids.shape[1], self.positional_embedding)
         x = self.token_embedding(ids.flatten()[packing.index]) + positions
         for block in self.blocks:

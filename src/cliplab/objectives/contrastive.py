@@ -25,13 +25,13 @@ def _logits(encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _result(loss: Tensor, encoded: Encoded, image_accuracy: Tensor, text_accuracy: Tensor) -> Loss:
-    """The loss, and as figures both accuracies (the share whose best match is its own pair) and the scale."""
+    """The loss, with both accuracies (the share of rows with the right best match) and the scale as figures."""
     figures = {"image_accuracy": image_accuracy, "text_accuracy": text_accuracy, "logit_scale": encoded.logit_scale}
     return Loss(loss, figures)
 
 
 def _accuracy(logits: Tensor, positives: Tensor) -> Tensor:
-    """The share of rows whose highest logit is one of their positives, bool ``[B, W * B]``."""
+    """The share of rows where the highest logit is one of the ``positives``, bool ``[B, W * B]``."""
     return positives.gather(1, logits.argmax(1, keepdim=True)).float().mean()
 
 
@@ -47,7 +47,7 @@ def _groups_of(batch: Pairs, objective: str) -> Tensor:
 
 
 class _Contrastive(Objective):
-    """Computes in float32, whatever the precision of the run."""
+    """Computes in float32 at any precision of the run."""
 
     def forward(self, encoded: Encoded, batch: Pairs) -> Loss:
         with torch.autocast(encoded.logit_scale.device.type, enabled=False):

@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cliplab.checkpoints.spec import OPEN_CLIP, OPEN_CLIP_CONFIG, SUFFIXES
 from cliplab.settings.config import ConfigError, did_you_mean
 
 KEYS = ("ckpt", "run", "pretrained")
-SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
-FOREIGN = ("config.json", "open_clip_config.json")  # files that mark a folder of foreign weights
-OPEN_CLIP = "open_clip:"
+FOREIGN = ("config.json", OPEN_CLIP_CONFIG)  # files that mark a folder of foreign weights
 DEEPEST = 4  # levels below a folder that are searched for runs
 MOST_LISTED = 4
 WAYS = "ckpt=<run>/checkpoints/last.ckpt, run=<run folder> or pretrained=<foreign weights>"

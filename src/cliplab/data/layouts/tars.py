@@ -22,7 +22,7 @@ from cliplab.distributed import rank
 
 READ_AT_ONCE = 64  # rows
 INDEXED_TOGETHER = 8  # tars, in threads: the time is mostly spent waiting for the disk
-TOLD_EVERY = 5.0  # seconds
+SHOWN_EVERY = 5.0  # seconds between lines about the progress
 
 
 class TarReader:
@@ -89,19 +89,19 @@ class TarReader:
 
     @functools.cached_property
     def usual_rows(self) -> int:
-        """Samples of the first tar that has any: about as many as a damaged one held. 0 when none has any."""
+        """The number of samples of the first tar that has any, an estimate for damaged ones. 0 when none has any."""
         counts = (self._index(part).table.num_rows for part in range(len(self.files)))
         return next(filter(None, counts), 0)
 
     @functools.cached_property
     def _indexed(self) -> list[IndexedTar]:
-        """The index of each tar. What takes longer than ``TOLD_EVERY`` seconds tells how far it is."""
-        indexed, told = list[IndexedTar](), time.monotonic()
+        """The index of each tar. The progress is printed every ``SHOWN_EVERY`` seconds."""
+        indexed, shown = list[IndexedTar](), time.monotonic()
         with ThreadPoolExecutor(INDEXED_TOGETHER) as pool:
             for tar in pool.map(self._index, range(len(self.files))):
                 indexed.append(tar)
-                if time.monotonic() - told > TOLD_EVERY and rank() == 0:
-                    told = time.monotonic()
+                if time.monotonic() - shown > SHOWN_EVERY and rank() == 0:
+                    shown = time.monotonic()
                     print(
                         f"looking into the tars: {len(indexed):,} of {len(self.files):,}", file=sys.stderr, flush=True
                     )
@@ -137,7 +137,7 @@ class TarReader:
 
 
 def _lost(tar: IndexedTar, usual: int) -> int:
-    """How many samples a damaged tar has lost, if it held as many as is ``usual``."""
+    """How many samples a damaged tar has lost, assuming that it had the ``usual`` number."""
     return 1 if tar.faults[0][0] == "empty_tar" else max(1, usual - tar.table.num_rows)
 
 

@@ -1,0 +1,5 @@
+"""How ``pretrained=`` names weights. Nothing is imported here: a command checks such names before torch is imported."""
+
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")  # of files of weights
+OPEN_CLIP = "open_clip:"  # the beginning of ``open_clip:<model>:<file or tag>``
+OPEN_CLIP_CONFIG = "open_clip_config.json"  # in a folder of open_clip
