@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal import config_loader_impl
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides
+from hydra.core.object_type import ObjectType
 
 Loader = config_loader_impl.ConfigLoaderImpl
 DEFAULTS, MERGE = config_loader_impl.create_defaults_list, Loader._compose_config_from_defaults_list
-READ = FileConfigSource.load_config
+READ = ConfigRepository.load_config
 _kept: dict[Any, bytes] = {}
 
 
@@ -57,10 +58,14 @@ def _merged(self: Any, defaults: Any, repo: Any) -> Any:
     return _copy_of((_files(repo), repr(defaults)), functools.partial(MERGE, self, defaults, repo))
 
 
-def _read(self: FileConfigSource, config_path: str) -> Any:
-    file = Path(self.path) / self._normalize_file_name(config_path)
-    stat = file.stat() if file.is_file() else None
-    key = (self.path, self.provider, config_path, stat and (stat.st_mtime_ns, stat.st_size))
+def _read(self: ConfigRepository, config_path: str) -> Any:
+    source = self._find_object_source(config_path, ObjectType.CONFIG)
+    if source is None:
+        return READ(self, config_path)
+    key: tuple[Any, ...] = (source.scheme(), source.provider, source.path, config_path)
+    if source.scheme() == "file":
+        stat = (Path(source.path) / source._normalize_file_name(config_path)).stat()
+        key += (stat.st_mtime_ns, stat.st_size)
     return _copy_of(key, functools.partial(READ, self, config_path))
 
 
@@ -68,4 +73,4 @@ def keep_compositions(keep: bool = True) -> None:
     """From now on, or no longer."""
     config_loader_impl.create_defaults_list = _defaults_list if keep else DEFAULTS
     Loader._compose_config_from_defaults_list = _merged if keep else MERGE  # type: ignore[method-assign]
-    FileConfigSource.load_config = _read if keep else READ  # type: ignore[method-assign]
+    ConfigRepository.load_config = _read if keep else READ  # type: ignore[method-assign]
