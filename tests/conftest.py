@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from typing import Any
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 os.environ.setdefault("CLIPLAB_ROOT", os.getcwd())
@@ -14,15 +15,43 @@ os.environ["HF_DATASETS_CACHE"] = os.path.join(os.environ["HF_HOME"], "datasets"
 os.environ["HF_HUB_CACHE"] = os.path.join(os.environ["HF_HOME"], "hub")
 os.environ["CLIPLAB_CACHE"] = os.path.join(os.environ["CLIPLAB_TEST_CACHE"], "cliplab")
 
-import datasets
 import pytest
-import torch
 
-from tests.composition import keep_compositions
 
-datasets.disable_progress_bars()
-torch.set_num_threads(1)
-keep_compositions()
+def pytest_configure(config: pytest.Config) -> None:
+    """Only where tests run: the process that hands them out to others needs no torch."""
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return
+    import datasets
+    import torch
+
+    from tests.composition import keep_compositions
+
+    datasets.disable_progress_bars()
+    torch.set_num_threads(1)
+    keep_compositions()
+
+
+# Their tests are run by one worker, so that one server forks all child processes (tests/processes.py).
+WITH_PROCESSES = {
+    "tests/end_to_end/test_kill.py",
+    "tests/end_to_end/test_checkpoints.py",
+    "tests/end_to_end/test_ranks.py",
+    "tests/evaluation/test_zero_shot.py",
+    "tests/objectives/test_contrastive.py",
+}
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A worker gets whole files, since the tests of a file share what takes long to make."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "with processes" if file in WITH_PROCESSES else file
+
+    return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -33,6 +62,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
+    import torch
+
     torch.manual_seed(0)
 
 
@@ -59,6 +90,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if marked and browser_programs() is None:
         config.hook.pytest_deselected(items=marked)
         items[:] = [item for item in items if item not in marked]
+    if hasattr(config, "workerinput"):  # whole runs first, so that no worker is left with a long file at the end
+        items.sort(key=lambda item: "end_to_end" not in item.path.parts)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -1,8 +1,11 @@
 """The embedded data: splits by the stated rule, built whole or not at all."""
 
+import io
+import itertools
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +17,17 @@ from cliplab.data.labelled import emoji_labelled
 
 @pytest.fixture(scope="module")
 def built() -> Path:
-    """Built once, in the cache of the tests."""
-    return emoji.build_emoji()
+    """Built once, in the cache of the tests. One SVG of sixteen is drawn, since all take ten seconds; the others are
+    blank. Whoever runs the command for the first time draws all."""
+    blank, draw, svgs = io.BytesIO(), emoji._png, itertools.count()
+    Image.new("RGBA", (72, 72)).save(blank, "PNG")
+
+    def few(file: Any) -> bytes:
+        return draw(file) if file.name.endswith(".png") or next(svgs) % 16 == 0 else blank.getvalue()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(emoji, "_png", few)
+        return emoji.build_emoji()
 
 
 def test_code_points_leave_variation_selectors_out() -> None:
@@ -69,6 +81,9 @@ def test_rows_are_complete(built: Path) -> None:
     assert "dark skin tone" in row["name_en"]
     assert row["name_de"] != row["name_en"]
     assert np.asarray(row["image"].convert("RGBA"))[..., 3].any()
+    drawn = [train[i]["image"] for i in np.flatnonzero(np.asarray(train["style"][:]) == "openmoji")[:200]]
+    assert {picture.size for picture in drawn} == {(72, 72)}
+    assert sum(np.asarray(picture.convert("RGBA"))[..., 3].any() for picture in drawn) >= 200 // 16 - 4
 
 
 @pytest.mark.slow

@@ -2,16 +2,28 @@
 
 import csv
 import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from .conftest import only_run
+from cliplab import cli
+from tests.processes import start, status
+
+from .conftest import nothing_but_the_run, only_run
 
 SAME = ("train/loss", "train/logit_scale", "train/grad_norm", "train/lr", "train/image_accuracy")
+
+
+def _first_rank(folder: Path, argv: list[str]) -> None:
+    os.environ |= {"CLIPLAB_ROOT": str(folder / "2"), "OMP_NUM_THREADS": "1"}
+    os.chdir(folder)
+    torch.set_num_threads(1)
+    nothing_but_the_run(pytest.MonkeyPatch())
+    sys.argv = ["run.py", *argv]
+    cli.main()
 
 
 def rows(root: Path) -> list[dict[str, str]]:
@@ -26,15 +38,7 @@ def test_two_ranks_log_and_evaluate_what_one_does(
     (tmp_path / "run.py").write_text("from cliplab.cli import main\n\nmain()\n")
     locked = ["locking=text_projection", "locking.text_encoder.unfreeze_at_step=4"]  # new gradients are exchanged
     two_ranks = [a for a in arguments if a != "trainer.accelerator=cpu"] + ["trainer=ddp_sim"]
-    done = subprocess.run(
-        [sys.executable, "run.py", *two_ranks, *locked],
-        cwd=tmp_path,
-        env={**os.environ, "CLIPLAB_ROOT": str(tmp_path / "2"), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert status(start(_first_rank, tmp_path, [*two_ranks, *locked])) == 0
     monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path / "1"))
     assert command(*arguments, *locked) == 0
     one, two = rows(tmp_path / "1"), rows(tmp_path / "2")

@@ -63,7 +63,7 @@ def uninterrupted(
 
 
 @pytest.mark.parametrize("every", [2, None], ids=["every two steps", "every epoch"])
-@pytest.mark.parametrize("stops", [(1,), (4,), (6,), (2, 6), (3, 5, 7)], ids=str)
+@pytest.mark.parametrize("stops", [(1, 4, 6), (3, 5, 7)], ids=str)
 @pytest.mark.parametrize("gently", [True, False], ids=["sigterm", "kill"])
 def test_resumed_equals_uninterrupted(
     stops: tuple[int, ...],
@@ -75,6 +75,7 @@ def test_resumed_equals_uninterrupted(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Stopped in an epoch's middle and at its end, before the first checkpoint, at one and between two."""
     clamp = TrainingModule.on_train_batch_end
     pending = list(stops)
 

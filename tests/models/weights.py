@@ -1,5 +1,8 @@
 """Small models with random weights, and the same weights in other people's."""
 
+import copy
+import functools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +49,16 @@ def randomise(model: nn.Module) -> None:
 
 
 def built(config: dict[str, Any]) -> CLIP:
+    """The same weights whenever the config is the same."""
+    model = copy.deepcopy(_built(json.dumps(config, sort_keys=True)))
     torch.manual_seed(0)
-    model = hydra.utils.instantiate(config, _convert_="all")
+    return model
+
+
+@functools.cache
+def _built(config: str) -> CLIP:
+    torch.manual_seed(0)
+    model = hydra.utils.instantiate(json.loads(config), _convert_="all")
     randomise(model)
     return model
 
