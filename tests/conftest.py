@@ -1,5 +1,6 @@
 """What all tests share: no network, no cache but their own, one thread."""
 
+import gc
 import importlib.util
 import os
 import shutil
@@ -58,6 +59,12 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """The caches go when the first process ends."""
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ["CLIPLAB_TEST_CACHE"], ignore_errors=True)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """What is imported now stays: it is not looked through for garbage again, and processes that tests fork share it."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,7 @@
 """What the server of child processes has done before it forks them: everything is imported, and the command has been run
 once up to its task, so that the plug-ins are found, the config is composed and its classes are read."""
 
+import gc
 import sys
 import tempfile
 
@@ -23,3 +24,5 @@ with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as pa
     failed = exit_status(patch, *GROUPS, "zeroshot.folder.dataset.path=.", "~callbacks.progress")
     if failed:
         print(f"the command of {__name__} failed: its children will take longer", file=sys.stderr)
+gc.collect()
+gc.freeze()
