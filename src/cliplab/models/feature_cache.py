@@ -14,8 +14,8 @@ ROWS = 32
 class FeatureCache:
     """Keeps the features of up to ``limit`` distinct texts.
 
-    They are computed in batches of ``ROWS`` texts of one length: what a text gets depends neither on its neighbours nor on
-    what was kept before, so that a resumed run sees the same bits.
+    They are computed in batches of ``ROWS`` texts of one length. So the features of a text do not depend on the other texts
+    of its batch or on the content of the cache, and a resumed run gets the same bits.
     """
 
     def __init__(self, limit: int) -> None:

@@ -1,4 +1,4 @@
-"""One hash of all that decides the embeddings a model gives."""
+"""A hash of everything that the embeddings of a model depend on."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-# Attributes of modules that matter in training only, or say where something came from
+# Attributes of modules that matter in training only, or name the origin of something
 _NO_EFFECT = {
     "training", "text_fixed", "max_log_scale", "patch_dropout", "name_or_path", "warnings_issued", "gradient_checkpointing",
     "grad_checkpointing", "fused_attn", "cached_texts", "layerdrop", "is_gradient_checkpointing",
@@ -16,19 +16,18 @@ _NO_EFFECT = {
 
 
 class Described(Protocol):
-    """A part outside the model that says in words what it does: the tokenizer, the transform of pictures."""
+    """A part outside the model that describes itself in words: the tokenizer, the transform of images."""
 
     @property
     def fingerprint(self) -> str: ...
 
 
 def model_fingerprint(model: nn.Module, tokenizer: Described, transform: Described) -> str:
-    """SHA-256 over the built model's configuration (the class and the settings of each module: activations, heads,
-    epsilons, pooling, sizes), every weight and buffer (mean and deviation of pictures among them) with its type, the
-    tokenizer and the preparation of pictures.
+    """SHA-256 over the built model, the tokenizer and the preparation of images.
 
-    Two models with one fingerprint give the same embeddings; where a setting differs they do not share it, though their
-    weights be equal.
+    It covers the class and the settings of each module (activations, heads, epsilons, pooling, sizes), and every weight and
+    buffer with its type, including the mean and deviation of images. Two models with the same fingerprint give the same
+    embeddings. Models with different settings have different fingerprints, even if their weights are equal.
     """
     digest = hashlib.sha256(json.dumps(_configuration(model), sort_keys=True).encode())
     digest.update(f"{tokenizer.fingerprint}\n{transform.fingerprint}\n".encode())
@@ -39,7 +38,7 @@ def model_fingerprint(model: nn.Module, tokenizer: Described, transform: Describ
 
 
 def _configuration(model: nn.Module) -> list[Any]:
-    """The class of each module and its plain settings, by name; dropout does nothing to an embedding."""
+    """The class of each module and its plain settings, by name. Dropout is left out: it does not change an embedding."""
     return [
         [name, type(module).__qualname__, _settings(module)]
         for name, module in model.named_modules()
