@@ -134,11 +134,12 @@ class Counts:
         return {key: float(value) for key, value in whole.items()} | reasons | sources
 
     def __str__(self) -> str:
-        named = "; ".join(self.first_bad[:3])
-        reasons = ", ".join(f"{count} {reason}" for reason, count in self.bad.most_common())
-        return (
-            f"{self.seen} samples read, {self.bad.total() - self.lost} unusable rows replaced"
-            f"{f', {self.lost} lost with damaged files' if self.lost else ''}"
-            f"{f' ({reasons})' if reasons else ''}, {self.truncated} texts cut"
-            f"{f'; the first: {named}' if named else ''}"
-        )
+        text = f"{self.seen} samples read, {self.bad.total() - self.lost} unusable rows replaced"
+        if self.lost:
+            text += f", {self.lost} lost with damaged files"
+        if self.bad:
+            text += f" ({', '.join(f'{count} {reason}' for reason, count in self.bad.most_common())})"
+        text += f", {self.truncated} texts cut"
+        if self.first_bad:
+            text += f"; the first: {'; '.join(self.first_bad[:3])}"
+        return text

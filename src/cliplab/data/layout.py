@@ -41,7 +41,7 @@ class DamagedPart(ValueError):
     continues with the next part, and the file counts as ``lost`` unusable rows: about as many as cannot be read."""
 
     def __init__(self, place: str, reason: str, detail: str = "", lost: int = 1) -> None:
-        super().__init__(f"{place}: {reason}{f': {detail}' if detail else ''}")
+        super().__init__(f"{place}: {reason}: {detail}" if detail else f"{place}: {reason}")
         self.place, self.reason, self.lost = place, reason, lost
 
 

@@ -53,7 +53,8 @@ def expand_braces(text: str) -> list[str]:
         end = _closing(text, start)
         choices = _choices(text[start + 1 : end]) if end > 0 else None
         if choices is not None:
-            return [text[:start] + choice + end_ for choice in choices for end_ in expand_braces(text[end + 1 :])]
+            endings = expand_braces(text[end + 1 :])
+            return [text[:start] + choice + ending for choice in choices for ending in endings]
         start = text.find("{", start + 1)
     return [text]
 

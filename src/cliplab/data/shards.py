@@ -79,10 +79,11 @@ def _encode(image: Image.Image, recipe: Recipe) -> bytes:
     return buffer.getvalue()
 
 
-def _is(kind: str, data: bytes | None) -> bool:
-    if data is None or kind == "webp":
-        return data is not None and data[:4] == b"RIFF" and data[8:12] == b"WEBP"
-    return data[: 2 if kind == "jpeg" else 4] == (b"\xff\xd8" if kind == "jpeg" else b"\x89PNG")
+def _is_encoded_as(kind: str, data: bytes) -> bool:
+    """Whether a file has this encoding, by its first bytes."""
+    if kind == "webp":
+        return data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    return data.startswith({"jpeg": b"\xff\xd8", "png": b"\x89PNG"}[kind])
 
 
 def _ready(value: Any, captions: list[str], number: int, place: str, recipe: Recipe) -> Ready:
@@ -98,7 +99,7 @@ def _ready(value: Any, captions: list[str], number: int, place: str, recipe: Rec
         scale = side / min(width, height)
         size = (max(side, round(width * scale)), max(side, round(height * scale)))
         data = _encode(image.resize(size, Image.Resampling.BICUBIC), recipe)
-    elif raw is not None and _is(recipe.encoding, raw) and np.array_equal(_plain_pixels(raw), pixels):
+    elif raw is not None and _is_encoded_as(recipe.encoding, raw) and np.array_equal(_plain_pixels(raw), pixels):
         data = raw  # the file itself, without loss
     else:
         data = _encode(image, recipe)

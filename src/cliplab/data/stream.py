@@ -106,7 +106,7 @@ class StreamSource(IterableDataset):
                     opened[number] = Cursor(self.rows_in_turn(number, lanes * parts))
                 row = opened[number].row(batch // parts * per_lane + place)
                 attempts = self._attempts(row, opened[number].rows, batch * self.batch_size + slot)
-                sample = first_usable(attempts, lambda row=row: self.place(row), self.on_error)  # type: ignore[misc]
+                sample = first_usable(attempts, functools.partial(self.place, row), self.on_error)
                 yield sample._replace(probe=row.probe, lost=row.lost)
 
     def _attempts(self, row: StreamRow, rows: RowsInTurn, number: int) -> Iterator[Callable[[], Sample]]:
