@@ -21,8 +21,8 @@ class Batch(NamedTuple):
 
     ``bad`` is (reason, place) of each unusable row that was replaced. ``truncated`` counts the texts that were cut.
     ``sources`` names the source of each sample in a mixture. ``probes`` counts the samples that represent the whole source
-    (see ``Sample.probe``), ``bad_probes`` those among them that were unusable. ``lost`` are
-    (reason, rows) that are lost in damaged files beside those in ``bad``.
+    (see ``Sample.probe``), ``bad_probes`` those among them that were unusable. ``lost`` has (reason,
+    rows) of rows that are lost with damaged files, in addition to ``bad``.
     """
 
     images: Tensor

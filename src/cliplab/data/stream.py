@@ -229,11 +229,10 @@ class CaptionStream(StreamSource):
                 position += 1
                 if position % step != offset or (not row.unusable and self._unwanted(row)):
                     continue
-                each = self.rows.count(row.row.values) if self.rows.choice == "all" and not row.unusable else 1
-                for which in range(each):
-                    is_probe = (
-                        given <= probe if row.unusable else given == probe
-                    )  # an unusable row represents the remainder
+                samples = self.rows.count(row.row.values) if self.rows.choice == "all" and not row.unusable else 1
+                for which in range(samples):
+                    # An unusable row represents the whole remainder of its part.
+                    is_probe = given <= probe if row.unusable else given == probe
                     yield row._replace(which=which, probe=is_probe)
                     given += 1
 
