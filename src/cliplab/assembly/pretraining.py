@@ -18,6 +18,7 @@ from rich.tree import Tree
 from cliplab.assembly.device import choose_precision
 from cliplab.assembly.evaluators import announce, build_evaluators, credits_of, validation_evaluators
 from cliplab.assembly.process import quiet
+from cliplab.assembly.tracking import tracked
 from cliplab.assembly.training import (
     check_device,
     check_parts,
@@ -48,6 +49,7 @@ from cliplab.training.callbacks import Evaluate, FollowMove, NotFiniteError, Sto
 from cliplab.training.callbacks.pruning import how_it_ended
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
 from cliplab.training.module import TrainingModule
+from cliplab.training.trackers import trackers_of
 
 
 def print_config(config: dict[str, Any]) -> None:
@@ -241,19 +243,22 @@ def _train(
         parameters=sum(p.numel() for p in module.model.parameters()),
         credits=credits_of(evaluation.evaluators),
     )
-    loggers = [build(node, f"logger.{key}") for key, node in config["logger"].items()] if is_first_rank() else []
-    trainer = build_trainer(config, callbacks, loggers, run_dir, module=module)
-    with relaunched_by_config(run_dir):
-        try:
-            trainer.fit(
-                module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True
-            )
-        finally:  # whether it finishes, fails or is interrupted
-            manifest.facts |= next((c.facts() for c in callbacks if isinstance(c, WatchWeights)), {})
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    trainer.save_checkpoint(last)
-    return _finish(config, run_dir, manifest, trainer, module, evaluation, datamodule)
+    with tracked(config, module.model) as loggers:
+        trainer = build_trainer(config, callbacks, loggers, run_dir, module=module)
+        with relaunched_by_config(run_dir):
+            try:
+                trainer.fit(
+                    module, datamodule=datamodule, ckpt_path=str(last) if last.is_file() else None, weights_only=True
+                )
+            finally:  # whether it finishes, fails or is interrupted
+                manifest.facts |= next((c.facts() for c in callbacks if isinstance(c, WatchWeights)), {})
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        trainer.save_checkpoint(last)
+        outcome = _finish(config, run_dir, manifest, trainer, module, evaluation, datamodule)
+        for tracker in trackers_of(loggers) if outcome.path else ():
+            tracker.attach(outcome.path)
+        return outcome
 
 
 def _finish(

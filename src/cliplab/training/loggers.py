@@ -11,6 +11,18 @@ from lightning.pytorch.utilities import rank_zero_only
 from cliplab.files import whole_file
 
 
+def read_logged(run_dir: Path) -> dict[str, int]:
+    """The last step at which each figure was logged, from ``metrics.csv``; a line that a kill has cut does not count."""
+    logged: dict[str, int] = {}
+    try:
+        with (run_dir / "metrics.csv").open(newline="") as file:
+            for row in csv.DictReader([line for line in file if line.endswith("\n")]):
+                logged |= {key: int(row["step"]) for key, value in row.items() if value not in (None, "")}
+    except (OSError, ValueError):
+        return {}
+    return logged
+
+
 class CSVLogger(Logger):
     """Writes ``<save_dir>/metrics.csv``. On resume the rows after the checkpoint's step are dropped, so that no step is
     listed twice. A new column rewrites the header."""

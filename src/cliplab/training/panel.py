@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cliplab.evaluation.batches import PictureSet
 from cliplab.evaluation.result import EvaluationResult
+from cliplab.training.trackers import Tracker
 
 CELL, SIDE, COLUMNS, MARGIN = (264, 96), 80, 4, 8
 INK, SOFT, RIGHT, WRONG = "#18202c", "#5d6878", "#117a48", "#b3261e"
@@ -75,7 +76,9 @@ class PredictionPanel:
         path = self.folder / f"{result.name}-{step:07d}.png"
         panel.save(path, compress_level=1)
         for logger in loggers:
-            if isinstance(logger, TensorBoardLogger):
+            if isinstance(logger, Tracker):
+                logger.show(f"panel/{result.name}", panel, step)
+            elif isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image(f"panel/{result.name}", np.asarray(panel), step, dataformats="HWC")
             elif hasattr(logger, "log_image"):
                 logger.log_image(key=f"panel/{result.name}", images=[panel], step=step)

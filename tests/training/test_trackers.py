@@ -1,0 +1,134 @@
+"""Trackers for real, offline: figures, config, sizes, pictures and files; a resumed run goes on in the same run, and no step
+is there twice."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from cliplab.training.loggers import CSVLogger
+from cliplab.training.trackers import (
+    Kept,
+    MlflowRun,
+    TensorBoardRun,
+    Tracker,
+    WandbRun,
+    check_reachable,
+    flat,
+    run_title,
+)
+
+CONFIG = {"name": "emoji", "seed": 1, "optimizer": {"lr": 0.1, "betas": [0.9, 0.98]}, "paths": {"run": "/x"}}
+FACTS = {"model/parameters": 12}
+
+
+def stop_and_resume(make: Callable[[], Any], run: Path, killed: bool = True) -> Any:
+    """Steps 0 to 5, a kill, and from the checkpoint of step 3 on to step 8. Returns the second tracker."""
+    for first, last, status in ((0, 5, "failed"), (4, 8, "finished")):
+        tracker, table = make(), CSVLogger(str(run))
+        assert isinstance(tracker, Tracker)
+        tracker.begin(CONFIG, FACTS)
+        table.rewind(first - 1)
+        for step in range(first, last + 1):
+            for logger in (table, tracker):
+                logger.log_metrics({"train/loss": 1.0 / (step + 1), "val/recall@1": 0.5}, step=step)
+            tracker.show("panel/val", Image.new("RGB", (8, 8), (step, 0, 0)), step)
+        if last == 8 or not killed:
+            (run / "report.html").write_text("<p>report</p>")
+            tracker.attach(run / "report.html")
+        tracker.end(status)
+        (run / "checkpoints").mkdir(exist_ok=True)
+        (run / "checkpoints" / "last.ckpt").touch()
+    return tracker
+
+
+def test_tensorboard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    stop_and_resume(lambda: TensorBoardRun(str(tmp_path)), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    assert [(e.step, round(e.value, 4)) for e in events.Scalars("train/loss")] == [
+        (step, round(1 / (step + 1), 4)) for step in range(9)
+    ]
+    assert [e.step for e in events.Images("panel/val")] == list(range(9))
+    assert [e.value for e in events.Scalars("model/parameters")] == [12]
+    assert "config/text_summary" in events.Tags()["tensors"]
+
+
+def test_mlflow(tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    run = tmp_path / "emoji" / "2026-a"
+    run.mkdir(parents=True)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    tracker = stop_and_resume(lambda: MlflowRun(str(run), "emoji", uri), run)
+    client = tracker.experiment
+    (found,) = client.search_runs([client.get_experiment_by_name("emoji").experiment_id])
+    assert (found.info.run_name, found.info.status) == ("emoji/2026-a", "FINISHED")
+    assert found.data.params["optimizer.lr"] == "0.1"
+    assert found.data.tags["model/parameters"] == "12"
+    history = client.get_metric_history(found.info.run_id, "train/loss")
+    assert sorted((m.step, round(m.value, 4)) for m in history) == [(s, round(1 / (s + 1), 4)) for s in range(9)]
+    assert len(client.get_metric_history(found.info.run_id, "val/recall_at_1")) == 9
+    files = {file.path for file in client.list_artifacts(found.info.run_id)}
+    assert {"images", "report.html"} <= files
+
+
+def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    from lightning.pytorch.loggers import WandbLogger
+
+    logged: list[int | None] = []
+    log_metrics = WandbLogger.log_metrics
+
+    def noting(self: WandbLogger, metrics: Any, step: int | None = None) -> None:
+        logged.append(step)
+        log_metrics(self, metrics, step)
+
+    monkeypatch.setattr(WandbLogger, "log_metrics", noting)
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    run = tmp_path / "emoji" / "2026-a"
+    run.mkdir(parents=True)
+    stop_and_resume(lambda: WandbRun(str(run), "cliplab", offline=True), run)
+    assert logged == list(range(9))
+    folders = [folder.name for folder in (run / "wandb").glob("offline-run-*")]
+    ids = {folder.rpartition("-")[2] for folder in folders}
+    assert ids == {json.loads((run / "trackers.json").read_text())["wandb"]}
+
+
+def test_a_start_without_a_checkpoint_is_a_new_run(tmp_path: Path) -> None:
+    kept = Kept(tmp_path, "mlflow")
+    kept.keep("abc")
+    assert Kept(tmp_path, "mlflow").id is None
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    assert Kept(tmp_path, "mlflow").id == "abc"
+    assert Kept(tmp_path, "wandb").id is None
+
+
+def test_an_evaluation_that_a_kill_cut_off_is_logged_after_all(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,train/loss,zeroshot/toy/acc1\n3,1.0,0.5\n4,0.9,\n5,0.8,\n6,0.")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    Kept(tmp_path, "wandb").keep("a")
+    kept = Kept(tmp_path, "wandb")
+    assert kept.fresh({"train/loss": 1, "zeroshot/toy/acc1": 1, "reference/toy/x": 1}, 5) == {
+        "zeroshot/toy/acc1": 1,
+        "reference/toy/x": 1,
+    }
+    assert kept.fresh({"train/loss": 1, "zeroshot/toy/acc1": 1, "reference/toy/x": 1}, 3) == {}
+    assert [kept.is_fresh("panel/toy", step) for step in (3, 4)] == [False, True]
+
+
+def test_what_trackers_are_told_of_the_config() -> None:
+    assert flat(CONFIG) == {"name": "emoji", "seed": 1, "optimizer.lr": 0.1, "optimizer.betas": [0.9, 0.98]}
+    assert run_title(Path("/logs/multiruns/night/3")) == "night/3"
+
+
+def test_a_server_that_does_not_answer_is_told_in_one_line() -> None:
+    check_reachable("logger.mlflow", "sqlite:///x.db")
+    with pytest.raises(OSError, match=r"logger\.mlflow: http://127\.0\.0\.1:9/ cannot be reached"):
+        check_reachable("logger.mlflow", "http://127.0.0.1:9/")
