@@ -256,8 +256,9 @@ def _train(
             raise KeyboardInterrupt
         trainer.save_checkpoint(last)
         outcome = _finish(config, run_dir, manifest, trainer, module, evaluation, datamodule)
-        for tracker in trackers_of(loggers) if outcome.path else ():
-            tracker.attach(outcome.path)
+        if outcome.path is not None:
+            for tracker in trackers_of(loggers):
+                tracker.attach(outcome.path)
         return outcome
 
 
