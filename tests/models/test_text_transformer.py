@@ -92,7 +92,7 @@ def test_texts_that_begin_alike_share_the_work_and_keep_their_numbers() -> None:
         torch.testing.assert_close(model(tokens), expected, rtol=1e-5, atol=1e-5)
     beginnings = {
         tuple(ids[:n])
-        for ids, length in zip(*map(torch.Tensor.tolist, tokens), strict=True)
+        for ids, length in zip(tokens.ids.tolist(), tokens.lengths.tolist(), strict=True)
         for n in range(1, length + 1)
     }
     assert rows == [len(beginnings)]

@@ -9,24 +9,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from cliplab.benchmarks.contenders import open_clip_twin
 from cliplab.benchmarks.measured import Measured
-from cliplab.checkpoints.open_clip import to_model_cfg
-from cliplab.checkpoints.openai import to_openai
+from cliplab.benchmarks.setting import device_of
 from cliplab.evaluation.imagenet import imagenet_class_names, open_clip_metadata
 from cliplab.evaluation.prompts import Prompts, load_templates
 from cliplab.rules import Count
 from cliplab.settings.build import build
 
 COMPARED = 4  # the weights of so many classes are compared in float32; this also warms up
-
-
-def _open_clip_twin(config: dict[str, Any], model: nn.Module) -> nn.Module:
-    """The model of open_clip with the same weights."""
-    import open_clip
-
-    twin = open_clip.model.CLIP(**to_model_cfg(config))
-    twin.load_state_dict(to_openai(config, model.state_dict()))
-    return twin.eval()
 
 
 def _theirs(twin: nn.Module, names: list[str], templates: int, device: torch.device) -> Callable[[], Tensor]:
@@ -76,10 +67,10 @@ def measure(
     """Time both builders in turn on the chosen model with random weights, with ``threads`` threads of a CPU. The time
     includes tokenising, except in the row for a later evaluation, which has tokenised the prompts before."""
     torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() and config["trainer"]["accelerator"] != "cpu" else "cpu")
+    device = device_of(config)
     model = build(config["model"], "model").eval()
     names, filled = imagenet_class_names()[:classes], load_templates("openai_80")[:templates]
-    twin = _open_clip_twin(config["model"], model).to(device) if importlib.util.find_spec("open_clip") else None
+    twin = open_clip_twin(config["model"], model).to(device).eval() if importlib.util.find_spec("open_clip") else None
     model = model.to(device)
 
     def builders(names: list[str]) -> dict[str, Callable[[], Tensor]]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPImageProcessor, CLIPProcessor, SiglipConfig
 
 from cliplab.checkpoints.io import read_folder_state, write_safetensors
@@ -240,6 +240,31 @@ def _sizes(tower: Mapping[str, Any], activation: str) -> dict[str, Any]:
     }
 
 
+def _library_config(model: Mapping[str, Any]) -> CLIPConfig:
+    image, text = model["image_encoder"], model["text_encoder"]
+    ends = {"bos_token_id": CLIPTokenizer.start_token, "eos_token_id": CLIPTokenizer.end_token}
+    return CLIPConfig(
+        vision_config={**_sizes(image, image["activation"]), "image_size": image["image_size"]}
+        | {"patch_size": image["patch_size"], "projection_dim": model["embed_dim"]},
+        text_config={**_sizes(text, text["activation"]), "vocab_size": text["vocab_size"], **ends}
+        | {"max_position_embeddings": text["context_length"], "projection_dim": model["embed_dim"]}
+        | {"pad_token_id": CLIPTokenizer.end_token},
+        projection_dim=model["embed_dim"],
+        architectures=["CLIPModel"],
+        dtype="float32",
+    )
+
+
+def library_model(model: Mapping[str, Any], state: Mapping[str, Tensor]) -> nn.Module:
+    """The library's own ``CLIPModel`` with these weights. Raises ValueError naming what it cannot hold."""
+    from transformers import CLIPModel
+
+    _check_writable(model)
+    twin = CLIPModel(_library_config(model))
+    twin.load_state_dict(to_transformers(model, state))
+    return twin
+
+
 def write_tokenizer(folder: Path, context_length: int) -> None:
     """Write CLIP's tokenizer as transformers and the tokenizers library read it."""
     CLIPTokenizer(context_length).library_tokenizer().save_pretrained(folder)
@@ -251,19 +276,8 @@ def write_clip_folder(folder: Path, model: Mapping[str, Any], state: Mapping[str
     Raises ValueError naming what CLIPModel cannot hold.
     """
     _check_writable(model)
-    image, text = model["image_encoder"], model["text_encoder"]
-    ends = {"bos_token_id": CLIPTokenizer.start_token, "eos_token_id": CLIPTokenizer.end_token}
-    config = CLIPConfig(
-        vision_config={**_sizes(image, image["activation"]), "image_size": image["image_size"]}
-        | {"patch_size": image["patch_size"], "projection_dim": model["embed_dim"]},
-        text_config={**_sizes(text, text["activation"]), "vocab_size": text["vocab_size"], **ends}
-        | {"max_position_embeddings": text["context_length"], "projection_dim": model["embed_dim"]}
-        | {"pad_token_id": CLIPTokenizer.end_token},
-        projection_dim=model["embed_dim"],
-        architectures=["CLIPModel"],
-        dtype="float32",
-    )
-    size = image["image_size"]
+    config = _library_config(model)
+    size = model["image_encoder"]["image_size"]
     processor = CLIPImageProcessor(
         size={"shortest_edge": size},
         crop_size={"height": size, "width": size},
@@ -272,6 +286,6 @@ def write_clip_folder(folder: Path, model: Mapping[str, Any], state: Mapping[str
     )
     folder.mkdir(parents=True, exist_ok=True)
     config.save_pretrained(folder)
-    tokenizer = CLIPTokenizer(text["context_length"]).library_tokenizer()
+    tokenizer = CLIPTokenizer(model["text_encoder"]["context_length"]).library_tokenizer()
     CLIPProcessor(image_processor=processor, tokenizer=tokenizer).save_pretrained(folder)
     write_safetensors(folder / "model.safetensors", to_transformers(model, state), {"format": "pt"})

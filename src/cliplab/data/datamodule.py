@@ -5,6 +5,7 @@ from typing import Any
 
 import lightning
 import numpy as np
+import torch
 
 from cliplab.data.captions import CaptionDataset, CaptionPairs
 from cliplab.data.counts import Counts
@@ -129,6 +130,11 @@ class CaptionDataModule(lightning.LightningDataModule):
             self.counts = Counts(**counts[rank()])
         elif rank() == 0:
             self.counts = Counts.total(counts)
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Epochs and indices stay on the CPU, where the steps of ``augment`` read them without waiting for a GPU."""
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved._replace(epochs=batch.epochs, indices=batch.indices)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         if not self.augment:

@@ -47,7 +47,7 @@ class Collate:
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         epochs, indices, groups = torch.tensor([(s.epoch, s.index, s.group) for s in samples]).T.contiguous()
         before = self.tokenizer.truncated
-        tokens = self.tokenizer([s.caption for s in samples])
+        tokens = self.tokenizer([s.caption for s in samples]).with_places()
         return Batch(
             images=default_collate([s.image for s in samples]),  # in a worker: written to shared memory directly
             tokens=tokens,

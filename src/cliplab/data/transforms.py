@@ -190,7 +190,10 @@ class BatchAffine:
 
     def __call__(self, images: Tensor, *, seed: int, epochs: np.ndarray, indices: np.ndarray) -> Tensor:
         """uint8 ``[batch, 3, H, W]`` to float32 of the same shape in 0..1."""
-        drawn = torch.from_numpy(uniforms(seed, epochs, indices, 4) * 2 - 1).to(images.device, torch.float32)
+        drawn = torch.from_numpy(uniforms(seed, epochs, indices, 4) * 2 - 1).float()
+        drawn = drawn.to(
+            images.device, non_blocking=images.device.type == "cuda"
+        )  # small, so copied when the call returns
         zoom, angle = 1 + drawn[:, 0] * self.zoom, drawn[:, 1] * math.radians(self.rotation)
         theta = torch.empty(len(images), 2, 3, device=images.device)
         theta[:, 0, 0], theta[:, 0, 1] = zoom * angle.cos(), -zoom * angle.sin()

@@ -220,10 +220,10 @@ class EmbeddingModel:
             )
             warnings.warn(message, stacklevel=3)
         before = self.tokenizer.truncated
-        ids, lengths = self.tokenizer(labels)
+        tokens = self.tokenizer(labels)
         self.tokenizer.truncated = before
         first: dict[tuple[int, ...], str] = {}
-        for label, row, length in zip(labels, ids.tolist(), lengths.tolist(), strict=True):
+        for label, row, length in zip(labels, tokens.ids.tolist(), tokens.lengths.tolist(), strict=True):
             other = first.setdefault(tuple(row[:length]), label)
             if other != label:
                 message = (

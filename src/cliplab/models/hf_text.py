@@ -118,7 +118,7 @@ class HFTextEncoder(TextEncoder):
 
     def _read(self, tokens: Tokens) -> tuple[Any, Int[Tensor, "batch length"]]:
         """The library's output, and the mask of real tokens."""
-        ids, lengths = tokens
+        ids, lengths = tokens.ids, tokens.lengths
         real = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)  # [B, N]
         if self.pad_id is not None:
             ids = ids.masked_fill(~real, self.pad_id)  # RoBERTa counts positions by it

@@ -7,11 +7,18 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cliplab.models.tokens import Tokens
+
 
 class QuickGELU(nn.Module):
-    """``x * sigmoid(1.702 x)``, the activation of the paper's models."""
+    """``x * sigmoid(1.702 x)``, the activation of the paper's models.
+
+    On a GPU it is written with SiLU: a third fewer passes over memory, and one tensor kept for backward instead of two.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.device.type == "cuda":
+            return F.silu(1.702 * x) * (1 / 1.702)
         return x * torch.sigmoid(1.702 * x)
 
 
@@ -37,29 +44,34 @@ class Packing(NamedTuple):
     """Maps the tokens of a packed batch ``[total, width]`` to the padded one ``[batch, length, width]``.
 
     ``index`` says which padded position each packed row is taken from. ``rows`` says which packed row each padded position
-    reads where several positions share a row. It is None where each position of ``index`` has a row for itself.
+    reads where several positions share a row. It is None where each position of ``index`` has a row for itself. ``starts``
+    says where each text begins in the packed rows, with their number at the end; only GPUs for which ``attend_packed`` is
+    there get it.
     """
 
     index: Int[Tensor, " total"]  # type: ignore[assignment]
     batch: int
     length: int
     rows: Int[Tensor, " positions"] | None = None  # type: ignore[assignment]
+    starts: Int[Tensor, " batch+1"] | None = None  # type: ignore[assignment]
 
     def pad(self, packed: Float[Tensor, "total width"]) -> Float[Tensor, "batch length width"]:
         if self.rows is not None:
-            return packed[self.rows].view(self.batch, self.length, -1)
+            return packed.index_select(0, self.rows).view(self.batch, self.length, -1)
         padded = packed.new_zeros(self.batch * self.length, packed.shape[-1])
         return padded.index_copy(0, self.index, packed).view(self.batch, self.length, -1)
 
     def pack(self, padded: Float[Tensor, "batch length width"]) -> Float[Tensor, "total width"]:
-        return padded.reshape(self.batch * self.length, -1)[self.index]
+        return padded.reshape(self.batch * self.length, -1).index_select(0, self.index)
 
 
-def pack_tokens(ids: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"]) -> Packing:
+def pack_tokens(tokens: Tokens) -> Packing:
     """One row for each real token."""
-    position = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
-    index = (position < lengths.unsqueeze(1)).flatten().nonzero().squeeze(1)
-    return Packing(index, ids.shape[0], ids.shape[1])
+    starts = None
+    if has_packed_attention(tokens.ids.device):
+        starts = F.pad(tokens.lengths.cumsum(0, dtype=torch.int32), (1, 0))
+    batch, length = tokens.ids.shape
+    return Packing(tokens.real_places(), batch, length, starts=starts)
 
 
 @torch.compiler.disable
@@ -95,6 +107,24 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     return scores.softmax(-1).to(v.dtype) @ v
 
 
+def has_packed_attention(device: torch.device) -> bool:
+    """Whether PyTorch's attention over texts of various lengths runs there: NVIDIA's GPUs from Ampere on."""
+    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def attend_packed(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, longest: int, causal: bool) -> Tensor:
+    """Softmax attention over packed rows ``[total, heads, head width]`` in half precision, each text by itself.
+
+    ``starts`` is int32 ``[batch + 1]``, ``longest`` the length of the longest text or more. No padding is made or computed.
+    """
+    from torch.nn.attention.varlen import varlen_attn
+
+    window = (-1, 0) if causal else (-1, -1)
+    out = varlen_attn(q, k, v, starts, starts, longest, longest, window_size=window)
+    assert isinstance(out, Tensor)
+    return out
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one fused projection, over a padded or a packed batch."""
 
@@ -111,6 +141,9 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, packing: Packing | None = None) -> Tensor:
         qkv = self.qkv(x)
+        if packing is not None and packing.starts is not None and self._fits_packed_attention(qkv):
+            q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).unbind(1)  # each [total, H, width / H]
+            return self.out(attend_packed(q, k, v, packing.starts, packing.length, self.causal).flatten(1))
         if packing is not None:
             qkv = packing.pad(qkv)
         q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, H, N, width / H]
@@ -118,6 +151,10 @@ class SelfAttention(nn.Module):
         if packing is not None:
             mixed = packing.pack(mixed)
         return self.out(mixed)
+
+    def _fits_packed_attention(self, qkv: Tensor) -> bool:
+        head_width = qkv.shape[-1] // (3 * self.heads)
+        return qkv.dtype in (torch.bfloat16, torch.float16) and head_width % 8 == 0 and head_width <= 256
 
 
 def flat_patches(

@@ -142,7 +142,7 @@ class SiglipTextTransformer(TextEncoder):
         return self.projection(self.ln_final(x[:, -1]))
 
     def _transformed(self, tokens: Tokens) -> Float[Tensor, "batch context_length width"]:
-        ids, lengths = tokens
+        ids, lengths = tokens.ids, tokens.lengths
         self.check_length(ids)
         position = torch.arange(self.context_length, device=ids.device)
         filled = nn.functional.pad(ids, (0, self.context_length - ids.shape[1]))

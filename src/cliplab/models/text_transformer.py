@@ -71,19 +71,19 @@ class TextTransformer(TextEncoder):
         return TextStates(states, tokens.lengths, self._pool(x, packing, tokens))
 
     def _packed_states(self, tokens: Tokens) -> tuple[Float[Tensor, "total width"], Packing]:
-        ids, lengths = tokens
+        ids, lengths = tokens.ids, tokens.lengths
         self.check_length(ids)
-        packing = pack_tokens(ids, lengths) if torch.is_grad_enabled() else pack_shared(ids, lengths)
+        packing = pack_tokens(tokens) if torch.is_grad_enabled() else pack_shared(ids, lengths)
         # F.embedding, not indexing: its gradient is summed in a fixed order for any number of threads.
         positions = F.embedding(packing.index % ids.shape[1], self.positional_embedding)
-        x = self.token_embedding(ids.flatten()[packing.index]) + positions
+        x = self.token_embedding(ids.flatten().index_select(0, packing.index)) + positions
         for block in self.blocks:
             x = block(x, packing)  # [total, width]
         return x, packing
 
     def _pool(self, x: Float[Tensor, "total width"], packing: Packing, tokens: Tokens) -> Tensor:
-        ids, lengths = tokens
+        ids, lengths = tokens.ids, tokens.lengths
         ends = lengths.cumsum(0) - 1
         if packing.rows is not None:
             ends = packing.rows.view_as(ids).gather(1, lengths.unsqueeze(1) - 1).squeeze(1)
-        return self.ln_final(x[ends]) @ self.projection
+        return self.ln_final(x.index_select(0, ends)) @ self.projection

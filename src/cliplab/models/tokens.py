@@ -9,13 +9,30 @@ from torch import Tensor
 
 
 class Tokens(NamedTuple):
-    """Token ids padded only to the longest text of the batch; ``lengths`` count the start and end tokens too."""
+    """Token ids padded only to the longest text of the batch; ``lengths`` count the start and end tokens too.
+
+    ``places`` are the positions of real tokens in the flattened ids. Their number is known only after counting, so a batch
+    for training brings them along from the CPU: a GPU would have to be waited for. Elsewhere they are None.
+    """
 
     ids: Int[Tensor, "batch length"]
     lengths: Int[Tensor, " batch"]
+    places: Int[Tensor, " total"] | None = None  # type: ignore[assignment]
 
     def to(self, device: torch.device | str) -> "Tokens":
-        return Tokens(self.ids.to(device), self.lengths.to(device))
+        """Move to a device. The program does not wait for a copy to a GPU."""
+        to_gpu = torch.device(device).type == "cuda"
+        return Tokens(*(None if x is None else x.to(device, non_blocking=to_gpu) for x in self))  # type: ignore[arg-type]
+
+    def with_places(self) -> "Tokens":
+        return self._replace(places=self.real_places())
+
+    def real_places(self) -> Int[Tensor, " total"]:
+        """``places``, counted now where nobody has counted them before."""
+        if self.places is not None:
+            return self.places
+        position = torch.arange(self.ids.shape[1], device=self.ids.device).expand_as(self.ids)
+        return (position < self.lengths.unsqueeze(1)).flatten().nonzero().squeeze(1)
 
 
 class Tokenizer(Protocol):

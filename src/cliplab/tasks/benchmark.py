@@ -1,4 +1,4 @@
-"""task=benchmark: measure one thing against its plain counterpart, in alternation; benchmark= says which."""
+"""task=benchmark: measure one thing beside its counterparts, in alternation; benchmark= says which."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +32,7 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
 
 def run(job: Job) -> Outcome:
     """Call the chosen benchmark with the whole config, print its table, write ``benchmark.json``. Returns its path."""
+    from cliplab.assembly.device import choose_precision
     from cliplab.assembly.process import quiet, set_seed
     from cliplab.reporting.results import write_json
     from cliplab.runs.folder import save_config
@@ -41,6 +42,8 @@ def run(job: Job) -> Outcome:
     quiet()
     set_seed(config["seed"])
     measure = build(config["benchmark"], "benchmark")
+    trainer = config["trainer"]
+    trainer["precision"] = choose_precision(trainer["precision"], trainer["accelerator"])
     save_config(config, job)
     manifest = Manifest(job.run_dir, config, job.typed)
     manifest.start()

@@ -1,0 +1,96 @@
+"""The batch that a benchmark computes on: pictures of random pixels, and texts of natural lengths."""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from cliplab.data.source import CaptionSource, Source
+from cliplab.models.tokens import Tokens
+from cliplab.settings.build import build
+from cliplab.settings.config import ConfigError
+
+SHORTEST = 3  # the start of text, a word, and the end of text
+
+
+class MadeBatch(NamedTuple):
+    """uint8 images ``[batch, 3, size, size]``, the tokens of their texts, and ``groups``, int64 ``[batch]``, all
+    different."""
+
+    images: UInt8[Tensor, "batch 3 size size"]
+    tokens: Tokens
+    groups: Int[Tensor, " batch"]  # type: ignore[assignment]
+
+    def pinned(self) -> "MadeBatch":
+        """In memory that a GPU copies from by itself."""
+        tokens = Tokens(*(None if x is None else x.pin_memory() for x in self.tokens))  # type: ignore[arg-type]
+        return MadeBatch(self.images.pin_memory(), tokens, self.groups.pin_memory())
+
+
+def lengths_of_captions(
+    count: int, mean: float, spread: float, longest: int, generator: torch.Generator
+) -> Int[Tensor, " count"]:
+    """Tokens of each caption, with start and end: log-normal with this mean and this ``spread`` (the deviation of the
+    logarithm), rounded, and clipped at ``longest``."""
+    normal = torch.randn(count, generator=generator, dtype=torch.float64)
+    drawn = torch.exp(math.log(mean) - spread**2 / 2 + spread * normal)
+    return drawn.round().long().clamp(min(SHORTEST, longest), longest)
+
+
+def made_tokens(lengths: Int[Tensor, " count"], vocab_size: int, generator: torch.Generator) -> Tokens:
+    """Random words between the start and the end of text, which are the last two tokens of the vocabulary, as CLIP's."""
+    ids = torch.randint(1, vocab_size - 2, (len(lengths), int(lengths.max())), generator=generator)
+    position = torch.arange(ids.shape[1])
+    ids = ids.masked_fill(position >= lengths.unsqueeze(1), 0)
+    ids[:, 0] = vocab_size - 2
+    return Tokens(ids.scatter(1, lengths.unsqueeze(1) - 1, vocab_size - 1), lengths)
+
+
+def first_captions(source: Source, count: int) -> list[str]:
+    """One caption of each of the first rows that can be used. Raises ConfigError for a mixture, and where there is none."""
+    if not isinstance(source, CaptionSource):
+        raise ConfigError("benchmark.from_data: a mixture has no rows of its own; name one source")
+    usable = (row.values for row in source.raw_rows() if not source.rows.refused(row.values))
+    captions = [source.rows.captions(values)[0] for values in itertools.islice(usable, count)]
+    if not captions:
+        raise ConfigError("benchmark.from_data: no row of data.train can be used")
+    return captions
+
+
+def _repeated(captions: Sequence[str], count: int) -> list[str]:
+    return list(itertools.islice(itertools.cycle(captions), count))
+
+
+class Captions(NamedTuple):
+    """Which texts are measured: the captions of ``data.train`` (``from_data``), or made ones, see
+    ``lengths_of_captions``."""
+
+    from_data: bool
+    mean: float
+    spread: float
+
+    def tokens(self, config: Mapping[str, Any], tokenizer: Any, count: int, generator: torch.Generator) -> Tokens:
+        if self.from_data:
+            source = build(config["data"]["train"], "data.train")
+            return tokenizer(_repeated(first_captions(source, count), count))
+        text = config["model"]["text_encoder"]
+        longest = text["context_length"]
+        lengths = lengths_of_captions(count, self.mean, self.spread, longest, generator)
+        return made_tokens(lengths, text["vocab_size"], generator)
+
+    def told(self, tokens: Tokens) -> str:
+        lengths = tokens.lengths.double()
+        what = "the data's own" if self.from_data else f"log-normal with spread {self.spread:g}"
+        return f"captions of {lengths.mean():.1f} tokens in the mean, {int(lengths.max())} at most ({what})"
+
+
+def make_batch(config: Mapping[str, Any], tokenizer: Any, captions: Captions, size: int) -> MadeBatch:
+    """A batch on the CPU, the same for the same ``seed``."""
+    generator = torch.Generator().manual_seed(config["seed"])
+    side = config["model"]["image_encoder"]["image_size"]
+    images = torch.randint(256, (size, 3, side, side), dtype=torch.uint8, generator=generator)
+    return MadeBatch(images, captions.tokens(config, tokenizer, size, generator).with_places(), torch.arange(size))
