@@ -141,7 +141,7 @@ def test_three_steps_are_the_cpus(objective: Callable[[], Any], kind: str) -> No
         with torch.no_grad():
             losses.append(float(objective()(model(batch.images, batch.tokens), batch).loss))
     print(kind, objective, losses)
-    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2 if kind == "vit" else 5e-2)  # batch norm over six pictures
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

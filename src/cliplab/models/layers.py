@@ -146,7 +146,8 @@ class SelfAttention(nn.Module):
             return self.out(attend_packed(q, k, v, packing.starts, packing.length, self.causal).flatten(1))
         if packing is not None:
             qkv = packing.pad(qkv)
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # each [B, H, N, width / H]
+        # Split where they lie, so that their gradients are joined into those of qkv without another copy
+        q, k, v = (x.transpose(1, 2) for x in qkv.unflatten(-1, (3, self.heads, -1)).unbind(2))  # [B, H, N, width / H]
         mixed = attend(q, k, v, self.causal).transpose(1, 2).flatten(2)  # [B, N, width]
         if packing is not None:
             mixed = packing.pack(mixed)

@@ -108,11 +108,15 @@ class ModifiedResNet(ImageEncoder):
         """Parameters from input to output: stem, each stage, attention pooling with its projection."""
         return [list(part.parameters()) for part in (self.stem, *self.stages, self.pool)]
 
-    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
+    def _features(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch channels rows columns"]:
         check_image_size(images, self.image_size)
-        return self.pool(self.stages(self.stem(images)))
+        if images.device.type == "cuda":  # its convolutions in half precision are made for channels that vary fastest
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.stages(self.stem(images))
+
+    def forward(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch output_dim"]:
+        return self.pool(self._features(images))
 
     def forward_states(self, images: Float[Tensor, "batch 3 height width"]) -> ImageStates:
-        check_image_size(images, self.image_size)
-        features = self.stages(self.stem(images))  # [B, width, rows, columns]
+        features = self._features(images)
         return ImageStates(features.permute(0, 2, 3, 1), self.pool(features))
