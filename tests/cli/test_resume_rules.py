@@ -12,8 +12,10 @@ from omegaconf import OmegaConf
 
 from cliplab.cli import config_dir
 from cliplab.cli.arguments import UsageError, read_arguments
+from cliplab.cli.further import about_schedule
 from cliplab.cli.resume import resumed
 from cliplab.program import hydra_quoted
+from cliplab.runs.status import this_process
 from cliplab.settings.config import resolved, save_yaml
 from cliplab.settings.interpolations import with_interpolations
 
@@ -170,11 +172,45 @@ def test_a_finished_run_stays_as_it_is(a_run: Callable[..., Path], capsys: pytes
             resumed(read_arguments([f"resume={run}", *more]))
         assert stop.value.code == 0
         assert "is finished; nothing to do" in capsys.readouterr().out
-    with pytest.raises(
-        UsageError, match=r"trainer.max_epochs=9: .* is finished, and nothing in it changes; .*new run: "
-    ):
-        resumed(read_arguments([f"resume={run}", "trainer.max_epochs=9"]))
+    with pytest.raises(UsageError, match=r"data.num_workers=1: .* is finished, and nothing in it changes; .*new run: "):
+        resumed(read_arguments([f"resume={run}", "data.num_workers=1"]))
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+
+
+def test_a_finished_run_can_be_lengthened(a_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    run = a_run(status="finished")
+    (run / "manifest.json").write_text(json.dumps({"status": "finished", "data": {"steps": 9000}}))
+    config = config_of(f"resume={run}", "trainer.max_epochs=6", "data.num_workers=0")
+    assert (config["trainer"]["max_epochs"], config["data"]["num_workers"]) == (6, 0)
+    said = capsys.readouterr().out
+    assert "this run had 9,000 steps and now ends after 18,000. Its cosine schedule covers the whole run" in said
+    assert "had come down to 0, goes on at 0.001 and" in said
+    assert "schedule" not in about_schedule(
+        run, {**config, "scheduler": {"_target_": CONSTANT}}, ["trainer.max_epochs=6"]
+    )
+    with pytest.raises(UsageError, match=r"optimizer\.lr"):
+        resumed(read_arguments([f"resume={run}", "trainer.max_epochs=6", "optimizer.lr=1"]))
+
+
+def test_the_newest_unfinished_run_is_found(
+    a_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path))
+    with pytest.raises(UsageError, match=r"resume=auto: no run in .* is unfinished"):
+        resumed(read_arguments(["resume=auto"]))
+    states = {"old": "failed", "new": "preempted", "done": "finished", "live": "running"}
+    for day, (name, status) in enumerate(states.items(), 1):
+        run = a_run(f"logs/train/emoji/{name}")
+        facts = {"status": status, "task": "train", "started": f"2026-11-0{day}T00:00:00+00:00"}
+        (run / "manifest.json").write_text(json.dumps(facts | (this_process() if status == "running" else {})))
+    arguments = resumed(read_arguments(["resume=auto"]))
+    assert Path(arguments.flags["config_path"]).name == "new"
+    facts = {"status": "running", **this_process(), "process_started": "before", "started": "2026-11-09T00:00:00+00:00"}
+    (tmp_path / "logs/train/emoji/live/manifest.json").write_text(json.dumps(facts))  # it was killed
+    assert Path(resumed(read_arguments(["resume=auto"])).flags["config_path"]).name == "live"
+
+
+CONSTANT = "cliplab.optim.schedule.constant"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from cliplab.cli import places
+from cliplab.cli import completion, places
 from cliplab.cli.arguments import Arguments, UsageError, read_arguments
 from cliplab.cli.places import config_dir
 from cliplab.program import STARTED, SWEEP_JOB, started_by
@@ -19,6 +19,10 @@ def main(script: str | None = None) -> None:
         os.environ[STARTED] = started_by(sys.argv[0])
     os.environ.setdefault("CLIPLAB_ROOT", str(places.project_root(script)))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    asked = completion.asked_of(sys.argv[1:])
+    if asked is not None:
+        completion.print_answer(*asked)
+        return
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, not to Hydra's printer
     request = StopRequest()
     try:

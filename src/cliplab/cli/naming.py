@@ -11,7 +11,7 @@ from cliplab.runs.outcome import read_manifest
 from cliplab.settings.config import ConfigError
 from cliplab.settings.model_source import KEYS, SUFFIXES, model_sources
 
-OF_AN_EXPERIMENT = ("train", "data", "prepare", "benchmark")  # tasks that make or measure something new
+OF_AN_EXPERIMENT = ("train", "data", "lr_find", "prepare", "benchmark")  # tasks that make or measure something new
 
 
 def results_name(_root_: Any) -> str:

@@ -14,6 +14,7 @@ import yaml
 from cliplab.checkpoints.earlier import current
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments, UsageError
+from cliplab.cli.further import AUTO, about_schedule, lengthens, newest_unfinished
 from cliplab.cli.grammar import key_of, value_of
 from cliplab.cli.job import is_further_rank
 from cliplab.files import read_yaml
@@ -31,7 +32,7 @@ MAY_CHANGE = (
     *("data.allow_changed_data", "data.max_bad_fraction", "data.train.cache_images", "data.validation.cache_images"),
     *("zeroshot.*.dataset.path", "zeroshot.*.train.path"),
     *("callbacks.evaluation.*", "callbacks.checkpoint.every_n_*", "callbacks.log_steps*", "callbacks.progress*"),
-    *("logger.*", "hydra.verbose", "hydra.job.name", "hydra.output_subdir"),
+    *("tags", "note", "logger.*", "hydra.verbose", "hydra.job.name", "hydra.output_subdir"),
 )
 SHORT = "trainer.max_epochs, trainer.devices, data.num_workers, data.path, callbacks.evaluation.*, logger.*"
 OF_A_SWEEP = ("launcher", "launcher.*", "sweep.trials", "sweep.retry_failed", "sweep.fail_on_error")
@@ -51,13 +52,14 @@ def resumed(arguments: Arguments) -> Arguments:
         return there
     config = _read(run / "config.yaml")
     started = (run / "checkpoints" / "last.ckpt").is_file()
-    finished = read_manifest(run).get("status") == "finished"
     changed = [o for o in rest if _changes(o, config)]
+    ended = read_manifest(run).get("status") == "finished"
+    finished = ended and not lengthens(changed)
     may_change = MAY_CHANGE
     if "data.allow_changed_data=true" in (o.lower() for o in rest):
         may_change += ("data.*",)  # other data, or the same in another order: asked for
     for override in changed:
-        _check(override, run, config, may_change, keeps_all=finished, started=started or finished)
+        _check(override, run, config, may_change, keeps_all=finished, started=started or ended)
     if finished and not arguments.shows_only:
         print(f"{run} is finished; nothing to do\n{run}")
         sys.exit(0)
@@ -69,6 +71,8 @@ def resumed(arguments: Arguments) -> Arguments:
         before = Path(config["paths"]["run"])
         if before != run:
             print(f"this run was made in {before}; it goes on in {run}")
+        if ended and (words := about_schedule(run, config, changed)):
+            print(words)
         if not started:
             print(f"there is no checkpoint in {run} yet: the run starts over")
     return there
@@ -84,6 +88,8 @@ def _named(arguments: Arguments) -> tuple[Path, list[str]]:
         if arguments.flags.get(flag):
             raise UsageError(f"resume: a run goes on alone, from its own config; leave out --{flag.replace('_', '-')}")
     (target,) = targets
+    if target == AUTO:
+        target = str(newest_unfinished())
     if not target:
         raise UsageError("resume: no folder is named; resume=logs/train/<experiment>/<run>")
     path = Path(target).expanduser().resolve()

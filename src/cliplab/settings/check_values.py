@@ -12,7 +12,7 @@ from cliplab.settings.annotations import problem
 from cliplab.settings.check_trainer import check_gpu, check_processes, check_trainer
 from cliplab.settings.config import ConfigError, value_at
 
-READ_DATA = ("train", "data", "prepare")  # tasks that read the captions of data=
+READ_DATA = ("train", "data", "lr_find", "prepare")  # tasks that read the captions of data=
 LOCAL = ("/", "./", "../", "~")  # a path that begins so cannot be a hub id
 
 

@@ -7,6 +7,7 @@ from cliplab.training.callbacks.batches import WatchFirstBatch
 from cliplab.training.callbacks.evaluate import Evaluate
 from cliplab.training.callbacks.finite import NotFiniteError, SkipNaN, StopOnNaN, WatchWeights, watch
 from cliplab.training.callbacks.moved import FollowMove
+from cliplab.training.callbacks.overfit import TellOverfit
 from cliplab.training.callbacks.progress import ProgressBar, ProgressLines, progress_display
 from cliplab.training.callbacks.pruning import Prune
 from cliplab.training.callbacks.steps import GradientNorm, LogSteps, ReportData
@@ -25,6 +26,7 @@ __all__ = [
     "SkipNaN",
     "StopBetweenSteps",
     "StopOnNaN",
+    "TellOverfit",
     "WatchFirstBatch",
     "WatchWeights",
     "progress_display",

@@ -57,14 +57,19 @@ class WatchFirstBatch(Callback):
     """Before the first step of a run, prints what in its batch keeps a contrastive objective from learning."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        parts = [part for part in pl_module.objective.modules() if isinstance(part, CONTRASTIVE)]
-        if trainer.global_step or not parts:
-            return
-        tokens = batch.tokens
-        ids = [tuple(row[:n]) for row, n in zip(tokens.ids.tolist(), tokens.lengths.tolist(), strict=True)]
-        everyone = gather_objects((ids, batch.groups.tolist()))
-        captions = [caption for rank_captions, _ in everyone for caption in rank_captions]
-        groups = [group for _, rank_groups in everyone for group in rank_groups]
-        problem = what_hinders(captions, groups, all(isinstance(part, GROUPED) for part in parts))
+        problem = "" if trainer.global_step else what_hinders_batch(pl_module, batch)
         if problem and trainer.is_global_zero:
             print(problem, file=sys.stderr)
+
+
+def what_hinders_batch(pl_module: Any, batch: Any) -> str:
+    """The same of a batch of all ranks and the objective of a module; every rank must call it."""
+    parts = [part for part in pl_module.objective.modules() if isinstance(part, CONTRASTIVE)]
+    if not parts:
+        return ""
+    tokens = batch.tokens
+    ids = [tuple(row[:n]) for row, n in zip(tokens.ids.tolist(), tokens.lengths.tolist(), strict=True)]
+    everyone = gather_objects((ids, batch.groups.tolist()))
+    captions = [caption for rank_captions, _ in everyone for caption in rank_captions]
+    groups = [group for _, rank_groups in everyone for group in rank_groups]
+    return what_hinders(captions, groups, all(isinstance(part, GROUPED) for part in parts))

@@ -1,0 +1,67 @@
+"""What a shell is told at TAB: words that begin so, without composing anything."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cliplab.cli.completion import SCRIPTS, answer, asked_of, candidates
+
+
+@pytest.mark.parametrize(
+    ("line", "some", "others"),
+    [
+        ("", ["experiment=", "trainer.", "seed="], ["trainer.max_epochs="]),
+        ("task=", ["task=train", "task=runs"], []),
+        ("optimizer=ad", ["optimizer=adamw"], ["optimizer=sgd"]),
+        ("model/image_encoder=resnet_", ["model/image_encoder=resnet_tiny"], []),
+        ("zeroshot=emoji,imagenet_v", ["zeroshot=emoji,imagenet_v2"], []),
+        ("trainer.max_", ["trainer.max_epochs=", "trainer.max_steps="], ["trainer.devices="]),
+        ("optimizer.", ["optimizer.lr=", "optimizer.weight_decay="], []),
+        ("optimizer=sgd optimizer.mom", ["optimizer.momentum="], []),
+        ("data.train.", ["data.train.caption_columns=", "data.train.filters.min_side="], []),
+        ("callbacks=early_stopping callbacks.early_stopping.p", ["callbacks.early_stopping.patience="], []),
+        ("+model.image_encoder.wid", ["+model.image_encoder.width="], []),
+        ("compile=", ["compile=true", "compile=false"], []),
+        ("--mu", ["--multirun"], []),
+        ("resume=", ["resume=auto"], []),
+        ("nothing.of.that", [], []),
+    ],
+)
+def test_candidates(line: str, some: list[str], others: list[str]) -> None:
+    *typed, word = line.split(" ")
+    found = set(candidates(word, typed))
+    assert set(some) <= found
+    assert not set(others) & found
+    assert all(text.startswith(word) for text in found)
+    assert bool(found) == bool(some)
+
+
+def test_files_are_offered_for_paths(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "rows.csv").touch()
+    assert sorted(candidates(f"data.path={tmp_path}/r", [])) == [
+        f"data.path={tmp_path}/{x}" for x in ("rows.csv", "runs/")
+    ]
+
+
+def test_bash_takes_what_follows_the_sign(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMP_LINE", "python run.py optimizer=adamw_")
+    assert answer("query", "bash") == "adamw_resnet\n"
+    assert answer("query", "zsh") == answer("query", "fish") == "optimizer=adamw_resnet\n"
+    with pytest.raises(ValueError, match="bash, zsh and fish"):
+        answer("install", "tcsh")
+    assert asked_of(["-sc", "install=zsh"]) == asked_of(["--shell-completion=install=zsh"]) == ("install", "zsh")
+    assert asked_of(["seed=1"]) is None
+
+
+def test_bash_completes_the_command() -> None:
+    """In a real shell, from the script that it is given; nothing heavy is imported for it."""
+    program = f"{sys.executable} {Path(__file__).parents[2] / 'run.py'}"
+    words = (
+        f"COMP_WORDS=({program} model/text_encoder=clip_text_s); COMP_LINE='{program} model/text_encoder=clip_text_s'"
+    )
+    script = f"{SCRIPTS['bash']}\n{words}; COMP_POINT=${{#COMP_LINE}}; _cliplab_complete; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "clip_text_small"
