@@ -18,6 +18,8 @@ os.environ["CLIPLAB_CACHE"] = os.path.join(os.environ["CLIPLAB_TEST_CACHE"], "cl
 
 import pytest
 
+gc.disable()  # until all is imported
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Only where tests run: the process that hands them out to others needs no torch."""
@@ -63,8 +65,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """What is imported now stays: it is not looked through for garbage again, and processes that tests fork share it."""
-    gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000)
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

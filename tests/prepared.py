@@ -24,5 +24,4 @@ with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as pa
     failed = exit_status(patch, *GROUPS, "zeroshot.folder.dataset.path=.", "~callbacks.progress")
     if failed:
         print(f"the command of {__name__} failed: its children will take longer", file=sys.stderr)
-gc.collect()
 gc.freeze()

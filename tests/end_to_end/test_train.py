@@ -83,6 +83,7 @@ def test_results_name_the_model_of_the_last_checkpoint(one_epoch: Path) -> None:
 
 def test_it_learns(command: Callable[..., int], arguments: list[str], tmp_path: Path) -> None:
     rarely = ["callbacks.evaluation.every_n_epochs=60", "callbacks.checkpoint.every_n_epochs=60", "callbacks.best=null"]
+    rarely.append("trainer.log_every_n_steps=60")
     assert command(*arguments, "trainer.max_epochs=60", *rarely) == 0
     metrics = json.loads((only_run(tmp_path) / "results" / "folder.json").read_text())["metrics"]
     assert metrics["acc1"] >= 0.75  # chance is 0.125
