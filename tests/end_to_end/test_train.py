@@ -16,17 +16,12 @@ import cliplab
 from .conftest import only_run
 
 
-@pytest.fixture
-def finished(command: Callable[..., int], arguments: list[str], tmp_path: Path) -> Path:
-    assert command(*arguments) == 0
-    return only_run(tmp_path)
-
-
 @pytest.mark.report
 def test_run_folder_is_complete_and_evaluate_repeats_its_figures(
-    finished: Path, command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = finished
+    assert command(*arguments) == 0
+    run = only_run(tmp_path)
     manifest = json.loads((run / "manifest.json").read_text())
     assert manifest["status"] == "finished"
     assert {"git", "versions", "hardware", "seed", "started", "finished", "data", "command"} <= set(manifest)
@@ -121,8 +116,10 @@ def test_checkpoint_and_early_stopping_can_follow_a_zero_shot_set(
 
 @pytest.mark.report
 def test_several_checkpoints_give_one_comparison(
-    finished: Path, command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    one_epoch: Path, command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    finished = tmp_path / "run"
+    shutil.copytree(one_epoch, finished)
     files = [str(finished / "checkpoints" / f"{name}.ckpt") for name in ("last", "copy")]
     shutil.copy(*files)
     assert command("task=evaluate", f"ckpt=[{','.join(files)}]") == 0
