@@ -62,10 +62,13 @@ def test_made_tokens_begin_and_end_as_texts_do() -> None:
     assert ((tokens.ids[1, 1:5] > 0) & (tokens.ids[1, 1:5] < 98)).all()
 
 
-def test_captions_of_a_mixture_are_refused() -> None:
+def test_captions_of_a_mixture_and_of_an_unknown_vocabulary_are_refused() -> None:
     config = {**CONFIG, "data": {"train": {"_target_": "builtins.list"}}}
     with pytest.raises(ConfigError, match=r"benchmark.from_data: a mixture"):
         make_batch(config, None, Captions(True, 14, 0.5), 6)
+    foreign = {**CONFIG, "model": {**CONFIG["model"], "text_encoder": {"context_length": 77}}}
+    with pytest.raises(ConfigError, match=r"set benchmark.from_data=true"):
+        make_batch(foreign, None, CAPTIONS, 6)
 
 
 def test_peers_have_our_weights_and_our_batch(contenders: dict[str, Contender]) -> None:
@@ -166,7 +169,7 @@ def test_each_benchmark_measures_ours_and_its_peers(monkeypatch: pytest.MonkeyPa
     found = {
         "train": train_step.measure(**COMMON, **TEXTS, peers=["open_clip"]),
         "text": text_tower.measure(**COMMON, **TEXTS, peers=["transformers"]),
-        "image": image_tower.measure(**COMMON, tokenizer=None, peers=["open_clip"]),
+        "image": image_tower.measure(**COMMON, peers=["open_clip"]),
         "loss": loss.measure(**COMMON),
     }
     for name, measured in found.items():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DynamicOutputShapeException, FakeTensorMode
 from torch.nn import functional as F
 
 from cliplab.data.tokenizers import CLIPTokenizer
@@ -56,6 +57,20 @@ def test_nothing_after_the_end_of_text_matters_and_neighbours_do_not_either() ->
     alone = CLIPTokenizer(77)(TEXTS[:1])
     assert alone.ids.shape == (1, 4)
     torch.testing.assert_close(model(alone), expected[:1], rtol=1e-5, atol=1e-5)
+
+
+def test_a_step_needs_no_value_of_the_device_when_the_batch_brings_its_places() -> None:
+    """Fake tensors have no values: whatever a GPU would have to be waited for raises."""
+    tokens = CLIPTokenizer(77)(TEXTS)
+
+    def step(tokens: Tokens) -> None:
+        with FakeTensorMode() as mode:
+            model = tower()
+            model(Tokens(*(None if x is None else mode.from_tensor(x) for x in tokens))).sum().backward()
+
+    step(tokens.with_places())
+    with pytest.raises(DynamicOutputShapeException):
+        step(tokens)
 
 
 def test_too_long_a_text_is_refused_with_the_fix() -> None:

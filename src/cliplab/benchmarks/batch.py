@@ -78,8 +78,12 @@ class Captions(NamedTuple):
             source = build(config["data"]["train"], "data.train")
             return tokenizer(_repeated(first_captions(source, count), count))
         text = config["model"]["text_encoder"]
-        longest = text["context_length"]
-        lengths = lengths_of_captions(count, self.mean, self.spread, longest, generator)
+        if not text.get("vocab_size"):
+            raise ConfigError(
+                "benchmark.from_data: captions are made for towers with a vocab_size in their config; for this one, set "
+                "benchmark.from_data=true and choose data="
+            )
+        lengths = lengths_of_captions(count, self.mean, self.spread, text["context_length"], generator)
         return made_tokens(lengths, text["vocab_size"], generator)
 
     def told(self, tokens: Tokens) -> str:
@@ -88,9 +92,20 @@ class Captions(NamedTuple):
         return f"captions of {lengths.mean():.1f} tokens in the mean, {int(lengths.max())} at most ({what})"
 
 
+def made_images(config: Mapping[str, Any], size: int, generator: torch.Generator) -> Tensor:
+    side = config["model"]["image_encoder"]["image_size"]
+    return torch.randint(256, (size, 3, side, side), dtype=torch.uint8, generator=generator)
+
+
 def make_batch(config: Mapping[str, Any], tokenizer: Any, captions: Captions, size: int) -> MadeBatch:
     """A batch on the CPU, the same for the same ``seed``."""
     generator = torch.Generator().manual_seed(config["seed"])
-    side = config["model"]["image_encoder"]["image_size"]
-    images = torch.randint(256, (size, 3, side, side), dtype=torch.uint8, generator=generator)
+    images = made_images(config, size, generator)
     return MadeBatch(images, captions.tokens(config, tokenizer, size, generator).with_places(), torch.arange(size))
+
+
+def batch_of_images(config: Mapping[str, Any], size: int) -> MadeBatch:
+    """A batch whose texts are empty: for what reads its images alone."""
+    generator = torch.Generator().manual_seed(config["seed"])
+    images, lengths = made_images(config, size, generator), torch.full((size,), SHORTEST)
+    return MadeBatch(images, made_tokens(lengths, SHORTEST + 1, generator).with_places(), torch.arange(size))

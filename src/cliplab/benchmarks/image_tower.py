@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from cliplab.benchmarks.batch import Captions, make_batch
+from cliplab.benchmarks.batch import batch_of_images
 from cliplab.benchmarks.contenders import Peer
 from cliplab.benchmarks.measured import Measured
 from cliplab.benchmarks.operations import image_operations
@@ -15,7 +15,6 @@ from cliplab.rules import Count
 def measure(
     *,
     config: dict[str, Any],
-    tokenizer: Any,
     batch_size: Count,
     peers: Sequence[Peer],
     rounds: Count,
@@ -27,7 +26,7 @@ def measure(
     return measure_tower(
         config,
         setting,
-        make_batch(config, tokenizer, Captions(False, 14, 0.5), batch_size),
+        batch_of_images(config, batch_size),
         of=lambda contender: (contender.image, contender.load().images),
         operations_of=lambda contender: image_operations(contender, setting),
         counts={"images": batch_size},
