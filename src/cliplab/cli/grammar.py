@@ -1,7 +1,8 @@
 """Words of the command line that Hydra cannot read, or would read as something that nobody means: say what was meant."""
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -11,6 +12,11 @@ from cliplab.cli.arguments import UsageError
 from cliplab.cli.help import settings
 from cliplab.cli.suggestions import listed, nearest_choice
 from cliplab.program import command, hydra_quoted, shell_quoted
+
+LISTS = ("labels", "run", "ckpt", "pretrained", "images")  # keys that take several things at once
+NEVER_REMOVED = ("optimizer.lr",)  # the library would take a value of its own
+PARTS = ("model.image_encoder", "model.text_encoder", "data.train", "data.tokenizer", "data.batch_size")
+NEVER_EMPTY = ("name", "hydra.run.dir", "hydra.sweep.dir", "paths.run", "paths.logs", "paths.root")
 
 
 def one_line(error: object) -> str:
@@ -36,6 +42,9 @@ def parses(override: str) -> bool:
 def check_typed(overrides: Sequence[str]) -> None:
     """Raises UsageError for words that Hydra would read as something nobody means."""
     known = places.groups()
+    _check_spaces(overrides, known)
+    _check_repeated(overrides)
+    _check_sweeps(overrides)
     for number, word in enumerate(overrides):
         after = next(iter(overrides[number + 1 :]), "")
         key, equals, value = word.partition("=")
@@ -52,11 +61,66 @@ def check_typed(overrides: Sequence[str]) -> None:
         if "." in bare and group in known and re.fullmatch(r"\w+", value) and value != "null":
             raise UsageError(f"{word}: a choice is typed with /, values with dots: {group}={value}")
         needed = bare.split(".")[0] in ("trainer", "task", "paths") or "." not in bare.replace("/", ".")
-        if word.startswith("~") and bare and needed and bare not in ("local", "hydra") and _is_base_key(bare):
-            fix = f"{bare}=<choice>" if bare in known else f"{bare}=null" if "." in bare else f"{bare}=…"
+        if word in map("~{}".format, NEVER_REMOVED):
+            raise UsageError(f"{word}: without it the library would take its own value; set it instead: {bare}=…")
+        if equals and not value and bare in NEVER_EMPTY:
+            raise UsageError(f"{word}: its value is missing; {word}…")
+        needed = (needed and bare not in ("local", "hydra") and _is_base_key(bare)) or bare in PARTS
+        if word.startswith("~") and bare and needed:
+            group = bare.replace(".", "/") if bare.startswith("model.") else bare.split(".")[0]
+            fix = f"{group}=<choice>" if bare in (*known, *PARTS) else f"{bare}=null" if "." in bare else f"{bare}=…"
             raise UsageError(
                 f"{word}: every command reads this key, so it cannot be removed; give it another value: {fix}"
             )
+
+
+def _check_spaces(overrides: Sequence[str], known: Mapping[str, Sequence[str]]) -> None:
+    """Raises UsageError for words behind a setting that only its value can have been meant to hold: ``query=a red car``."""
+    choices = {choice for names in known.values() for choice in names}
+    for number, word in enumerate(overrides):
+        key, equals, value = word.partition("=")
+        more = [*itertools.takewhile(lambda after: "=" not in after, overrides[number + 1 :])]
+        plain = all(re.fullmatch(r"[^\W_][^=/:~+]*", one) and one not in choices and one not in known for one in more)
+        if equals and value and more and plain and key not in known and not any(map(_is_base_key, more)):
+            whole = " ".join([value, *more])
+            quoted = shell_quoted(f"{key}={whole if whole[0] in '[{(' else hydra_quoted(whole)}")
+            raise UsageError(f"{key}: a value with spaces is put in quotes: {quoted}")
+
+
+def _check_sweeps(overrides: Sequence[str]) -> None:
+    """Raises UsageError for a range without a value, which would start no job."""
+    for word in overrides:
+        if "=range(" in word and parses(word):
+            override = OverridesParser.create().parse_override(word)
+            if not any(True for _ in override.sweep_iterator()):
+                raise UsageError(f"{word}: this range has no value, so that no job would start")
+
+
+def _repeated(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """The keys that are typed with several values, and these in their order. Hydra takes the last."""
+    values: dict[str, list[str]] = {}
+    for word in overrides:
+        if "=" in word and not word.startswith("~"):
+            values.setdefault(key_of(word), []).append(value_of(word))
+    return {key: given for key, given in values.items() if len(set(given)) > 1}
+
+
+def _check_repeated(overrides: Sequence[str]) -> None:
+    """Raises UsageError for a key that is typed several times and can hold all of the values, and for two experiments."""
+    for key, given in _repeated(overrides).items():
+        if key in LISTS:
+            listed_values = ",".join(value.removeprefix("[").removesuffix("]") for value in given)
+            raise UsageError(
+                f"{key}: it is typed {len(given)} times; for all of them: {shell_quoted(f'{key}=[{listed_values}]')}"
+            )
+        if key == "experiment":
+            raise UsageError(f"{key}: a run has one, and {' and '.join(given)} are typed; leave out all but one")
+
+
+def notes_on_repeated(overrides: Sequence[str]) -> list[str]:
+    """A sentence for each key that is typed with several values."""
+    repeated = _repeated(overrides).items()
+    return [f"{key}: it is typed {len(given)} times; the last value counts, {given[-1]}" for key, given in repeated]
 
 
 def _is_base_key(key: str) -> bool:

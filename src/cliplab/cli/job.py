@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cliplab.cli import places
-from cliplab.cli.grammar import one_line
+from cliplab.cli.grammar import notes_on_repeated, one_line
 from cliplab.cli.naming import results_name, sweep_folder
 from cliplab.cli.sweep import remove_empty
 from cliplab.program import SWEEP_JOB, command_line, hydra_quoted
@@ -153,6 +153,9 @@ def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | Non
     if sweeping:
         check_optimized(config)
     check_verb(Job(config, cfg, typed))
+    if not sweeping and not is_further_rank():
+        for note in notes_on_repeated(typed):
+            print(note, file=sys.stderr)
     if config["task"].get("builds", True):
         fill_known_values(cfg)
         config = resolved(cfg)

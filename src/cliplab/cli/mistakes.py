@@ -10,12 +10,10 @@ from hydra.errors import HydraException, OverrideParseException
 
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
-from cliplab.cli.grammar import explain_unreadable, key_of, one_line, parses, value_of
+from cliplab.cli.grammar import LISTS, explain_unreadable, key_of, one_line, parses, value_of
 from cliplab.cli.suggestions import known_keys, listed, nearest_choice, takes_list, unknown_key
 from cliplab.program import command_line, shell_quoted
 from cliplab.settings.check_trainer import why_refused
-
-LISTS = ("labels", "run", "ckpt", "pretrained", "images")  # keys that can hold a list
 
 
 def explain(error: BaseException, arguments: Arguments) -> str:
@@ -32,13 +30,16 @@ def explain(error: BaseException, arguments: Arguments) -> str:
         return next(_not_choices(overrides), text)
     if isinstance(error, UnicodeDecodeError):
         return next((f"{file}: {text}; save it as UTF-8" for file in _files(arguments) if not _is_text(file)), text)
+    if isinstance(error, OSError) and error.filename:
+        key = next((key_of(o) for o in overrides if o.startswith("hydra.") and str(error.filename) in o), "")
+        return f"{key + ': ' if key else ''}{error.filename} cannot be made or written: {error.strerror}"
     mark = getattr(error, "problem_mark", None)  # the YAML parser sets it
     if mark is not None:
         problem = getattr(error, "problem", text)
         return f"{mark.name}, line {mark.line + 1}, column {mark.column + 1}: {problem}; correct the file"
-    key = re.search(r"full_key: (\S+)", str(error))
-    if key:
-        return f"{key[1]}: {str(error).splitlines()[0]}"
+    full = re.search(r"full_key: (\S+)", str(error))
+    if full:
+        return f"{full[1]}: {str(error).splitlines()[0]}"
     return text if isinstance(error, HydraException | ValueError) else f"{type(error).__name__}: {text}"
 
 

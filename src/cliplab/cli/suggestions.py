@@ -51,11 +51,31 @@ def listed(names: Sequence[str]) -> str:
 
 def unknown_key(key: str, arguments: Arguments, sign: str = "") -> str:
     """Say that there is no such key. Suggest the keys that may have been meant, or say how to add a key."""
-    known = known_keys(arguments)
-    similar = _similar_keys(key, known)
+    known = [name for name in known_keys(arguments) if key.startswith("hydra") or not name.startswith("hydra.")]
+    parent, _, leaf = key.rpartition(".")
+    if not sign and parent in known and _is_argument(parent, leaf, arguments):
+        return f"{key}: it is not set in the config; add it with a plus, +{key}=…"
+    similar = [name for name in _similar_keys(key, known) if name != parent]
     if similar:
         return f"{key}: no such key; did you mean {' or '.join(map(repr, similar))}?"
+    siblings = [name for name in known if name.rpartition(".")[0] == parent and not name.endswith("_")]
+    if parent in known and siblings:
+        return f"{key}: no such key; {parent} has {listed([name.removeprefix(f'{parent}.') for name in siblings])}"
     return f"{key}: no such key" + ("" if sign else f"; a new one is added with a plus, +{key}=…")
+
+
+def _is_argument(parent: str, name: str, arguments: Arguments) -> bool:
+    """Whether the class that a node of the config builds takes an argument of this name."""
+    from omegaconf import OmegaConf
+
+    from cliplab.settings.signatures import NotThere, read_signature
+
+    target = OmegaConf.select(_composed(arguments), f"{parent}._target_", default=None, throw_on_missing=False)
+    try:
+        signature = read_signature(str(target)) if target else None
+    except NotThere:
+        return False
+    return signature is not None and name in signature.parameters
 
 
 def _similar_keys(key: str, known: list[str]) -> list[str]:

@@ -1,7 +1,7 @@
 """The data module: any caption source, one order for any number of workers and ranks, exact resume."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import lightning
 import numpy as np
@@ -47,7 +47,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         path: str | None = None,
         streaming: bool = False,
         samples_per_epoch: Count | None = None,
-        max_steps: int | None = None,
+        max_steps: Count | Literal[-1] | None = None,
     ) -> None:
         super().__init__()
         if batch_size < 1:

@@ -46,6 +46,8 @@ class ApproximateIndex:
     ``pip install -e ".[search]"``. Source: Malkov & Yashunin 2016.
     """
 
+    needs_package = "usearch"
+
     def __init__(
         self,
         vectors: Float[np.ndarray, "rows dim"],

@@ -26,6 +26,9 @@ TEXT = str | None
 TOP_LEVEL: dict[str, Any] = {"seed": Seed, "tags": list[Word] | Word, "note": TEXT, "where": TEXT, "sort": TEXT}
 NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
 
+TOWERS = ("model.image_encoder.", "model.text_encoder.")
+PACKAGE = "package:"  # begins the name of a folder inside an installed package
+
 
 def check_sources(config: dict[str, Any], base: dict[str, Any], origins: Mapping[str, str] = NO_ORIGINS) -> None:
     """Check the top-level keys against those of the base config. Then check every ``_target_`` and its arguments against the
@@ -122,14 +125,25 @@ def _check_target(
     for name, parameter in signature.parameters.items():
         if parameter.required and name not in arguments and not node.get("_partial_") and not node.get("_args_"):
             raise ConfigError(f"{place}.{name}: {target} needs this argument")
+    _check_values(place, arguments, signature, origins, target)
+
+
+def _check_values(
+    place: str, arguments: Mapping[str, Any], signature: Signature, origins: Mapping[str, str], target: str
+) -> None:
     rules = rules_of(target)
     for key, value in arguments.items():
         if isinstance(value, dict) and "_target_" in value:
             continue
-        parameter_rule = rules[key] if key in rules else _annotation(signature, key)
-        wrong = problem(value, parameter_rule, target)
+        here = f"{place}.{key}"
+        origin = origins.get(here, here)
+        if value is None and origin.startswith(TOWERS) and not here.startswith(TOWERS):
+            continue  # the tower knows the value, and the tower's own argument is checked
+        if isinstance(value, str) and value.startswith(PACKAGE):
+            check_package(origin, re.split(r"[/.]", value.removeprefix(PACKAGE))[0], value)
+        wrong = problem(value, rules[key] if key in rules else _annotation(signature, key), target)
         if wrong:
-            raise ConfigError(f"{origins.get(f'{place}.{key}', f'{place}.{key}')}: {wrong}")
+            raise ConfigError(f"{origin}: {wrong}")
 
 
 def _annotation(signature: Signature, key: str) -> Any:

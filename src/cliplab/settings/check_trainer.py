@@ -5,6 +5,7 @@ This looks at plain values only. Nothing heavy is imported.
 """
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Collection, Mapping
@@ -82,6 +83,12 @@ def check_trainer(config: Mapping[str, Any]) -> None:
     for key, value in trainer.items():
         if key in REFUSED and value not in REFUSED[key].idle:
             raise ConfigError(f"trainer.{key}: {value!r}: {why_refused(key, trainer)}")
+    _check_devices(trainer.get("devices", "auto"))
+    longest = trainer.get("max_time")
+    if isinstance(longest, str | int | float) and not re.fullmatch(r"\d+:\d\d:\d\d:\d\d", str(longest)):
+        raise ConfigError(
+            f"trainer.max_time: {longest!r} is no time; write days:hours:minutes:seconds, as '00:12:00:00'"
+        )
     on_nan = trainer.get("on_nan", "stop")
     if on_nan not in ON_NAN:
         hint = did_you_mean(str(on_nan), ON_NAN)
@@ -90,6 +97,19 @@ def check_trainer(config: Mapping[str, Any]) -> None:
         target = str(node.get("_target_", "")).rpartition(".")[2] if isinstance(node, Mapping) else ""
         if target in REFUSED_CALLBACKS:
             raise ConfigError(f"callbacks.{name}: {target}: {REFUSED_CALLBACKS[target]}")
+
+
+def _check_devices(devices: Any) -> None:
+    """Raises ConfigError unless devices are a number, a list of numbers, or ``auto``."""
+    numbers = devices.split(",") if isinstance(devices, str) else devices if isinstance(devices, list) else [devices]
+    whole = [re.fullmatch(r"-?\d+", str(number).strip()) and not isinstance(number, bool) for number in numbers]
+    listed = isinstance(devices, list) or (isinstance(devices, str) and "," in devices)
+    lowest = 0 if listed else 1
+    fits = bool(numbers) and all(whole) and all(int(number) >= lowest for number in numbers)
+    if devices not in ("auto", -1, "-1") and not fits:
+        raise ConfigError(
+            f"trainer.devices: {devices!r} must be a number of devices, 1 or more, a list of their numbers, or auto"
+        )
 
 
 NO_GPU = "trainer.accelerator: no GPU was found; use trainer=cpu, or trainer=default for any"

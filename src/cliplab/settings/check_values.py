@@ -12,6 +12,10 @@ from cliplab.settings.annotations import problem
 from cliplab.settings.check_trainer import check_gpu, check_processes, check_trainer
 from cliplab.settings.config import ConfigError, value_at
 
+OWN_TRANSFORMERS = (
+    "cliplab.models.vision_transformer.VisionTransformer",
+    "cliplab.models.text_transformer.TextTransformer",
+)
 READ_DATA = ("train", "data", "lr_find", "prepare")  # tasks that read the captions of data=
 LOCAL = ("/", "./", "../", "~")  # a path that begins so cannot be a hub id
 
@@ -26,6 +30,7 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     trainer = config.get("trainer") or {}
     if {"max_epochs", "max_steps"} <= set(trainer) and {trainer["max_epochs"], trainer["max_steps"]} <= {None, -1}:
         raise ConfigError("trainer.max_epochs: without a limit here, set trainer.max_steps to say how long to train")
+    _check_towers(config.get("model") or {})
     for key, path in _labelled_paths(config.get("zeroshot") or {}):
         if path:
             _check_path(key, path)
@@ -34,6 +39,21 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
         _check_mixture(data.get("train") or {})
         for key, path in _paths(data):
             _check_path(origins.get(key, key), path)
+
+
+def _check_towers(model: Mapping[str, Any]) -> None:
+    """Raises ConfigError for sizes of our own towers that do not divide each other."""
+    for tower in ("image_encoder", "text_encoder"):
+        node = model.get(tower)
+        target = str(node.get("_target_")) if isinstance(node, Mapping) else ""
+        if target not in OWN_TRANSFORMERS:
+            continue
+        for size_key, divisor_key in (("width", "heads"), ("image_size", "patch_size")):
+            size, divisor = node.get(size_key), node.get(divisor_key)  # type: ignore[union-attr]
+            if isinstance(size, int) and isinstance(divisor, int) and divisor > 0 and size % divisor:
+                raise ConfigError(
+                    f"model.{tower}.{divisor_key}: {divisor} does not divide {size_key} {size}; set one of the two"
+                )
 
 
 def check_optimized(config: Mapping[str, Any]) -> None:

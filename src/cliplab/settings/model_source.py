@@ -76,7 +76,16 @@ def _source(key: str, value: Any) -> ModelSource:
             raise ConfigError(_missing_message(key, path) + f"; for weights on a hub: pretrained={name}")
         return ModelSource(key, name)
     path = _existing(key, name)
+    if path.is_file() and path.suffix not in SUFFIXES and not _looks_like_weights(path):
+        raise ConfigError(f"{key}: {path} is not a file of weights; {WAYS}")
     return ModelSource(key, str(path if path.is_file() else _weights_in(key, path)))
+
+
+def _looks_like_weights(path: Path) -> bool:
+    """By the first bytes: a zip archive or a pickle of torch, or the header of safetensors."""
+    with path.open("rb") as file:
+        start = file.read(9)
+    return start.startswith((b"PK", b"\x80")) or start[8:] == b"{"
 
 
 def _existing(key: str, value: Any) -> Path:
