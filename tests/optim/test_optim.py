@@ -3,6 +3,7 @@
 from functools import partial
 
 import pytest
+import torch
 from torch import nn
 from torch.optim import AdamW
 
@@ -10,7 +11,7 @@ from cliplab.models.clip import CLIP
 from cliplab.models.encoders import LayeredModule
 from cliplab.models.text_transformer import TextTransformer
 from cliplab.models.vision_transformer import VisionTransformer
-from cliplab.optim.param_groups import build_optimizer, parameter_groups
+from cliplab.optim.param_groups import build_optimizer, is_vector, parameter_groups
 from cliplab.optim.schedule import constant, cosine, linear
 
 
@@ -39,6 +40,14 @@ def small() -> CLIP:
     image = VisionTransformer(image_size=16, patch_size=8, width=8, layers=2, heads=2, output_dim=4)
     text = TextTransformer(vocab_size=50, context_length=8, width=8, layers=1, heads=2, output_dim=4)
     return CLIP(image, text, embed_dim=4)
+
+
+@pytest.mark.parametrize(
+    ("shape", "vector"),
+    [((), True), ((8,), True), ((1, 1, 8), True), ((1, 5, 8), False), ((1, 8), False), ((8, 1, 3, 3), False)],
+)
+def test_a_class_token_of_another_library_does_not_decay(shape: tuple[int, ...], vector: bool) -> None:
+    assert is_vector(nn.Parameter(torch.zeros(shape))) is vector
 
 
 class Head(LayeredModule):

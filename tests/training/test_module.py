@@ -191,3 +191,26 @@ def test_a_run_of_another_grouping_of_parameters_is_refused_with_the_way_on() ->
     earlier = {"optimizer_states": [{"param_groups": [{"lr": 1e-3}, {"lr": 1e-3}]}]}
     with pytest.raises(ValueError, match=r"earlier version.*run=<its folder>"):
         module.on_load_checkpoint(earlier)
+
+
+class Cosines(Objective):
+    """Reads the embeddings and not the scale."""
+
+    def forward(self, encoded: Encoded, batch: Pairs) -> Loss:
+        assert encoded.image_embeds is not None
+        assert encoded.text_embeds is not None
+        return Loss(1 - (encoded.image_embeds * encoded.text_embeds).sum(-1).mean(), {})
+
+
+def test_among_ranks_every_parameter_gets_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else DDP waits for that of the scale; it is zero, and the others are what they are without ranks."""
+    gradients = {}
+    for ranks in (1, 2):
+        monkeypatch.setattr("cliplab.training.module.world_size", lambda ranks=ranks: ranks)
+        module = module_of({"_target_": f"{__name__}.Cosines"})
+        monkeypatch.setattr(module, "log_dict", lambda *_, **__: None)
+        module.training_step(batch(), 0).backward()
+        gradients[ranks] = {name: p.grad for name, p in module.model.named_parameters()}
+    assert gradients[1].pop("logit_scale") is None
+    assert gradients[2].pop("logit_scale") == 0
+    assert all(torch.equal(gradient, gradients[2][name]) for name, gradient in gradients[1].items())

@@ -22,7 +22,7 @@ class ParameterGroup(TypedDict):
     - ``hidden``: matrices of inner layers.
     - ``outer``: matrices of the first and the last layer (embeddings, projections), and all matrices of a part that has
       fewer than three layer groups.
-    - ``vectors``: gains, biases and scalars, which have fewer than two dimensions. They do not decay (Radford et al. 2021,
+    - ``vectors``: gains, biases, scalars and class tokens (see ``is_vector``). They do not decay (Radford et al. 2021,
       section 2.5): ``weight_decay`` is 0. The other roles leave it out and get the optimizer's value.
 
     ``lr_scale`` is the group's share of the optimizer's rate.
@@ -40,6 +40,12 @@ class OptimizerRecipe(Protocol):
     """Makes an optimizer from parameter groups: an optimizer class with every other argument filled in by a config."""
 
     def __call__(self, params: list[ParameterGroup], /) -> Optimizer: ...
+
+
+def is_vector(parameter: nn.Parameter) -> bool:
+    """Whether a parameter has fewer than two dimensions. A class token of timm and transformers, ``[1, 1, width]``, is a
+    vector too, as ours is."""
+    return parameter.ndim < 2 or (parameter.ndim > 2 and parameter.numel() == parameter.shape[-1])
 
 
 def _parts(model: CLIP, objective: LayeredModule) -> dict[str, list[nn.Parameter]]:
@@ -74,7 +80,7 @@ def parameter_groups(
     for part, parameters in parts.items():
         for p in parameters:
             if p.requires_grad or p in frozen_for_now:
-                role: Role = "vectors" if p.ndim < 2 else "hidden" if p in inner else "outer"
+                role: Role = "vectors" if is_vector(p) else "hidden" if p in inner else "outer"
                 members.setdefault((lr_scales.get(p, 1.0), role, part), []).append(p)
     rates = sorted({rate for rate, _, _ in members}, key=lambda rate: (rate != 1.0, -rate))
     every = itertools.product(rates, ROLES, parts)

@@ -9,10 +9,11 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
 from torch import Tensor
 
-from cliplab.models.clip import CLIP, EMBEDS
+from cliplab.distributed import world_size
+from cliplab.models.clip import CLIP, EMBEDS, Encoded
 from cliplab.objectives.objective import Objective, Pairs
 from cliplab.optim.locking import Locking, TowerLock
-from cliplab.optim.param_groups import OptimizerRecipe, build_optimizer, parameter_groups
+from cliplab.optim.param_groups import OptimizerRecipe, ParameterGroup, build_optimizer, parameter_groups
 
 
 def wrap_again(strategy: Strategy, module: lightning.LightningModule) -> None:
@@ -23,6 +24,12 @@ def wrap_again(strategy: Strategy, module: lightning.LightningModule) -> None:
     """
     if isinstance(strategy, DDPStrategy):
         strategy.model = strategy._setup_model(module)
+
+
+def _nothing(encoded: Encoded) -> Tensor:
+    """Zero, with a gradient of zero for the scale and the bias: ranks wait for it, also where no objective reads them."""
+    scalars = [encoded.logit_scale, *([] if encoded.logit_bias is None else [encoded.logit_bias])]
+    return 0 * torch.stack([scalar.float() for scalar in scalars]).sum()
 
 
 class TrainingModule(lightning.LightningModule):
@@ -73,7 +80,7 @@ class TrainingModule(lightning.LightningModule):
         loss, figures = self.objective(encoded, batch)
         named = {"train/loss": loss, **{f"train/{name}": value for name, value in figures.items()}}
         self.log_dict(named, logger=False)  # LogSteps hands them on
-        return loss
+        return loss if world_size() == 1 else loss + _nothing(encoded)
 
     def on_train_batch_start(self, batch: Pairs, batch_idx: int) -> None:
         """Unfreeze what is due, and seed the step.
@@ -93,22 +100,26 @@ class TrainingModule(lightning.LightningModule):
     def configure_optimizers(self) -> Any:
         if self.locking.changes_anything and isinstance(self.trainer.strategy, FSDPStrategy):
             raise ValueError("locking: sharded parameters cannot be told apart; use trainer=ddp, or locking=none")
-        groups = parameter_groups(
-            self.model,
-            self.objective,
-            lr_scales=self.locking.lr_scales(),
-            frozen_for_now=self.locking.frozen_for_now(),
-        )
-        optimizer = build_optimizer(self.optimizer_recipe, groups)  # the schedule multiplies each group's rate
+        optimizer = build_optimizer(self.optimizer_recipe, self._groups())  # the schedule multiplies each group's rate
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.schedule(min(step, self.total_steps), total_steps=self.total_steps)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
+    def _groups(self) -> list[ParameterGroup]:
+        return parameter_groups(
+            self.model,
+            self.objective,
+            lr_scales=self.locking.lr_scales(),
+            frozen_for_now=self.locking.frozen_for_now(),
+        )
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Raises ValueError for a run of a version whose optimizer grouped the parameters otherwise."""
         groups = [group for state in checkpoint.get("optimizer_states", ()) for group in state["param_groups"]]
-        if groups and "name" not in groups[0]:
+        sizes = {group["name"]: len(group["params"]) for group in self._groups()}
+        otherwise = [g for g in groups if "name" in g and len(g["params"]) != sizes.get(g["name"], len(g["params"]))]
+        if otherwise or (groups and "name" not in groups[0]):
             raise ValueError(
                 "this checkpoint was written by an earlier version whose optimizer grouped the parameters otherwise, so the "
                 "run cannot be resumed. Begin a new run with its weights, run=<its folder>, or resume it with that version"
