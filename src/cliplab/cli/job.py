@@ -131,6 +131,7 @@ def _error_message(error: Exception, folder: Path) -> str:
 
 
 def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | None:
+    from cliplab.settings.check_hub import check_hub
     from cliplab.settings.check_targets import check_sources, check_top_level
     from cliplab.settings.check_values import check_optimized, check_values
     from cliplab.settings.config import base_config, fill_known_values, origins, resolved
@@ -153,6 +154,8 @@ def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | Non
     if sweeping:
         check_optimized(config)
     check_verb(Job(config, cfg, typed))
+    if not is_further_rank():
+        check_hub(config, value_origins)
     if not sweeping and not is_further_rank():
         for note in notes_on_repeated(typed):
             print(note, file=sys.stderr)

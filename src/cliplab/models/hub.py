@@ -1,5 +1,6 @@
 """Checks once whether the Hugging Face hub or another address answers, to avoid long retries."""
 
+import logging
 import re
 import socket
 import threading
@@ -37,6 +38,7 @@ def _ask(address: str) -> str | None:
     heard: list[str | None] = []
 
     def ask() -> None:
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request
         try:
             get_session().head(address, timeout=PATIENCE, follow_redirects=False)
             heard.append(None)

@@ -31,13 +31,13 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     if {"max_epochs", "max_steps"} <= set(trainer) and {trainer["max_epochs"], trainer["max_steps"]} <= {None, -1}:
         raise ConfigError("trainer.max_epochs: without a limit here, set trainer.max_steps to say how long to train")
     _check_towers(config.get("model") or {})
-    for key, path in _labelled_paths(config.get("zeroshot") or {}):
+    for key, path in labelled_paths(config.get("zeroshot") or {}):
         if path:
             _check_path(key, path)
     if (config.get("task") or {}).get("name") in READ_DATA:
         data = config.get("data") or {}
         _check_mixture(data.get("train") or {})
-        for key, path in _paths(data):
+        for key, path in caption_paths(data):
             _check_path(origins.get(key, key), path)
 
 
@@ -95,7 +95,7 @@ def _check_mixture(train: Mapping[str, Any]) -> None:
         raise ConfigError(f"data.train.weights: {weights!r} must be a weight for each of {names}, or null")
 
 
-def _paths(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def caption_paths(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The paths that caption sources are read from, with their keys."""
     train = data.get("train") or {}
     nodes: dict[str, Any] = {f"data.train.sources.{name}": node for name, node in (train.get("sources") or {}).items()}
@@ -107,7 +107,7 @@ def _paths(data: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"{place}.path", node["path"]
 
 
-def _labelled_paths(zeroshot: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+def labelled_paths(zeroshot: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The paths of the zero-shot sets, and of the training parts of linear probes."""
     for name, node in zeroshot.items():
         for part in ("dataset", "train"):

@@ -1,0 +1,76 @@
+"""A signal while other processes read data, while data are built and while a set is evaluated: the command ends with its
+status, its manifest says so, and nothing of it stays alive."""
+
+import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cliplab.training.module import TrainingModule
+
+from .conftest import only_run
+
+
+def _kill_once(function: Callable[..., Any], when: Callable[..., bool]) -> Callable[..., Any]:
+    """The same function, which sends SIGTERM to its own process the first time that ``when`` says so."""
+    sent: list[int] = []
+
+    def around(*arguments: Any, **options: Any) -> Any:
+        if not sent and when(*arguments):
+            sent.append(1)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return function(*arguments, **options)
+
+    return around
+
+
+def _status(run: Path) -> str:
+    return json.loads((run / "manifest.json").read_text())["status"]
+
+
+def test_while_workers_read_data(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    after_two = _kill_once(TrainingModule.on_train_batch_end, lambda module, *_: module.global_step == 2)
+    monkeypatch.setattr(TrainingModule, "on_train_batch_end", after_two)
+    assert command(*arguments, "data.num_workers=2") == 143
+    run = only_run(tmp_path)
+    assert _status(run) in ("interrupted", "preempted")
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3, (
+        "one step is finished first"
+    )
+    assert not multiprocessing.active_children()
+
+
+def test_while_data_are_opened(
+    command: Callable[..., int],
+    arguments: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from cliplab.data import captions
+
+    monkeypatch.setattr(captions, "open_rows", _kill_once(captions.open_rows, lambda *_: True))
+    assert command(*arguments) == 143
+    run = only_run(tmp_path)
+    assert _status(run) in ("interrupted", "preempted")
+    assert f"go on with: python run.py resume={run}" in capsys.readouterr().err
+
+
+def test_while_a_set_is_evaluated(
+    command: Callable[..., int], stopped_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cliplab.models.clip import CLIP
+
+    monkeypatch.setattr(CLIP, "encode_image", _kill_once(CLIP.encode_image, lambda *_: True))
+    assert command("task=evaluate", f"run={stopped_run}", "trainer.accelerator=cpu") == 143
+    (folder,) = (tmp_path / "logs" / "evaluate").glob("*/*")
+    assert _status(folder) in ("interrupted", "preempted")
+    assert not (folder / "results").exists()
