@@ -77,6 +77,10 @@ PICTURES = {
     "no rescaling and no mean": of(PROCESSOR, do_rescale=None, rescale_factor=None, do_normalize=None, image_mean=None),
     "not resized, by null": of(PROCESSOR, do_resize=None, size=None, resample=None, **CROPPED),
     "null where there is no effect": of(PROCESSOR, default_to_square=None, do_convert_rgb=None, do_pad=None),
+    "as diffusers saves it": of(
+        PROCESSOR, image_processor_type="CLIPFeatureExtractor", use_square_size=False, size={"height": 32, "width": 32},
+        crop_size={"height": 32, "width": 32}, do_center_crop=True, _valid_processor_keys=["images", "size"],
+    ),
     "all at once": of(
         PROCESSOR, size={"shortest_edge": 41}, do_center_crop=True, crop_size=32, resample=2, rescale_factor=0.01,
         image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6],

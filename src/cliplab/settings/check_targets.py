@@ -67,7 +67,8 @@ def targets(node: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
 
 def check_package(place: str, package: str | None, reason: str) -> None:
     """Raises ConfigError when a required package is not installed. Nothing is imported."""
-    if package and importlib.util.find_spec(package) is None:
+    spec = importlib.util.find_spec(package) if package else None
+    if package and (spec is None or spec.origin is None):  # without origin it is just a folder, as loggers leave behind
         raise ConfigError(
             f"{place}: {reason} needs the package {package}, which is not installed; pip install {package}"
         )
