@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich.console import Console
 from rich.live import Live
@@ -39,6 +39,7 @@ class Lines:
         self.metric, self.more = plan.metrics[0], plan.facts["direction"][0] == "maximize"
         self.total, self.slots = total, slots
         self.lines: dict[str, Line] = {}
+        self.out, self.err = sys.stdout, sys.stderr  # a job in this process has them redirected
         self.lock = threading.RLock()
 
     def skipped(self, job: Job, result: Ended) -> None:
@@ -61,19 +62,21 @@ class Lines:
             return progress
         value = result.figures[0]
         known = [value] if progress.best is None else [value, progress.best]
-        return Progress(progress.step, progress.steps, value, (max if self.more else min)(known))
+        best = (max if self.more else min)(known)
+        return replace(progress, latest=value, best=best)
 
     def refresh(self) -> list[Line]:
-        """Read the folders of running jobs; those whose evaluation or step is new come back."""
+        """Read the folders of running jobs; those with a new evaluation come back."""
         changed = []
         with self.lock:
             running = [line for line in self.lines.values() if line.status == "running"]
         for line in running:
             progress = read_progress(line.job.folder, self.metric, self.more)
             with self.lock:
-                if line.status == "running" and progress != line.progress:
+                if line.status == "running":
+                    if progress.evaluations != line.progress.evaluations:
+                        changed.append(line)
                     line.progress = progress
-                    changed.append(line)
         return changed
 
     @property
@@ -145,18 +148,17 @@ class Printed(Lines):
         line = self.lines[job.name]
         self._say(line, f"{result.status} in {duration(line.seconds or 0)}", f"[{self.summary()}]")
         if error_of(line):
-            print(f"job {job.name}: {error_of(line)}", file=sys.stderr, flush=True)
+            print(f"job {job.name}: {error_of(line)}", file=self.err, flush=True)
 
     def moved(self) -> None:
         """Say what is new of the running jobs."""
         for line in self.refresh():
-            if line.progress.latest is not None:
-                left = self.seconds_left()
-                self._say(line, "running", f"[about {duration(left)} left]" if left is not None else "")
+            left = self.seconds_left()
+            self._say(line, "running", f"[about {duration(left)} left]" if left is not None else "")
 
     def _say(self, line: Line, status: str, more: str = "") -> None:
         words = [f"job {line.job.name}", line.job.label, status, self._value(line), more]
-        print("  ".join(word for word in words if word), flush=True)
+        print("  ".join(word for word in words if word), file=self.out, flush=True)
 
     def _value(self, line: Line) -> str:
         step, value, best = figures(line)
@@ -202,7 +204,7 @@ def show(plan: Plan, total: int, slots: int) -> Iterator[Lines]:
     finally:
         over.set()
         watching.join()
-        print(lines.summary(), flush=True)
+        print(lines.summary(), file=lines.out, flush=True)
 
 
 def _watch(lines: "Printed | Moving", over: threading.Event, every: float) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Progress:
-    """``step`` of ``steps``; ``latest`` and ``best`` of the metric; None where nothing is known yet."""
+    """``step`` of ``steps``; ``latest`` and ``best`` of so many ``evaluations``; None where nothing is known yet."""
 
     step: int | None = None
     steps: int | None = None
     latest: float | None = None
     best: float | None = None
+    evaluations: int = 0
 
     @property
     def part(self) -> float:
@@ -36,5 +37,7 @@ def read_progress(folder: Path, metric: str, more_is_better: bool) -> Progress:
                     values.append(float(row[metric]))
     except (OSError, ValueError, LookupError, TypeError, csv.Error):
         pass
-    best = (max if more_is_better else min)(values) if values else None
-    return Progress(step, steps if isinstance(steps, int) else None, values[-1] if values else None, best)
+    steps = steps if isinstance(steps, int) else None
+    if not values:
+        return Progress(step, steps)
+    return Progress(step, steps, values[-1], (max if more_is_better else min)(values), len(values))
