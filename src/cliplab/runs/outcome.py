@@ -57,7 +57,8 @@ def record_traceback(folder: Path, error: BaseException) -> Path:
 
 def job_folders(sweep: Path) -> list[Path]:
     """The folders of the jobs of a multirun, in the order of the jobs."""
-    return sorted((p for p in sweep.iterdir() if p.is_dir()), key=lambda p: p.name.zfill(6)) if sweep.is_dir() else []
+    found = [p for p in sweep.iterdir() if p.is_dir() and not p.name.startswith(".")] if sweep.is_dir() else []
+    return sorted(found, key=lambda p: p.name.zfill(6))
 
 
 def unfinished_jobs(sweep: Path) -> list[Path]:

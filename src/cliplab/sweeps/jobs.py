@@ -91,6 +91,8 @@ def record_process_end(job: Job, status: int | None) -> None:
         told = "error: the process was killed (signal 9), as a system does that runs out of memory"
     elif status is not None and status < 0:
         told = f"error: the process was ended by signal {-status}"
+    elif status is None:
+        told = "error: the cluster ended the job, and it left no result"
     else:
         told = f"error: the process ended with status {status} and left no result; see {job.folder / 'output.log'}"
     record_end(job.folder, "failed", job.overrides, error=told)
