@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 TRIAL = "trial.json"  # in a job's folder: which trial of which study it is
+ADDRESS = "CLIPLAB_STUDY"  # in the environment of a job: the address of the study's database, which may hold a password
 
 
 @contextmanager

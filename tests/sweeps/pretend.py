@@ -24,5 +24,5 @@ def run(job: Job) -> Outcome:
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(job.config["trainer"]["max_time"] or 0)
         with file.open("a") as out:
-            out.write(f"{step} {seen}\n")
+            out.write(f"{step} {os.getppid()} {seen}\n")
     return Outcome(None, job.config["seed"] + 0.01 * len(file.read_text().splitlines()))

@@ -92,6 +92,23 @@ def test_a_sweep_that_was_ended_goes_on(
         assert read_manifest(job)["status"] == "finished"
 
 
+def test_a_job_that_the_cluster_preempts_is_queued_again_and_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    sweep = tmp_path / "logs" / "multiruns" / "s"
+    slow = [a.replace("max_time=null", "max_time=0.15") for a in PRETEND]
+    cluster = ["launcher=slurm", "launcher.executor=local", "launcher.poll_seconds=0.1"]
+    child = start(_command, tmp_path, ["-m", *slow, "sweep_name=s", "seed=1", *cluster])
+    deadline = time.monotonic() + 60
+    while len(steps(sweep / "0")) < 3 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(int(steps(sweep / "0")[0].split()[1]), signal.SIGUSR2)  # as Slurm tells submitit's process
+    assert status(child) == 0
+    lines = [line.split() for line in steps(sweep / "0")]
+    assert [line[0] for line in lines] == [str(i) for i in range(STEPS)]
+    assert len({line[1] for line in lines}) == 2, "in two submissions"
+    assert read_manifest(sweep / "0")["status"] == "finished"
+
+
 @pytest.mark.parametrize(
     ("things", "jobs", "shares"),
     [

@@ -174,8 +174,9 @@ class Moving(Lines):
     def __rich__(self) -> Table:
         with self.lock:
             table = Table(box=None, pad_edge=False, title=self.summary(), title_justify="left", expand=False)
-            for column in ("job", "status", "step", self.metric.rpartition("/")[2], "best", "settings"):
-                table.add_column(column, overflow="ellipsis", no_wrap=True)
+            widths = {"job": 3, "status": 9, "step": 9, self.metric.rpartition("/")[2]: 8, "best": 7, "settings": 8}
+            for column, width in widths.items():
+                table.add_column(column, overflow="ellipsis", no_wrap=True, min_width=width)
             lines = list(self.lines.values())
             over = [line for line in lines if line.status != "running"][-SHOWN_OVER:]
             for line in [*over, *(line for line in lines if line.status == "running")]:

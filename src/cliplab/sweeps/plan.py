@@ -14,7 +14,19 @@ from cliplab.runs.outcome import holds_run, job_folders
 from cliplab.runs.sweep_file import read_sweep_file, write_sweep_file
 from cliplab.sweeps.space import Space, read_space
 
-OF_THE_SWEEP = ("sweep.", "sweep_name", "launcher", "space", "sweep_seed")  # typed keys that no job needs
+OF_THE_SWEEP = ("sweep.", "sweep_name", "launcher", "space")  # typed keys that no job needs
+SETTINGS = (
+    "metric",
+    "direction",
+    "trials",
+    "seed",
+    "space",
+    "storage",
+    "study",
+    "retry_failed",
+    "fail_on_error",
+    "method",
+)
 MINIMIZED = ("loss", "_rank", "ece", "seconds")  # endings of figures of which less is better
 
 
@@ -36,7 +48,9 @@ class Plan:
         return tuple(self.facts["metric"])
 
     def write(self, jobs: int) -> None:
-        write_sweep_file(self.folder, {**self.facts, "jobs": jobs})
+        """Write sweep.yaml. The address of a database may hold a password, and stays out of it."""
+        storage = "a database" if "://" in str(self.facts["storage"]) else self.facts["storage"]
+        write_sweep_file(self.folder, {**self.facts, "storage": storage, "jobs": jobs})
 
 
 def make_plan(
@@ -51,6 +65,7 @@ def make_plan(
 ) -> Plan:
     """Read what was typed and what lies in the folder. Jobs say in their manifests how they did by the first metric, which
     ``optimized`` is unless another was asked for. Raises PlanError when the folder is another sweep's, and SpaceError."""
+    _check_choices(settings, choices)
     own = [word for word in typed if not _key(word).startswith(OF_THE_SWEEP)]
     method = choices.get("sweep", "grid")
     space = read_space(own, _space_of_files(own, settings, choices, loader), loader)
@@ -77,6 +92,21 @@ def make_plan(
     }
     _check_same(folder, there, facts)
     return Plan(folder, space, settings, facts)
+
+
+def _check_choices(settings: Mapping[str, Any], choices: Mapping[str, str]) -> None:
+    """Raises PlanError for a file of sweep/ that sets values in the wrong place, and for a launcher that is not asked."""
+    for key in settings:
+        if key not in SETTINGS:
+            raise PlanError(
+                f"sweep.{key}: no such setting of a sweep; a file of sweep/ begins with # @package _global_, and under "
+                f"sweep: may stand {', '.join(SETTINGS)}"
+            )
+    launcher = choices.get("hydra/launcher", "basic")
+    if launcher != "basic":
+        raise PlanError(
+            f"hydra/launcher: {launcher} is not asked to run jobs here; choose launcher=basic, joblib or slurm"
+        )
 
 
 def _key(word: str) -> str:

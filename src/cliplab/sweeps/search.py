@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from cliplab.files import whole_file
 from cliplab.rules import Count
-from cliplab.study import TRIAL, open_storage, quiet_optuna
+from cliplab.study import ADDRESS, TRIAL, open_storage, quiet_optuna
 from cliplab.sweeps.drawing import Draw, Ended, Known, Method, Setting, check_not_empty
 from cliplab.sweeps.space import Choices, Parameter, Space, SpaceError
 
@@ -93,8 +94,11 @@ class Trials:
         trial: Any = draw.token
         trial.set_user_attr(SWEEP, self.setting.study["id"])
         trial.set_user_attr(JOB, folder.name)
+        in_database = "://" in self.storage
+        if in_database:
+            os.environ[ADDRESS] = self.storage
         facts = {
-            "storage": self.storage,
+            "storage": None if in_database else self.storage,
             "study": self.name,
             "trial": trial.number,
             "metric": self.setting.study["metric"],

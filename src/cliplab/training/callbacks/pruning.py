@@ -1,6 +1,7 @@
 """A job of a search reports its evaluations to the study, and ends early where a pruner sees no hope for it."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
-from cliplab.study import TRIAL, open_storage, quiet_optuna
+from cliplab.study import ADDRESS, TRIAL, open_storage, quiet_optuna
 from cliplab.training.callbacks.evaluate import Evaluate
 
 PRUNED = "cliplab_pruned"  # attribute of a trial: the evaluation after which it was ended
@@ -33,7 +34,8 @@ class Prune(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         if trainer.is_global_zero and self.file.is_file():
             facts = json.loads(self.file.read_text(encoding="utf8"))
-            self.metric, self.trial = facts["metric"], self._trial(facts)
+            facts["storage"] = facts["storage"] or os.environ.get(ADDRESS)
+            self.metric, self.trial = facts["metric"], self._trial(facts) if facts["storage"] else None
         if trainer.global_step:  # a kill may have come between an evaluation and its report
             self._ask(trainer)
 
