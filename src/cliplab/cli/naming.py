@@ -28,11 +28,7 @@ def results_name(_root_: Any) -> str:
 def sweep_folder(otherwise: str, _root_: Any) -> str:
     """A resolver of Hydra's configs: ``sweep_name=``, or else the name that is given."""
     named = OmegaConf.select(_root_, "sweep_name")
-    if named is None:
-        return otherwise
-    if not re.fullmatch(r"[\w-][\w.-]*", str(named)):
-        raise ConfigError(f"sweep_name: {named!r} is no name of a folder; use letters, digits, -, _ and dots")
-    return str(named)
+    return otherwise if named is None else str(named)
 
 
 def _names(config: Mapping[str, Any]) -> list[str]:

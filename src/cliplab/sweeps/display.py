@@ -27,7 +27,7 @@ class Line:
 
     job: Job
     status: str = "running"
-    began: float = field(default_factory=time.monotonic)
+    began: float = field(default_factory=lambda: time.monotonic())
     seconds: float | None = None
     progress: Progress = field(default_factory=Progress)
 

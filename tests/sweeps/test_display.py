@@ -1,0 +1,75 @@
+"""The lines that a sweep prints: one for each change, with what is left to do."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cliplab.runs.outcome import record_end
+from cliplab.sweeps import display
+from cliplab.sweeps.display import Printed
+from cliplab.sweeps.drawing import Draw, Ended
+from cliplab.sweeps.jobs import Job
+from cliplab.sweeps.plan import Plan, directions
+from cliplab.sweeps.progress import Progress, read_progress
+from cliplab.sweeps.space import read_space
+
+
+def job(folder: Path, number: int, steps: int = 0, values: dict[int, float] | None = None) -> Job:
+    place = folder / str(number)
+    place.mkdir(exist_ok=True)
+    (place / "manifest.json").write_text(json.dumps({"status": "running", "data": {"steps": 40}}))
+    rows = [f"{step},{(values or {}).get(step, '')}" for step in range(steps + 1)]
+    (place / "metrics.csv").write_text("\n".join(["step,val/acc", *rows]) + "\n")
+    return Job(place, Draw({"optimizer.lr": "0.1"}), ())
+
+
+def test_progress_is_read_from_what_a_run_writes(tmp_path: Path) -> None:
+    job(tmp_path, 0, 30, {0: 0.1, 10: 0.5, 20: 0.4})
+    assert read_progress(tmp_path / "0", "val/acc", True) == Progress(30, 40, 0.4, 0.5, 3)
+    assert read_progress(tmp_path / "0", "val/acc", False).best == 0.1
+    assert read_progress(tmp_path / "0", "other", True) == Progress(30, 40)
+    assert read_progress(tmp_path / "1", "val/acc", True) == Progress()
+    assert Progress(30, 40).part == 0.75
+
+
+def test_a_line_for_each_change(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(display.time, "monotonic", lambda: now)
+    facts: dict[str, Any] = {"metric": ["val/acc"], "direction": ["maximize"]}
+    lines = Printed(Plan(tmp_path, read_space([], {}), {}, facts), total=4, slots=1)
+    lines.started(job(tmp_path, 0))
+    now = 30.0
+    job(tmp_path, 0, 10, {10: 0.25})
+    lines.moved()
+    job(tmp_path, 0, 15, {10: 0.25})
+    lines.moved()
+    now = 120.0
+    lines.ended(job(tmp_path, 0, 40, {10: 0.25, 40: 0.5}), Ended("finished", (0.5,)))
+    failed = job(tmp_path, 1)
+    lines.started(failed)
+    record_end(failed.folder, "failed", [], error="error: no")
+    now = 121.0
+    lines.ended(failed, Ended("failed"))
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [
+        "job 0  optimizer.lr=0.1  started",
+        "job 0  optimizer.lr=0.1  running  step 10/40, val/acc 0.2500, best 0.2500  [about 8 min left]",
+        "job 0  optimizer.lr=0.1  finished in 2 min  step 40/40, val/acc 0.5000  "
+        "[1 of 4 jobs; best 0.5000 (job 0); about 6 min left]",
+        "job 1  optimizer.lr=0.1  started",
+        "job 1  optimizer.lr=0.1  failed in 1 s  step 0/40  [2 of 4 jobs, 1 failed; best 0.5000 (job 0); about 4 min left]",
+    ]
+    assert said.err == "job 1: error: no\n"
+
+
+def test_a_loss_is_minimized_unless_said_otherwise() -> None:
+    assert directions(["val/recall@1", "train/loss", "zeroshot/x/mean_rank"], None) == [
+        "maximize",
+        "minimize",
+        "minimize",
+    ]
+    assert directions(["a", "b"], "minimize") == ["minimize", "minimize"]
