@@ -26,16 +26,19 @@ FACTS = {"model/parameters": 12}
 
 
 def stop_and_resume(make: Callable[[], Any], run: Path, killed: bool = True) -> Any:
-    """Steps 0 to 5, a kill, and from the checkpoint of step 3 on to step 8. Returns the second tracker."""
+    """Steps 0 to 5, a kill before the tracker has the last of them, and from the checkpoint of step 3 on to step 8.
+
+    Returns the second tracker."""
     for first, last, status in ((0, 5, "failed"), (4, 8, "finished")):
         tracker, table = make(), CSVLogger(str(run))
         assert isinstance(tracker, Tracker)
         tracker.begin(CONFIG, FACTS)
         table.rewind(first - 1)
         for step in range(first, last + 1):
-            for logger in (table, tracker):
+            for logger in (table, tracker) if step < 5 or last > 5 else (table,):  # the kill comes between the two
                 logger.log_metrics({"train/loss": 1.0 / (step + 1), "val/recall@1": 0.5}, step=step)
-            tracker.show("panel/val", Image.new("RGB", (8, 8), (step, 0, 0)), step)
+            if step < 5 or last > 5:
+                tracker.show("panel/val", Image.new("RGB", (8, 8), (step, 0, 0)), step)
         if last == 8 or not killed:
             (run / "report.html").write_text("<p>report</p>")
             tracker.attach(run / "report.html")
@@ -93,7 +96,7 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = tmp_path / "emoji" / "2026-a"
     run.mkdir(parents=True)
     stop_and_resume(lambda: WandbRun(str(run), "cliplab", offline=True), run)
-    assert logged == list(range(9))
+    assert logged == [0, 1, 2, 3, 4, 6, 7, 8], "its files are not read back: a step that a kill took is missing"
     folders = [folder.name for folder in (run / "wandb").glob("offline-run-*")]
     ids = {folder.rpartition("-")[2] for folder in folders}
     assert ids == {json.loads((run / "trackers.json").read_text())["wandb"]}

@@ -5,7 +5,6 @@ killed, and is trained again, is not logged a second time, so that no curve doub
 """
 
 import json
-import re
 import secrets
 import shutil
 import socket
@@ -76,8 +75,11 @@ class Kept:
         ids = self._ids() if goes_on else {}
         self.id: str | None = ids.get(tracker)
         self.logged = read_logged(run_dir) if goes_on and self.id else {}
+
+    @property
+    def last_evaluation(self) -> int:
         evaluated = [last for key, last in self.logged.items() if not key.startswith(("train/", "data/", "step"))]
-        self.last_evaluation = max(evaluated, default=-1)
+        return max(evaluated, default=-1)
 
     def _ids(self) -> dict[str, str]:
         return json.loads(self.file.read_text(encoding="utf8")) if self.file.is_file() else {}
@@ -111,6 +113,7 @@ class TensorBoardRun(TensorBoardLogger):
 
     def begin(self, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         if self.kept.id:
+            self.kept.logged = self._stored()
             return
         shutil.rmtree(self.log_dir, ignore_errors=True)  # of a start without a checkpoint
         self.kept.keep("tensorboard")
@@ -123,6 +126,15 @@ class TensorBoardRun(TensorBoardLogger):
         fresh = self.kept.fresh(metrics, step)
         if fresh:
             super().log_metrics(fresh, step)
+            self.experiment.flush()  # else a kill loses the last two minutes
+
+    def _stored(self) -> dict[str, int]:
+        """The last step of each figure in the event files: a kill may have come between metrics.csv and them."""
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(self.log_dir, size_guidance={"scalars": 1, "images": 1, "tensors": 1})
+        events.Reload()
+        return {tag: events.Scalars(tag)[-1].step for tag in events.Tags()["scalars"]}
 
     def show(self, name: str, picture: Image.Image, step: int) -> None:
         if self.kept.is_fresh(name, step):
@@ -213,6 +225,7 @@ class MlflowRun(MLFlowLogger):
         assert run_id is not None
         if self.kept.id:
             self.experiment.update_run(run_id, status="RUNNING")
+            self.kept.logged = self._stored(run_id)
             return
         self.kept.keep(run_id)
         self.log_hyperparams(flat(config))
@@ -222,8 +235,14 @@ class MlflowRun(MLFlowLogger):
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         fresh = self.kept.fresh(metrics, step)
-        if fresh:  # MLflow has no @ in names
-            super().log_metrics({re.sub("@", "_at_", key): value for key, value in fresh.items()}, step)
+        if fresh:
+            super().log_metrics({mlflow_name(key): value for key, value in fresh.items()}, step)
+
+    def _stored(self, run_id: str) -> dict[str, int]:
+        """The last step of each figure in the store: a kill may have come between metrics.csv and it."""
+        ours = {mlflow_name(key): key for key in self.kept.logged}
+        histories = {key: self.experiment.get_metric_history(run_id, key) for key in ours}
+        return {ours[key]: max(one.step for one in found) for key, found in histories.items() if found}
 
     def show(self, name: str, picture: Image.Image, step: int) -> None:
         if self.kept.is_fresh(name, step):
@@ -237,6 +256,11 @@ class MlflowRun(MLFlowLogger):
 
     def end(self, status: str) -> None:
         self.experiment.set_terminated(self.run_id, self.STATUS[status])
+
+
+def mlflow_name(key: str) -> str:
+    """MLflow has no @ in names."""
+    return key.replace("@", "_at_")
 
 
 def run_title(run_dir: Path) -> str:
