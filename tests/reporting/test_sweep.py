@@ -137,7 +137,10 @@ def test_metrics_of_a_sweep_file(facts: dict[str, object]) -> None:
     assert metrics_of({}) == []
 
 
-def test_a_sweep_is_told_from_its_folders_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sweep_is_told_from_its_folders_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLIPLAB_COMMAND", "cliplab")
     folder = fill_sweep(tmp_path / "night")
     page = summarise(folder)
     assert page == folder / "summary.html"

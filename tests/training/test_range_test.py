@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cliplab.training.callbacks.overfit import TellOverfit, why_not
+from cliplab.training.callbacks.overfit import TellOverfit, least_loss, why_not
 from cliplab.training.range_test import RangeTest, rates_of, smoothed, suggest
 
 from .toys import fit
@@ -79,3 +79,6 @@ def test_a_loss_near_zero_is_said(tmp_path: Path) -> None:
     tell = TellOverfit()
     tell.losses = [3.0, 0.1]
     assert tell.verdict(None, None).endswith("near zero: the model can learn these samples")  # type: ignore[arg-type]
+    tell.losses, tell.floor = [3.56, 0.7055], least_loss([1, 1, 2, 2])  # two drawings of each
+    assert tell.floor == pytest.approx(math.log(2))
+    assert "near the 0.6931 that joint positives leave at best" in tell.verdict(None, None)  # type: ignore[arg-type]

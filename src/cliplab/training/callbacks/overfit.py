@@ -1,12 +1,15 @@
 """debug=overfit: whether the loss of a few samples, seen again and again, got near zero; or why it did not."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
+from cliplab.distributed import gather_objects
+from cliplab.objectives.contrastive import GroupedClipLoss
 from cliplab.rules import Share
 from cliplab.training.callbacks.batches import what_hinders_batch
 
@@ -40,6 +43,12 @@ def why_not(losses: Sequence[float], *, rate: float, trained: int, hinders: str,
     )
 
 
+def least_loss(groups: Sequence[int]) -> float:
+    """The least cross-entropy of a batch whose samples of one group are joint positives: the entropy of its targets."""
+    sizes = Counter(groups)
+    return _mean([math.log(sizes[group]) for group in groups])
+
+
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / max(1, len(values))
 
@@ -48,11 +57,13 @@ class TellOverfit(Callback):
     """Prints at the end whether the loss fell to ``near`` of where it began."""
 
     def __init__(self, near: Share = 0.05) -> None:
-        self.near, self.losses, self.hinders = near, list[float](), ""
+        self.near, self.losses, self.hinders, self.floor = near, list[float](), "", 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if not trainer.global_step:
             self.hinders = what_hinders_batch(pl_module, batch)
+            if isinstance(pl_module.objective, GroupedClipLoss):
+                self.floor = least_loss([group for part in gather_objects(batch.groups.tolist()) for group in part])
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
@@ -64,8 +75,9 @@ class TellOverfit(Callback):
     def verdict(self, trainer: Trainer, pl_module: Any) -> str:
         first, last = self.losses[0], self.losses[-1]
         told = f"overfit: the loss went from {first:.4g} to {last:.4g} in {len(self.losses)} steps"
-        if math.isfinite(last) and last <= self.near * first:
-            return f"{told}, near zero: the model can learn these samples"
+        zero = f"the {self.floor:.4g} that joint positives leave at best" if self.floor else "zero"
+        if math.isfinite(last) and last - self.floor <= self.near * (first - self.floor):
+            return f"{told}, near {zero}: the model can learn these samples"
         model = pl_module.model
         reason = why_not(
             self.losses,
@@ -74,4 +86,4 @@ class TellOverfit(Callback):
             hinders=self.hinders,
             at_limit=bool(float(model.logit_scale.detach().exp()) > 0.99 * math.exp(model.max_log_scale)),
         )
-        return f"{told}, not near zero: {reason}"
+        return f"{told}, not near {zero}: {reason}"
