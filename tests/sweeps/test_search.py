@@ -40,6 +40,7 @@ def test_a_killed_search_chooses_what_one_never_killed_chooses(kill: int, sweep:
     assert one.best_value > -1.5
     assert sweep(tpe(9), RANGE, bowl).ran == []
     assert sweep(tpe(10), RANGE, bowl).ran == ["9"], "more trials may be asked for later"
+    assert len(study(tmp_path / "one").trials) == 10
 
 
 def test_what_jobs_end_with_is_what_the_study_is_told(sweep: Sweep, tmp_path: Path) -> None:

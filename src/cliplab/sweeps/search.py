@@ -48,6 +48,7 @@ class Trials:
                 load_if_exists=True,
             )
         _check_directions(self.study, setting.directions)
+        self.ended = [trial for trial in self.study.get_trials(deepcopy=False) if self._ended_here(trial)]
         self.interrupted = [trial for trial in self._running() if self._is_own(trial)]
 
     def _running(self) -> list[Any]:
@@ -63,8 +64,18 @@ class Trials:
             trial.user_attrs.get(SWEEP, self.setting.study["id"] if alone else None) == self.setting.study["id"]
         )
 
+    def _ended_here(self, trial: Any) -> bool:
+        """Whether it is over and its job's folder is there, for the lines of a sweep that goes on."""
+        folder = trial.user_attrs.get(JOB)
+        own = trial.state.is_finished() and trial.user_attrs.get(SWEEP) == self.setting.study["id"]
+        return bool(own and folder and (self.setting.folder / folder).is_dir())
+
     def next(self) -> Draw | None:
         import optuna
+
+        if self.ended:
+            frozen = self.ended.pop(0)
+            return Draw({key: str(value) for key, value in frozen.params.items()}, frozen.user_attrs[JOB], frozen)
 
         with quiet_optuna():
             if self.interrupted:
