@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
-    """``cliplab.load`` is imported when it is asked for."""
+    """Import ``cliplab.load`` on first use."""
     if name == "load":
         from cliplab.inference import load
 

@@ -3,14 +3,14 @@
 import os
 from pathlib import Path
 
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time, and of the time they are for
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds of CPU time in each period, and the period
 
 
 def usable_cores() -> int:
-    """The cores that this process may use: those it is bound to, and no more than its container's share of time."""
+    """The number of cores that this process may use: those it is bound to, limited by the CPU time of its container."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         quota, period = CPU_QUOTA.read_text().split()
         return max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):  # no such container, or "max"
+    except (OSError, ValueError):  # not in such a container, or "max"
         return cores

@@ -1,4 +1,4 @@
-"""Collectives that behave on one process as on many, and how many processes read data for a rank."""
+"""Collectives that work with one process as with several, and the number of processes that read data for a rank."""
 
 import os
 from typing import Any
@@ -18,11 +18,11 @@ def rank() -> int:
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
-MOST_WORKERS = 4  # that read data for one rank, unless more are asked for
+MOST_WORKERS = 4  # processes that read data for one rank, unless a number is given
 
 
 def worker_processes(asked: int | None) -> int:
-    """Processes that read data for this rank: as many as asked for, or else as there are cores for, at most four."""
+    """The number of processes that read data for this rank: ``asked``, or else one for each core, at most four."""
     if asked is not None:
         return asked
     ranks = int(os.environ.get("LOCAL_WORLD_SIZE", world_size()))
@@ -30,7 +30,7 @@ def worker_processes(asked: int | None) -> int:
 
 
 class _GatherWithGradient(torch.autograd.Function):
-    """All ranks' rows, in rank order; the gradient of a row is summed over ranks and goes home."""
+    """The rows of all ranks, in rank order. The gradient of a row is summed over ranks and returned to its rank."""
 
     @staticmethod
     def forward(ctx, local: Tensor) -> Tensor:  # type: ignore[override]
@@ -47,9 +47,9 @@ class _GatherWithGradient(torch.autograd.Function):
 
 
 def gather(local: Tensor) -> Tensor:
-    """Rows ``[batch, ...]`` of every rank joined to ``[world * batch, ...]``, with gradient where there is one.
+    """Join the rows ``[batch, ...]`` of all ranks to ``[world * batch, ...]``, with gradient if ``local`` has one.
 
-    Every rank must bring the same number of rows.
+    Every rank must have the same number of rows.
     """
     if world_size() == 1:
         return local
@@ -66,9 +66,9 @@ def summed(local: Tensor) -> Tensor:
 
 
 def gather_objects(local: Any) -> list[Any]:
-    """What every rank brings, in rank order. For small plain values, now and then."""
+    """The objects of all ranks, in rank order. Use it rarely, and for small values."""
     if world_size() == 1:
         return [local]
-    found: list[Any] = [None] * world_size()
-    dist.all_gather_object(found, local)
-    return found
+    gathered: list[Any] = [None] * world_size()
+    dist.all_gather_object(gathered, local)
+    return gathered

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and files that are something else than their name says."""
+"""Write files as a whole or not at all, and recognise files that are not what their names say."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ PAGES = (b"<!doctype html", b"<html", b"<?xml")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where the system can."""
+    """Make a rename survive a power cut, if the system supports this."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -36,8 +36,9 @@ def read_yaml(path: Path) -> Any:
 def whole_file(path: Path, mode: str = "w", *, sync: bool = True, **options: Any) -> Iterator[IO[Any]]:
     """Open ``path`` for writing so that it appears only when it is complete.
 
-    The content goes to ``<name>.part`` beside it and is moved into place at the end. An error or a kill before that leaves
-    the old file as it was. ``sync`` writes through to the disk first. Text is UTF-8. Raises what writing raises.
+    The content is written to ``<name>.part`` in the same folder, which is renamed at the end. An error or a kill before
+    that leaves the old file as it was. With ``sync``, the content is on the disk before the rename. Text is UTF-8. Raises
+    what writing raises.
 
     >>> with whole_file(path) as file:
     ...     file.write("all of it")
@@ -60,8 +61,9 @@ def whole_file(path: Path, mode: str = "w", *, sync: bool = True, **options: Any
         _sync_folder(path.parent)
 
 
-def what_it_is(path: Path) -> str:
-    """A phrase for a well-known stand-in: a Git LFS pointer, a web page, an empty file; "" for anything else."""
+def describe_stand_in(path: Path) -> str:
+    """Say what a file is that often lies in the place of another: a Git LFS pointer, a web page, an empty file. "" for any
+    other file."""
     try:
         with path.open("rb") as file:
             start = file.read(512)
@@ -72,7 +74,5 @@ def what_it_is(path: Path) -> str:
     if start.startswith(LFS):
         return "it is a pointer of Git LFS to the file; run: git lfs pull, or download the file itself"
     if start.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(PAGES):
-        return (
-            "it is a web page, such as a log-in or an error page that was saved in the file's place; download it again"
-        )
+        return "it is a web page, such as a login page or an error page, that was saved as this file; download it again"
     return ""

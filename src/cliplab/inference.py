@@ -1,4 +1,4 @@
-"""``cliplab.load``: a trained model to use from Python."""
+"""``cliplab.load``: load a trained model to use it from Python."""
 
 import torch
 
@@ -19,9 +19,10 @@ def load(
 ) -> EmbeddingModel:
     """Load a model with its tokenizer and preprocessing.
 
-    ``path`` is a run folder or checkpoint of ours, or foreign weights as ``pretrained=`` takes them: OpenAI's ``.pt``, a
-    folder or hub id of transformers or open_clip, ``open_clip:<model>:<file or tag>``. ``device`` is a GPU where there is
-    one. Raises ValueError when nothing can be read there, or when it does not fit; the message lists what.
+    ``path`` is a run folder or a checkpoint of cliplab, or foreign weights as for ``pretrained=``: OpenAI's ``.pt``, a
+    folder or hub id of transformers or open_clip, ``open_clip:<model>:<file or tag>``. The default ``device`` is a GPU if
+    there is one. Raises ValueError when nothing can be read from ``path``, or when tensors do not fit; the message lists
+    them.
 
     >>> model = cliplab.load("logs/train/emoji/<run>")
     >>> model.embed_images(["a.jpg", "b.jpg"]).shape, model.embed_texts(["a dog"]).dtype

@@ -1,6 +1,6 @@
-"""What a number may be: annotations for the signatures of the classes that take it.
+"""Annotations of numbers, for the signatures of the classes that take them.
 
-A command reads them from the source before anything is imported, and tells a value that does not fit with its key.
+A command reads the annotations from the source code before it imports anything, and reports a value that does not fit.
 """
 
 from math import inf

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: what asks a run to end."""
+"""SIGINT and SIGTERM, which ask a run to end."""
 
 import os
 import signal
@@ -12,11 +12,10 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Notes the first signal. Where the work is ``gentle`` it ends itself at the next good place; elsewhere, and at a second
-    signal, KeyboardInterrupt is raised at once.
+    """Records the first signal. While ``gentle`` is set, the work itself ends at the next suitable point. Otherwise, and at
+    a second signal, KeyboardInterrupt is raised at once.
 
-    ``number`` is the signal, 0 while there was none. A process that was forked from this one does with a signal what it
-    would do without.
+    ``number`` is the signal; 0 before there was one. A process that is forked from this one handles signals as before.
     """
 
     def __init__(self) -> None:
@@ -24,20 +23,20 @@ class StopRequest:
         self.before: dict[int, Any] = {}
 
     def listen(self) -> None:
-        """Handle the signals from now on, also where another handler was put in between. Only a main thread can."""
+        """Handle the signals from now on, in place of any other handler. This works in the main thread only."""
         if threading.current_thread() is threading.main_thread():
             for number in NUMBERS:
-                handler = signal.signal(number, self._note)
+                handler = signal.signal(number, self._record)
                 self.before.setdefault(number, handler)
 
     def leave(self) -> None:
-        """Put back what handled the signals before."""
+        """Restore the handlers of the signals."""
         for number, handler in self.before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self.before = {}
 
-    def _note(self, number: int, frame: Any) -> None:
-        if os.getpid() != self.owner:  # forked from this process: as if nobody listened
+    def _record(self, number: int, frame: Any) -> None:
+        if os.getpid() != self.owner:  # a forked process handles the signal as before
             self.leave()
             os.kill(os.getpid(), number)
             return
@@ -47,7 +46,7 @@ class StopRequest:
 
     @contextmanager
     def gently(self) -> Iterator[None]:
-        """Within it the first signal is only noted."""
+        """Within this context, the first signal is only recorded."""
         before, self.gentle = self.gentle, True
         try:
             yield
@@ -56,13 +55,13 @@ class StopRequest:
 
     @property
     def status(self) -> int:
-        """What the process exits with: 143 after SIGTERM, 130 after SIGINT or an interrupt of another origin."""
+        """The exit status: 143 after SIGTERM, 130 after SIGINT or any other interrupt."""
         return 128 + (self.number or signal.SIGINT)
 
 
 @contextmanager
 def listening() -> Iterator[StopRequest]:
-    """A StopRequest that handles this process's signals."""
+    """A StopRequest that handles the signals of this process within the context."""
     request = StopRequest()
     request.listen()
     try:
@@ -85,10 +84,10 @@ def end_with(parent: int) -> None:
 
 
 def leave_signals_to_the_parent(worker: int = 0) -> None:
-    """For processes that read data: a signal to the whole group, as a scheduler or Ctrl-C sends it, is the parent's to
-    answer. Only a SIGTERM of the parent's own ends the process."""
+    """For processes that read data: ignore signals that a scheduler or Ctrl-C sends to the whole process group, since the
+    parent handles them. Only a SIGTERM from the parent ends the process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # it tells who sent a signal
+    if hasattr(signal, "sigwaitinfo"):  # it returns the sender of a signal
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 

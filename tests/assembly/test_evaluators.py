@@ -102,7 +102,7 @@ def test_every_set_is_prepared_as_the_weights_saw_their_pictures(config: dict[st
     for evaluator in evaluators:
         assert_prepared(evaluator.images, transform)
         first = picture_hash(transform(evaluator.images.dataset.picture(0)))
-        assert evaluator.protocol["transform"] == short_hash([transform.fingerprint, first])  # type: ignore[attr-defined]
+        assert evaluator.protocol()["transform"] == short_hash([transform.fingerprint, first])  # type: ignore[attr-defined]
         assert evaluator.images.batch_size == 3
     assert_prepared(evaluators[-1].train_images, transform)  # type: ignore[attr-defined]
 

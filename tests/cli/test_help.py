@@ -28,7 +28,7 @@ def test_keys_that_a_task_reads_are_explained() -> None:
     for key in ("images=null", "run=null", "ckpt=null", "pretrained=null", "format=null", "out=null"):
         assert f"  {key} " in told
     assert "query=null" not in told
-    assert "task.rows_per_part=1024  what a stopped job loses at most" in told
+    assert "task.rows_per_part=1024  a stopped job loses at most so many rows" in told
 
 
 def test_any_choice_of_a_group_tells_its_options() -> None:

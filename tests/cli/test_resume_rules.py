@@ -145,7 +145,7 @@ def test_what_would_be_dropped_is_refused_with_the_way_on(a_run: Callable[..., P
     assert told.startswith(f"{override}: ")
     assert "\n" not in told
     assert any(
-        way in told for way in ("new run: ", "can change beside resume=", "copy the folder", "for another one: ")
+        way in told for way in ("new run: ", "can change beside resume=", "copy the folder", "for another task: ")
     )
 
 
@@ -172,7 +172,9 @@ def test_a_finished_run_stays_as_it_is(a_run: Callable[..., Path], capsys: pytes
             resumed(read_arguments([f"resume={run}", *more]))
         assert stop.value.code == 0
         assert "is finished; nothing to do" in capsys.readouterr().out
-    with pytest.raises(UsageError, match=r"data.num_workers=1: .* is finished, and nothing in it changes; .*new run: "):
+    with pytest.raises(
+        UsageError, match=r"data.num_workers=1: .* is finished, so nothing in it can change; .*new run: "
+    ):
         resumed(read_arguments([f"resume={run}", "data.num_workers=1"]))
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
 
@@ -216,9 +218,9 @@ CONSTANT = "cliplab.optim.schedule.constant"
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["resume="], "no folder is named"),
+        (["resume="], "the folder is missing"),
         (["resume=/nowhere"], "there is no config.yaml in /nowhere"),
-        (["resume=/a", "resume=/b"], "one run goes on at a time"),
+        (["resume=/a", "resume=/b"], "only one run can be resumed at a time"),
         (["-m", "resume=/a"], "leave out --multirun"),
         (["--config-dir=/x", "resume=/a"], "leave out --config-dir"),
     ],
@@ -232,7 +234,7 @@ def test_a_run_goes_on_alone(argv: list[str], message: str) -> None:
 def test_a_config_that_is_none_is_named(a_run: Callable[..., Path], text: str) -> None:
     run = a_run()
     (run / "config.yaml").write_text(text)
-    with pytest.raises(UsageError, match=r"config.yaml is no config of a run"):
+    with pytest.raises(UsageError, match=r"config.yaml is not the config of a run"):
         resumed(read_arguments([f"resume={run}"]))
 
 

@@ -93,7 +93,7 @@ def _blank_report(run_dir: Path) -> Path:
 def nothing_but_the_run(patch: pytest.MonkeyPatch, report: bool = False) -> None:
     """No report, and no waiting for the disk."""
     if not report:
-        for module in ("assembly.pretraining", "assembly.evaluating"):
+        for module in ("assembly.training_results", "assembly.evaluating"):
             patch.setattr(f"cliplab.{module}.write_report", _blank_report)
     patch.setattr(os, "fsync", lambda _: None)
 

@@ -34,7 +34,7 @@ def test_full_disk_leaves_the_checkpoint_before(tmp_path: Path, monkeypatch: pyt
     AtomicCheckpointIO().save_checkpoint(BEFORE, target)
     monkeypatch.setattr(Path, "open", lambda self, mode: FullDisk(self, mode.replace("b", "")))
     with pytest.raises(
-        OSError, match=r"last.ckpt could not be written: .*No space left.*the previous checkpoint is whole"
+        OSError, match=r"last.ckpt could not be written: .*No space left.*the previous checkpoint is intact"
     ):
         AtomicCheckpointIO().save_checkpoint(AFTER, target)
     monkeypatch.undo()

@@ -98,4 +98,6 @@ def test_tokenizer_of_another_tower_is_refused(
     folder = save_model(tmp_path / "hub", "roberta")
     clip = ["tokenizer._target_=cliplab.data.tokenizers.CLIPTokenizer", "~tokenizer.source"]
     assert command(*with_tower(arguments, folder), *clip) == 1
-    assert "it has 49408 tokens, the text tower 40; choose them together" in capsys.readouterr().err
+    assert (
+        "it has 49408 tokens, but the text tower has 40; choose both by model/text_encoder=" in capsys.readouterr().err
+    )

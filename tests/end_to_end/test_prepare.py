@@ -142,4 +142,4 @@ def test_mistakes(
     (tmp_path / "full" / "file").touch()
     assert "holds other files" in told(f"out={tmp_path}/full")
     assert command(*arguments, f"out={tmp_path}/done") == 0
-    assert "was begun otherwise: quality was 95 and is 50" in told(f"out={tmp_path}/done", "task.quality=50")
+    assert "was begun with other settings: quality was 95 and is 50" in told(f"out={tmp_path}/done", "task.quality=50")

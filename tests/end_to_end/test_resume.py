@@ -181,7 +181,7 @@ def test_a_checkpoint_that_is_missing_or_broken_is_told(
     last = run / "checkpoints" / "last.ckpt"
     last.write_bytes(b"")
     assert command(f"resume={run}") == 1
-    assert f"{last}: this is no whole checkpoint" in capsys.readouterr().err.splitlines()[-1]
+    assert f"{last}: this checkpoint is damaged" in capsys.readouterr().err.splitlines()[-1]
     last.unlink()
     (run / "manifest.json").unlink(missing_ok=True)
     assert command(f"resume={run}") == 0

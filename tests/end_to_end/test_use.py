@@ -101,7 +101,7 @@ def test_classify_writes_table_and_picture(
     assert Image.open(Path(said[-1]) / "predictions.png").width > 500
     (tmp_path / "labels.txt").write_bytes("café".encode("latin1"))
     assert command("task=classify", *typed) == 1
-    assert "labels.txt is no text in UTF-8" in capsys.readouterr().err
+    assert "labels.txt is not a text in UTF-8" in capsys.readouterr().err
     assert command("task=classify", *typed[:2], "labels=[cat,dog]", "task.shown=0") == 0
     assert [p.name for p in Path(capsys.readouterr().out.splitlines()[-1]).iterdir()] == ["predictions.csv"]
 
@@ -129,14 +129,14 @@ def test_export_comes_back_and_brings_a_card(
         (["task=export", "format=onyx"], "not 'onyx'; did you mean 'onnx'?"),
         (["task=export", "format=onnx"], "ckpt: task=export needs a model: ckpt="),
         (["task=export", "format=onnx", "ckpt=a", "run=b"], "ckpt: ckpt and run are given; one is enough"),
-        (["task=export", "format=onnx", "out=.."], "out: .. exists and is no empty folder"),
+        (["task=export", "format=onnx", "out=.."], "out: .. exists and is not an empty folder"),
         (["task=embed"], "images: task=embed needs pictures"),
         (["task=embed", "format=csv"], "format: task=embed writes parquet or numpy, not 'csv'"),
         (["task=embed", "out=x.csv", "images=."], "out: x.csv must end in .parquet or .npz"),
         (["task=embed", "images=."], "ckpt: task=embed needs a model: ckpt="),
-        (["task=classify", "images=."], "labels: task=classify needs them"),
+        (["task=classify", "images=."], "labels: task=classify needs labels"),
         (["task=classify", "images=.", "labels=lost.txt"], "labels: there is no file lost.txt"),
-        (["task=search", "images=."], "query: task=search needs one"),
+        (["task=search", "images=."], "query: task=search needs a query"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",
 )

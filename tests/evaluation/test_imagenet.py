@@ -69,12 +69,12 @@ def test_sets_of_200_classes_have_their_own_candidates(space: str) -> None:
 
 
 def test_unknown_ids_and_ids_as_names_are_refused() -> None:
-    with pytest.raises(ValueError, match="n99999999 is no WordNet id"):
+    with pytest.raises(ValueError, match="n99999999 is not a WordNet id"):
         imagenet_places(["n01440764", "n99999999"], 1, "imagenet")
     with pytest.raises(ValueError, match="WordNet ids; use zeroshot=imagenet"):
         ZeroShotClassification(name="x", images=prepared(Labelled([0], wordnet_ids())), templates="plain")
     nameless = Labelled([0], None)
-    with pytest.raises(ValueError, match=r"labels carry no names; set zeroshot.x.dataset.class_names"):
+    with pytest.raises(ValueError, match=r"the labels have no names; set zeroshot.x.dataset.class_names"):
         ZeroShotClassification(name="x", images=prepared(nameless), templates="plain")
     assert len(ZeroShotClassification(name="x", images=prepared(Labelled([0], ["a"]))).templates) == 80
 
@@ -82,7 +82,7 @@ def test_unknown_ids_and_ids_as_names_are_refused() -> None:
 def test_a_part_of_imagenet_is_called_one() -> None:
     some = imagenet_classification(name="x", images=prepared(Labelled([0, 1], wordnet_ids()[:2])), templates="plain")
     assert some.notes == [
-        "2 of 1,000 classes are there, and only they are candidates: this is easier than the whole set, whose published "
+        "2 of 1,000 classes are present, and only these are candidates. This is easier than the whole set, so its published "
         "figures do not compare."
     ]
     assert not imagenet_classification(

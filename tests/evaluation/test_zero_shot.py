@@ -133,7 +133,7 @@ def test_protocol_hash_changes_with_each_part() -> None:
         names: list[str] = NAMES, templates: str = "plain", fingerprint: str = "f", first: int = 0
     ) -> str | None:
         shown = prepared(Labelled([0] * 4, names, fingerprint, first))
-        return ZeroShotClassification(name="t", images=shown, templates=templates).protocol["all"]
+        return ZeroShotClassification(name="t", images=shown, templates=templates).protocol()["all"]
 
     prints = [
         print_of(),
@@ -189,8 +189,8 @@ def test_candidates_that_cannot_be_told_apart_are_named() -> None:
     shown = prepared(Labelled([0, 1, 2], ["Ant", "ant", "bee"]))
     warnings = ZeroShotClassification(name="t", images=shown, templates="plain").evaluate(lower).details["warnings"]
     assert warnings == [
-        "2 names are not told apart by the tokenizer, which gives them the same tokens: 'Ant', 'ant'; the first of them in "
-        "label order is taken for all"
+        "2 names get the same tokens from the tokenizer as another name: 'Ant', 'ant'; the model answers the first of "
+        "them in label order"
     ]
     single = ZeroShotClassification(name="t", images=prepared(Labelled([0], ["ant"])), templates="plain")
     assert "'ant' is the only candidate" in single.notes[0]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from cliplab.assembly.training import check_optimizer
+from cliplab.assembly.training_checks import check_optimizer
 from cliplab.cli import config_dir
 from cliplab.models.clip import CLIP
 from cliplab.models.encoders import LayeredModule

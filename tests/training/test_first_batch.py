@@ -2,7 +2,7 @@
 
 import pytest
 
-from cliplab.training.callbacks.batches import what_hinders
+from cliplab.training.callbacks.batches import batch_problem
 
 
 def captions(*counts: int) -> list[str]:
@@ -21,7 +21,7 @@ def captions(*counts: int) -> list[str]:
 )
 def test_repeats_are_told(counts: tuple[int, ...], key: str, words: str) -> None:
     texts = captions(*counts)
-    told = what_hinders(texts, list(range(len(texts))), grouped=False)
+    told = batch_problem(texts, list(range(len(texts))), grouped=False)
     assert told.startswith(key)
     assert words in told
     assert "\n" not in told
@@ -30,12 +30,14 @@ def test_repeats_are_told(counts: tuple[int, ...], key: str, words: str) -> None
 @pytest.mark.parametrize("counts", [(1,) * 8, (2,) * 8, (1, 1, 2, 4), (1, 1)])
 def test_a_few_repeats_are_what_real_captions_have(counts: tuple[int, ...]) -> None:
     texts = captions(*counts)
-    assert what_hinders(texts, list(range(len(texts))), grouped=False) == ""
+    assert batch_problem(texts, list(range(len(texts))), grouped=False) == ""
 
 
 def test_groups_take_repeats_in() -> None:
     texts = captions(11, 11, 11)
     of_caption = [hash(text) for text in texts]
-    assert what_hinders(texts, of_caption, grouped=True) == ""
-    assert "Equal captions of different groups" in what_hinders(texts, list(range(33)), grouped=True)
-    assert what_hinders(captions(*[1] * 9), [4] * 9, grouped=True).startswith("data.train.group_column: all 9 pictures")
+    assert batch_problem(texts, of_caption, grouped=True) == ""
+    assert "Equal captions of different groups" in batch_problem(texts, list(range(33)), grouped=True)
+    assert batch_problem(captions(*[1] * 9), [4] * 9, grouped=True).startswith(
+        "data.train.group_column: all 9 pictures"
+    )

@@ -1,4 +1,4 @@
-"""The pictures of ``images=``, for the verbs that embed, classify and search them."""
+"""Open the pictures of ``images=``, for the verbs that embed, classify and search them."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,12 +15,12 @@ def given_collection(config: dict[str, Any]) -> Collection:
 
 
 def by_reason(skipped: Sequence[Skipped]) -> dict[str, int]:
-    """How many images were left out for each reason."""
+    """The number of images that were left out for each reason."""
     return dict(Counter(image.reason for image in skipped))
 
 
 def report_skipped(skipped: Mapping[str, int], count: int) -> None:
-    """Print one line when some of ``count`` images were left out; ``skipped`` is how many for each reason."""
+    """Print one line if some of ``count`` images were left out. ``skipped`` is their number for each reason."""
     if skipped:
         reasons = ", ".join(f"{reason} {n}" for reason, n in skipped.items())
         print(f"{sum(skipped.values())} of {count} images skipped: {reasons}")

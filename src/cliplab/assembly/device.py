@@ -1,4 +1,4 @@
-"""The device and the precision that a model works in."""
+"""Choose the device and the precision of a model."""
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 
 
 def one_device(accelerator: str) -> torch.device:
-    """The device of ``trainer.accelerator``; a CPU where there is none."""
+    """The device for ``trainer.accelerator``; the CPU if there is no such device."""
     if accelerator != "cpu" and torch.cuda.is_available():
         return torch.device("cuda", 0)
     if accelerator in ("auto", "mps") and torch.backends.mps.is_available():
@@ -16,14 +16,14 @@ def one_device(accelerator: str) -> torch.device:
 
 
 def in_precision(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """What a trainer of this precision would compute the forward pass in: ``16-mixed`` and ``bf16-mixed`` by autocast."""
+    """The context of a forward pass in this precision: autocast for ``16-mixed`` and ``bf16-mixed``, as a trainer uses."""
     kinds = {"bf16-mixed": torch.bfloat16, "bf16": torch.bfloat16, "16-mixed": torch.float16, "16": torch.float16}
     kind = kinds.get(str(precision))
     return nullcontext() if kind is None else torch.autocast(device.type, dtype=kind, cache_enabled=False)
 
 
 def choose_precision(precision: Any, accelerator: str) -> Any:
-    """``auto`` becomes bf16-mixed where the device does it well (Hopper to Ampere, AMX, AVX512-BF16), else 32-true."""
+    """Replace ``auto`` by bf16-mixed on a device that is fast in it (GPUs since Ampere, AMX, AVX512-BF16), or by 32-true."""
     if precision != "auto":
         return precision
     if accelerator != "cpu" and torch.cuda.is_available():

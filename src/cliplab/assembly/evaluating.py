@@ -1,4 +1,4 @@
-"""One model against the zero-shot sets that are asked for."""
+"""Evaluate one model on the zero-shot sets of the config."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,8 +10,10 @@ from cliplab.assembly.model import evaluated_config
 from cliplab.assembly.objective import trained_objective
 from cliplab.assembly.process import quiet, set_seed
 from cliplab.assembly.weights import load_weights
+from cliplab.evaluation.evaluator import Evaluator
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.running import named_metrics, run_evaluator
+from cliplab.models.clip import CLIP
 from cliplab.models.fingerprint import model_fingerprint
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
@@ -55,8 +57,9 @@ def evaluate(job: Job, source: ModelSource) -> Outcome:
     return Outcome(write_report(job.run_dir), value)
 
 
-def wanted_evaluators(config: dict[str, Any], typed_keys: Sequence[str]) -> list[Any]:
-    """The zero-shot sets, and the validation pairs unless other sets were asked for. Raises ConfigError without any."""
+def wanted_evaluators(config: dict[str, Any], typed_keys: Sequence[str]) -> list[Evaluator]:
+    """Evaluators of the zero-shot sets, and of the validation pairs unless other sets were typed. Raises ConfigError when
+    there are none."""
     evaluators = build_evaluators(config)
     groups = {key.split(".")[0] for key in typed_keys}
     if config["data"].get("validation") and not ("zeroshot" in groups and "data" not in groups):
@@ -66,8 +69,8 @@ def wanted_evaluators(config: dict[str, Any], typed_keys: Sequence[str]) -> list
     return evaluators
 
 
-def evaluate_all(model: Any, evaluators: Sequence[Any], config: dict[str, Any]) -> list[EvaluationResult]:
-    """Every evaluator's result, on one device in the precision of training."""
+def evaluate_all(model: CLIP, evaluators: Sequence[Evaluator], config: dict[str, Any]) -> list[EvaluationResult]:
+    """The result of every evaluator, on one device and in the precision of training."""
     accelerator = config["trainer"]["accelerator"]
     device = one_device(accelerator)
     precision = choose_precision(config["trainer"]["precision"], device.type)

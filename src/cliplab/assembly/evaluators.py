@@ -1,9 +1,10 @@
-"""Zero-shot sets: from the values that a person types to evaluators with their pictures."""
+"""Build the evaluators of zero-shot sets from their values in the config."""
 
 import sys
 from collections.abc import Sequence
 from typing import Any
 
+from cliplab.data.datamodule import CaptionDataModule
 from cliplab.evaluation.batches import EvaluationImages, Transform
 from cliplab.evaluation.evaluator import Evaluator
 from cliplab.evaluation.kinds.retrieval import VALIDATION
@@ -14,7 +15,7 @@ from cliplab.settings.set_parts import IMAGES, set_parts
 
 
 def build_evaluator(node: dict[str, Any], place: str, transform: Transform) -> Evaluator:
-    """One evaluator; ``transform`` prepares all its pictures."""
+    """Build one evaluator. ``transform`` prepares all its pictures."""
     parts = set_parts(node)
     images = {}
     for key, argument in parts.data_sets.items():
@@ -24,8 +25,8 @@ def build_evaluator(node: dict[str, Any], place: str, transform: Transform) -> E
 
 
 def build_evaluators(config: dict[str, Any]) -> list[Evaluator]:
-    """An evaluator for each configured zero-shot set. All pictures are prepared as ``data.eval_transform`` says: as the
-    weights were trained to see them."""
+    """An evaluator for each zero-shot set of the config. ``data.eval_transform`` prepares all pictures, as the weights were
+    trained to see them."""
     transform = build(config["data"]["eval_transform"], "data.eval_transform")
     nodes = {f"zeroshot.{key}": node for key, node in config["zeroshot"].items() if node}
     evaluators = {place: build_evaluator(node, place, transform) for place, node in nodes.items()}
@@ -35,14 +36,12 @@ def build_evaluators(config: dict[str, Any]) -> list[Evaluator]:
     return list(evaluators.values())
 
 
-def validation_evaluators(datamodule: Any) -> list[Evaluator]:
+def validation_evaluators(datamodule: CaptionDataModule) -> list[Evaluator]:
     """Retrieval over the validation pairs, when there are any."""
     pairs = datamodule.validation_pairs()
-    return (
-        []
-        if pairs is None
-        else [Retrieval(name=VALIDATION, images=EvaluationImages(pairs, transform=datamodule.eval_transform))]
-    )
+    if pairs is None:
+        return []
+    return [Retrieval(name=VALIDATION, images=EvaluationImages(pairs, transform=datamodule.eval_transform))]
 
 
 def credits_of(evaluators: Sequence[Evaluator]) -> list[str]:
@@ -50,7 +49,7 @@ def credits_of(evaluators: Sequence[Evaluator]) -> list[str]:
 
 
 def announce(results: Sequence[EvaluationResult]) -> None:
-    """A line on the screen for each result, and what must be known with it."""
+    """Print a line for each result, and its warnings."""
     for result in results:
         part = f" (a part, {result.details['subset']})" if result.details.get("subset") else ""
         print(f"{result.stem}{part}: {result.kind.say(result.metrics)}")

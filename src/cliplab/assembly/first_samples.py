@@ -1,4 +1,4 @@
-"""The first samples as the towers will see them, on one picture and one page."""
+"""Draw the first samples as the towers see them: as a picture, and as a page."""
 
 import base64
 import html
@@ -21,7 +21,7 @@ COLUMNS, LEAST_PIXELS, LINES, FONT_SIZE, GAP = 8, 144, 4, 13, 8
 
 
 class Shown(NamedTuple):
-    """A sample as it goes into the model, and what is known of it."""
+    """A sample as the model sees it, with its caption, its number and the number of its tokens."""
 
     image: Image.Image
     caption: str
@@ -29,8 +29,8 @@ class Shown(NamedTuple):
     tokens: int
 
 
-class _Noting:
-    """A tokenizer that remembers the texts it was given."""
+class _RecordingTokenizer:
+    """A tokenizer that records the texts that it was given."""
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer, self.texts = tokenizer, list[str]()
@@ -44,25 +44,25 @@ class _Noting:
 
 
 def picture_of(image: Tensor) -> Image.Image:
-    """From uint8, or float in 0..1, ``[3, H, W]``."""
+    """A picture from a tensor ``[3, H, W]``, uint8 or float in 0..1."""
     values = image.mul(255).round() if image.is_floating_point() else image
     return Image.fromarray(values.clamp(0, 255).byte().permute(1, 2, 0).cpu().contiguous().numpy())
 
 
 def first_samples(config: dict[str, Any], most: int) -> list[Shown]:
-    """The first samples of the first epoch, augmented in workers' way and in the device's."""
-    tokenizer = _Noting(build(config["data"]["tokenizer"], "tokenizer"))
+    """The first samples of the first epoch, with the augmentations of the workers and of the device."""
+    tokenizer = _RecordingTokenizer(build(config["data"]["tokenizer"], "tokenizer"))
     node = {key: value for key, value in config["data"].items() if key not in ("validation", "tokenizer")}
     datamodule = build({**node, "batch_size": 1}, "data", validation=None, tokenizer=tokenizer)
     datamodule.batch_size = min(most, len(datamodule.train))
     batch = next(iter(datamodule.train_dataloader()))
     batch = datamodule.on_after_batch_transfer(batch, 0)
     facts = zip(batch.images, tokenizer.texts, batch.indices.tolist(), batch.tokens.lengths.tolist(), strict=True)
-    return [Shown(picture_of(image), *rest) for image, *rest in facts]
+    return [Shown(picture_of(image), caption, number, tokens) for image, caption, number, tokens in facts]
 
 
 def sheet(samples: Sequence[Shown]) -> Image.Image:
-    """All samples in rows, small pictures enlarged without smoothing, each over the beginning of its caption."""
+    """All samples in rows. Each is above the beginning of its caption. Small pictures are enlarged without smoothing."""
     enlarge = max(1, -(-LEAST_PIXELS // samples[0].image.width))
     side = samples[0].image.width * enlarge
     font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), FONT_SIZE)
@@ -80,7 +80,7 @@ def sheet(samples: Sequence[Shown]) -> Image.Image:
 
 
 def page(samples: Sequence[Shown], title: str) -> str:
-    """The same as a self-contained page, with whole captions."""
+    """All samples as one HTML page, with their whole captions."""
     figures = []
     for shown in samples:
         buffer = io.BytesIO()

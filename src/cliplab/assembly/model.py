@@ -1,4 +1,4 @@
-"""The model that a command works with, built from what ``run=``, ``ckpt=`` or ``pretrained=`` names."""
+"""Build the model that ``run=``, ``ckpt=`` or ``pretrained=`` names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from cliplab.assembly.device import one_device
 from cliplab.assembly.weights import FREE, check_classes, load_weights, resized, with_weights
 from cliplab.checkpoints.earlier import current
-from cliplab.checkpoints.run_checkpoint import CONFIG, model_state, objective_state, self_contained
+from cliplab.checkpoints.run_checkpoint import CONFIG, model_state, objective_state, standalone_config
 from cliplab.checkpoints.torchscript import is_torchscript
 from cliplab.checkpoints.weights import ObjectiveWeights, Weights, resized_transform
 from cliplab.embedding.model import EmbeddingModel
@@ -19,16 +19,16 @@ from cliplab.settings.config import ConfigError, resolved, typed_keys
 from cliplab.settings.job import Job
 from cliplab.settings.model_source import KEYS, ModelSource, model_source
 
-OF_THE_COMMAND = ("task", "paths", *KEYS)  # what a checkpoint's own config does not decide
+COMMAND_KEYS = ("task", "paths", *KEYS)  # keys that the command decides, not the config of the checkpoint
 
 
 def model_weights(job: Job) -> Weights:
-    """The weights a command names, with the settings typed under ``model``. Raises ConfigError when they cannot be had."""
+    """Read the weights that a command names, with the settings typed under ``model``. Raises ConfigError if that fails."""
     return with_weights(job.composed, job.typed, model_source(job.config))[1]
 
 
 def embedding_model(weights: Weights, **settings: Any) -> EmbeddingModel:
-    """Build what the weights describe; ``settings`` go to ``EmbeddingModel``."""
+    """Build the model that the weights describe. ``settings`` are passed to ``EmbeddingModel``."""
     check_classes(weights)
     model = build(weights.model, "model")
     load_weights(model, weights)
@@ -43,27 +43,27 @@ def embedding_model(weights: Weights, **settings: Any) -> EmbeddingModel:
 
 
 def task_model(job: Job) -> EmbeddingModel:
-    """The named model on the trainer's device, with the batch size and the workers of the task."""
+    """The named model, on the device of the trainer, with the batch size and the workers of the task."""
     task, device = job.config["task"], one_device(job.config["trainer"]["accelerator"])
     return embedding_model(model_weights(job), device=device, batch_size=task["batch_size"], workers=task["workers"])
 
 
 def evaluated_config(job: Job, source: ModelSource) -> tuple[dict[str, Any], Weights]:
-    """The config and weights to evaluate. A checkpoint of ours brings its whole config, beaten by what was typed and by
-    nothing else. Other weights bring their model and tokenizer into the config that was composed."""
-    checkpoint = _checkpoint_of_ours(Path(source.spec))
+    """The config and the weights to evaluate. A checkpoint of cliplab brings its whole config, in which only typed values
+    are replaced. Other weights bring their model and tokenizer; the rest of the config is the composed one."""
+    checkpoint = _read_own_checkpoint(Path(source.spec))
     if checkpoint is not None:
-        return _of_checkpoint(job, source, checkpoint)
+        return _from_checkpoint(job, source, checkpoint)
     config, weights = with_weights(job.composed, job.typed, source)
     if "name" not in job.typed_keys:
         config["name"] = Path(source.spec.rpartition(":")[2]).stem
     if not {"data", "experiment"} & set(job.typed_keys):
-        config["data"]["validation"] = None  # nobody asked for the default data
+        config["data"]["validation"] = None  # the default data were not asked for
     return config, weights
 
 
-def _checkpoint_of_ours(path: Path) -> dict[str, Any] | None:
-    """What ``torch.save`` wrote into a checkpoint of ours; None for any other file, whose reader tells what is wrong."""
+def _read_own_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The content of a checkpoint of cliplab. None for any other file, even a damaged one, which its reader reports."""
     if not path.is_file() or path.suffix == ".safetensors" or is_torchscript(path):
         return None
     try:
@@ -73,9 +73,9 @@ def _checkpoint_of_ours(path: Path) -> dict[str, Any] | None:
     return saved if isinstance(saved, dict) and CONFIG in saved else None
 
 
-def _of_checkpoint(job: Job, source: ModelSource, checkpoint: dict[str, Any]) -> tuple[dict[str, Any], Weights]:
+def _from_checkpoint(job: Job, source: ModelSource, checkpoint: dict[str, Any]) -> tuple[dict[str, Any], Weights]:
     stored = checkpoint_config(current(checkpoint[CONFIG]), job.composed, job.typed)
-    config = self_contained(stored, checkpoint)
+    config = standalone_config(stored, checkpoint)
     state = resized(model_state(checkpoint["state_dict"]), config["model"]["image_encoder"])
     objective = ObjectiveWeights(config["objective"], objective_state(checkpoint["state_dict"]))
     weights = Weights(config["model"], config["tokenizer"], state, source.spec, objective=objective)
@@ -84,16 +84,17 @@ def _of_checkpoint(job: Job, source: ModelSource, checkpoint: dict[str, Any]) ->
 
 
 def checkpoint_config(saved: dict[str, Any], composed: Any, typed: Sequence[str]) -> dict[str, Any]:
-    """The checkpoint's config with this command's task and paths, and the values that were typed.
+    """The config of the checkpoint with the task and the paths of this command, and with the typed values.
 
-    Other data, ``data=…``, are seen as the weights were trained to see pictures, unless ``data.eval_transform`` is typed.
+    With other data (``data=…``), pictures are still prepared as the weights were trained to see them, unless
+    ``data.eval_transform`` is typed.
     """
     stored = OmegaConf.create(saved)
     transform = OmegaConf.select(stored, "data.eval_transform")
-    for key in OF_THE_COMMAND:
+    for key in COMMAND_KEYS:
         stored[key] = composed[key]
     _check_sizes(stored, composed, typed)
-    for key in sorted(set(typed_keys(typed)) - set(OF_THE_COMMAND)):  # a group before what was typed below it
+    for key in sorted(set(typed_keys(typed)) - set(COMMAND_KEYS)):  # a group comes before the keys below it
         if "/" in key:
             raise ConfigError(f"{key}: the checkpoint brings its own towers; evaluate another checkpoint instead")
         if OmegaConf.is_config(OmegaConf.select(composed, key)) and "." not in key:

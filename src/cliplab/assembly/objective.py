@@ -1,4 +1,4 @@
-"""The objective that a model was trained for, out of its checkpoint."""
+"""Rebuild the objective that a model was trained with, from its checkpoint."""
 
 import warnings
 
@@ -11,9 +11,9 @@ from cliplab.settings.build import build
 def trained_objective(weights: Weights, model: CLIP) -> Objective | None:
     """The objective with its trained parameters, in eval mode, such as a ``Scorer`` needs.
 
-    Returns None for foreign weights, for weights that were saved without the objective's parameters, and for an objective
-    that can no longer be built: embeddings do not need it. A warning says when trained parameters are left out. Raises
-    ValueError when the parameters do not fit.
+    Returns None for foreign weights, for weights that were saved without the parameters of the objective, and for an
+    objective that can no longer be built, since embeddings do not need it. Warns when trained parameters are left out.
+    Raises ValueError when the parameters do not fit.
     """
     if weights.objective is None:
         return None

@@ -1,4 +1,4 @@
-"""A source is read once and written as shards; after a kill it goes on to the very same files."""
+"""Read a source once and write it as shards. After a kill, the same command goes on and writes the same files."""
 
 import contextlib
 import csv
@@ -23,24 +23,24 @@ from cliplab.settings.build import build
 from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
 
-CHUNK = 32  # rows that a process is given at a time
-DONE, BEGUN = "prepared.json", "unfinished"
+CHUNK = 32  # rows that a process gets at a time
+DONE, UNFINISHED = "prepared.json", "unfinished"  # a file when all is written, a folder before
 
 
 class Shards:
-    """The shards written so far. A shard counts from the moment its record is there; the record is written last."""
+    """The shards that are written so far. A shard counts once its record is written, which happens last."""
 
     def __init__(self, out: Path, settings: dict[str, Any]) -> None:
-        self.out, self.records = out, out / BEGUN
+        self.out, self.records = out, out / UNFINISHED
         self.suffix, self.write = FORMATS[settings["format"]]
         self.records.mkdir(parents=True, exist_ok=True)
-        begun = self.records / "settings.json"
-        if begun.is_file():
-            refuse_other(settings, json.loads(begun.read_text()), out)
+        stored = self.records / "settings.json"
+        if stored.is_file():
+            check_same_settings(settings, json.loads(stored.read_text()), out)
         elif any(path != self.records for path in out.iterdir()):
             raise ConfigError(f"out: {out} holds other files; name a folder that is empty or new")
         else:
-            with whole_file(begun) as file:
+            with whole_file(stored) as file:
                 json.dump(settings, file)
         self.facts: list[dict[str, Any]] = []
         self.digests: set[bytes] = set()
@@ -58,7 +58,7 @@ class Shards:
         return self.facts[-1]["next_row"] if self.facts else 0
 
     def add(self, rows: Sequence[Ready], left_out: Sequence[LeftOut], next_row: int) -> None:
-        """Write one more shard of rows; ``next_row`` is where the source is to be read on."""
+        """Write one more shard. ``next_row`` is the row of the source that is read next."""
         number = len(self.facts)
         if rows:
             name = f"train-{number:05}.{self.suffix}"
@@ -79,7 +79,7 @@ class Shards:
         self.facts.append(facts)
 
     def finish(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """``left_out.csv`` and ``prepared.json`` out of the records, which then go."""
+        """Write ``left_out.csv`` and ``prepared.json`` from the records, then remove the records. Returns the statistics."""
         left_out = [LeftOut(*row) for facts in self.facts for row in facts["left_out"]]
         with whole_file(self.out / "left_out.csv", newline="") as file:
             writer = csv.writer(file)
@@ -104,18 +104,19 @@ class Shards:
         return statistics
 
 
-def refuse_other(settings: dict[str, Any], earlier: dict[str, Any], out: Path) -> None:
+def check_same_settings(settings: dict[str, Any], earlier: dict[str, Any], out: Path) -> None:
+    """Raises ConfigError when the shards in ``out`` were begun with other settings."""
     changed = [
         f"{key} was {earlier.get(key)} and is {value}" for key, value in settings.items() if earlier.get(key) != value
     ]
     if changed:
         raise ConfigError(
-            f"out: {out} was begun otherwise: {'; '.join(changed)}. Give back what it was, or name another"
+            f"out: {out} was begun with other settings: {'; '.join(changed)}. Restore them, or name another folder"
         )
 
 
 def _in_order(source: CaptionSource, start: int, recipe: Recipe, workers: int) -> Iterator[Ready | LeftOut]:
-    """Every row of the source made ready by other processes, in order; only a few chunks are under way at any time."""
+    """Prepare every row of the source in other processes, and yield them in order. Only a few chunks wait at any time."""
     numbered = enumerate(source.raw_rows(start), start)
     chunks = iter(lambda: list(itertools.islice(numbered, CHUNK)), [])
     waiting: deque[Future[list[Ready | LeftOut]]] = deque()
@@ -129,7 +130,7 @@ def _in_order(source: CaptionSource, start: int, recipe: Recipe, workers: int) -
 
 
 def prepare(source: CaptionSource, out: Path, settings: dict[str, Any], recipe: Recipe, workers: int) -> dict[str, Any]:
-    """Write what is missing of the shards of ``source`` in ``out``. Returns the statistics of the whole."""
+    """Write those shards of ``source`` that are missing in ``out``. Returns the statistics of all shards."""
     shards, console = Shards(out, settings), Console()
     total = source.total_rows
     first, began, size = shards.next_row, time.monotonic(), settings["rows_per_shard"]
@@ -137,7 +138,7 @@ def prepare(source: CaptionSource, out: Path, settings: dict[str, Any], recipe: 
     left_out: list[LeftOut] = []
     number = first - 1
 
-    def close() -> None:
+    def write_shard() -> None:
         shards.add(rows, left_out, number + 1)
         rate = (number + 1 - first) / (time.monotonic() - began)
         kept, of = sum(f["rows"] for f in shards.facts), f" of {total:,}" if total else ""
@@ -156,9 +157,9 @@ def prepare(source: CaptionSource, out: Path, settings: dict[str, Any], recipe: 
             if item.digest:
                 shards.digests.add(item.digest)
         if len(rows) == size:
-            close()
+            write_shard()
     if rows or left_out:
-        close()
+        write_shard()
     if not any(f["rows"] for f in shards.facts):
         reasons = dict(Counter(LeftOut(*row).reason for f in shards.facts for row in f["left_out"]))
         raise RuntimeError(f"none of {shards.next_row} rows could be used: {reasons}")
@@ -181,12 +182,12 @@ def prepare_job(job: Job) -> Outcome:
     settings = {key: task[key] for key in ("format", "rows_per_shard", *Recipe._fields)}
     settings |= {"source": config["data"].get("path") or config["name"], "fingerprint": source.fingerprint}
     if (out / DONE).is_file():
-        refuse_other(settings, json.loads((out / DONE).read_text())["settings"], out)
-        print("nothing to do, it is all there")
+        check_same_settings(settings, json.loads((out / DONE).read_text())["settings"], out)
+        print("nothing to do: all shards are written")
         return Outcome(out)
     statistics = prepare(source, out, settings, recipe, task["workers"] or len(os.sched_getaffinity(0)))
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in statistics["left_out"].items()) or "none"
     print(f"{statistics['rows']:,} rows in {statistics['shards']} shards; left out: {dropped}")
     with contextlib.suppress(OSError):
-        job.run_dir.rmdir()  # Hydra made it; everything is in out
+        job.run_dir.rmdir()  # Hydra made it, but everything is in out
     return Outcome(out)

@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.loggers import Logger
 from torch.utils.flop_counter import FlopCounterMode
 
-from cliplab.assembly.training import is_first_rank
+from cliplab.assembly.training_checks import is_first_rank
 from cliplab.models.clip import CLIP
 from cliplab.models.tokens import Tokens
 from cliplab.settings.build import build

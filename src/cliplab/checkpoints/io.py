@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cliplab.checkpoints.earlier import current
-from cliplab.checkpoints.run_checkpoint import model_state, objective_state, self_contained
+from cliplab.checkpoints.run_checkpoint import model_state, objective_state, standalone_config
 from cliplab.checkpoints.stated import read_json
 from cliplab.checkpoints.torchscript import is_torchscript, read_torchscript
 from cliplab.checkpoints.weights import listed
-from cliplab.files import what_it_is
+from cliplab.files import describe_stand_in
 
 WEIGHTS_OF_OTHERS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
 MOST_NESTED = 4  # levels of dicts around a state dict
@@ -104,7 +104,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     ``cliplab`` (configs) and ``objective`` (its state dict) of our own files. Raises ValueError when the file cannot be
     read strictly."""
     facts: dict[str, Any] = {}
-    if stand_in := what_it_is(path):
+    if stand_in := describe_stand_in(path):
         raise ValueError(f"{path}: this is not a file of weights: {stand_in}")
     if path.suffix == ".json":
         raise ValueError(f"{path}: this is not a file of weights; name the folder it is in: {path.parent}")
@@ -117,7 +117,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     else:
         saved = read_pickled(path)
         if isinstance(saved, dict) and "cliplab_config" in saved:
-            facts["cliplab"] = self_contained(current(saved["cliplab_config"]), saved)
+            facts["cliplab"] = standalone_config(current(saved["cliplab_config"]), saved)
         state = plain_state(saved, path)
         if "cliplab" in facts:
             facts["objective"] = objective_state(state)

@@ -9,9 +9,9 @@ CONFIG = "cliplab_config"
 TOKENIZER = "cliplab_tokenizer"  # the definition of a tokenizer that came from files
 
 
-def self_contained(config: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """The config rewritten so that it needs nothing but the checkpoint: towers load no other weights, and tokenizers are
-    built from the checkpoint's own definition."""
+def standalone_config(config: Mapping[str, Any], checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """The config rewritten so that the model can be built from the checkpoint alone. Towers load no other weights, and
+    tokenizers are built from the definition in the checkpoint."""
     return {key: _rewritten(value, checkpoint.get(TOKENIZER)) for key, value in config.items()}
 
 

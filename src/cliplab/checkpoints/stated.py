@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from cliplab.files import what_it_is
+from cliplab.files import describe_stand_in
 
 
 class Stated:
@@ -88,7 +88,7 @@ def read_json(file: Path) -> dict[str, Any]:
         text = file.read_text(encoding="utf8")
         value = json.loads(text)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        reason = what_it_is(file) or str(error).splitlines()[0]
+        reason = describe_stand_in(file) or str(error).splitlines()[0]
         raise ValueError(f"{file}: this is not JSON ({reason})") from error
     if not isinstance(value, dict):
         raise ValueError(f"{file}: it must be a JSON object, not a {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""The command: read the arguments, let Hydra compose, and hand over to one job. Nothing heavy is imported before that."""
+"""The command: read the arguments, compose the config, and start the job. Nothing heavy is imported before that."""
 
 import os
 import sys
@@ -6,27 +6,27 @@ import sys
 from cliplab.cli import completion, places
 from cliplab.cli.arguments import Arguments, UsageError, read_arguments
 from cliplab.cli.places import config_dir
-from cliplab.program import STARTED, SWEEP_JOB, started_by
+from cliplab.program import COMMAND_VARIABLE, SWEEP_JOB, started_by
 from cliplab.signals import StopRequest, end_with
 
 __all__ = ["config_dir", "main"]
 
 
 def main(script: str | None = None) -> None:
-    """Entry point of ``python run.py``, which gives its own path, of ``cliplab`` and of ``python -m cliplab``."""
+    """The entry point of ``python run.py``, which passes its own path, of ``cliplab`` and of ``python -m cliplab``."""
     waiting = os.environ.get(SWEEP_JOB)
     if waiting is None:
-        os.environ[STARTED] = started_by(sys.argv[0])
+        os.environ[COMMAND_VARIABLE] = started_by(sys.argv[0])
     os.environ.setdefault("CLIPLAB_ROOT", str(places.project_root(script)))
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     asked = completion.asked_of(sys.argv[1:])
     if asked is not None:
         completion.print_answer(*asked)
         return
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come here, not to Hydra's printer
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised, and not printed by Hydra
     request = StopRequest()
     try:
-        request.listen()  # before anything is written: SIGTERM ends a command as Ctrl-C does
+        request.listen()  # SIGTERM ends a command as Ctrl-C does
         if waiting is not None:
             end_with(int(waiting))
         status = _command(read_arguments(sys.argv[1:]))
@@ -35,7 +35,7 @@ def main(script: str | None = None) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as stop:  # a job of a sweep tells the status it would have ended with
         status = next((code for code in stop.args if isinstance(code, int)), request.status)
-    except BrokenPipeError:  # what reads the output, such as head, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as head, has stopped
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     finally:
@@ -45,7 +45,7 @@ def main(script: str | None = None) -> None:
 
 
 def _command(arguments: Arguments) -> int:
-    """The exit status."""
+    """Run the command. Returns the exit status."""
     if arguments.flags.get("help"):
         from cliplab.cli.help import help_text
 

@@ -1,4 +1,4 @@
-"""What was typed, taken apart: Hydra's flags on one side, overrides of the config on the other."""
+"""Parse the command line into Hydra's flags and overrides of the config."""
 
 import argparse
 import re
@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from cliplab.program import command, hydra_quoted
 
-# Hydra's flags, with the longest name first
+# Hydra's flags, the longest name first
 SWITCHES = (
     ("--help", "-h"),
     ("--version", "-V"),
@@ -25,16 +25,16 @@ VALUED = (
     ("--config-dir", "-cd"),
     ("--experimental-rerun",),
 )
-# A key and a value that can only be a path: it begins as one, and a sign in it has no place in Hydra's grammar.
+# A key, and a value that can only be a path
 _PATH = re.compile(r"([\w.@/+]+)=((?:~|\.{0,2}/|\w[\w.-]*/)[^'\"\\$\n]*)", re.ASCII)
 _FREE_TEXT = re.compile(r"(note|where)=(?!null$)([^'\"].*)", re.DOTALL)  # any text is meant as it stands
 _ANY_PATH = re.compile(r"([\w.@]*\bpath)=([^,]*/[^,]*)")
-_NO_GRAMMAR = re.compile(r"[{}\[\]=&#()~]|[^\x00-\x7f]")
-COMMANDS = ("cfg", "info", "shell_completion", "hydra_help")  # flags that show something and start no job
+_NEEDS_QUOTES = re.compile(r"[{}\[\]=&#()~]|[^\x00-\x7f]")
+SHOWING_FLAGS = ("cfg", "info", "shell_completion", "hydra_help")  # flags that show something and start no job
 
 
 class UsageError(Exception):
-    """A command line that cannot be read, told in one line."""
+    """A command line that cannot be read. The message is one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,21 +44,22 @@ class _Parser(argparse.ArgumentParser):
 
 @dataclass(frozen=True)
 class Arguments:
-    """``flags`` by their long name without dashes, as ``multirun``; ``overrides`` in the order they were typed."""
+    """``flags`` by their long names without dashes, such as ``multirun``. ``overrides`` are in the order of typing."""
 
     flags: dict[str, Any]
     overrides: tuple[str, ...]
 
     @property
     def shows_only(self) -> bool:
-        """Whether no job is started."""
-        return any(self.flags.get(name) for name in COMMANDS)
+        """Whether the flags only show something, so that no job starts."""
+        return any(self.flags.get(name) for name in SHOWING_FLAGS)
 
-    def with_(self, overrides: Sequence[str], **flags: Any) -> "Arguments":
+    def replaced(self, overrides: Sequence[str], **flags: Any) -> "Arguments":
+        """The same arguments with other overrides and further flags."""
         return replace(self, flags={**self.flags, **flags}, overrides=tuple(map(with_quoted_path, overrides)))
 
     def argv(self) -> list[str]:
-        """The same for Hydra's parser, which wants all flags before the first override."""
+        """The words for Hydra's parser, which needs all flags before the first override."""
         words = []
         for name, value in self.flags.items():
             flag = "--" + name.replace("_", "-")
@@ -67,7 +68,7 @@ class Arguments:
 
 
 def _flags() -> dict[tuple[str, ...], dict[str, Any]]:
-    """The names of each flag with what argparse is told of it."""
+    """The names of each flag, with its options for argparse."""
     info = ["all", "config", "defaults", "defaults-tree", "plugins", "searchpath"]
     switches: dict[tuple[str, ...], dict[str, Any]] = {names: {"action": "store_true"} for names in SWITCHES}
     valued: dict[tuple[str, ...], dict[str, Any]] = {names: {} for names in VALUED}
@@ -79,7 +80,7 @@ def _flags() -> dict[tuple[str, ...], dict[str, Any]]:
 
 
 def _check_dashes(argv: Sequence[str], names: Sequence[str]) -> None:
-    """Raises UsageError for an option that is none of the flags, such as ``--lr=1``."""
+    """Raises UsageError for an unknown flag, such as ``--lr=1``."""
     for word in argv:
         name, equals, _ = word.partition("=")
         if not word.startswith("-") or name in names or name in ("-", "--") or word[1:2].isdigit():
@@ -92,19 +93,19 @@ def _check_dashes(argv: Sequence[str], names: Sequence[str]) -> None:
 
 
 def with_quoted_path(override: str) -> str:
-    """The same, with a path in quotes that Hydra's grammar would not read: a range in braces, a pattern, an accent, ``=``.
-    Several values, with commas outside of braces, stay as they are."""
+    """The override with its path in quotes, if Hydra's grammar cannot read the path: it has braces, a pattern, an accent or
+    ``=``. Several values, with commas outside braces, stay as they are."""
     free = _FREE_TEXT.fullmatch(override)
     if free:
         return f"{free[1]}={hydra_quoted(free[2])}"
     found = _PATH.fullmatch(override)
-    if found is None or not _NO_GRAMMAR.search(found[2]) or "," in re.sub(r"\{[^{}]*\}", "", found[2]):
+    if found is None or not _NEEDS_QUOTES.search(found[2]) or "," in re.sub(r"\{[^{}]*\}", "", found[2]):
         return override
     return f"{found[1]}={hydra_quoted(found[2])}"
 
 
 def _check_braces(overrides: Sequence[str]) -> None:
-    """Raises UsageError for a path that a shell has made several of: the last would win, without a word."""
+    """Raises UsageError when a key has several paths, because the shell expanded braces. Only the last would be used."""
     typed = [found.groups() for found in map(_ANY_PATH.fullmatch, overrides) if found]
     for key, value in typed:
         others = [other for name, other in typed if name == key and other != value]
@@ -116,10 +117,10 @@ def _check_braces(overrides: Sequence[str]) -> None:
 
 
 def read_arguments(argv: Sequence[str]) -> Arguments:
-    """Raises UsageError naming the word that cannot be read."""
+    """Parse a command line. Raises UsageError that names the word that cannot be read."""
     for word in argv:
         if any("\ud800" <= letter <= "\udfff" for letter in word):
-            raise UsageError(f"{word!a}: these bytes are no UTF-8; type the value in UTF-8")
+            raise UsageError(f"{word!a}: these bytes are not UTF-8; type the value in UTF-8")
     parser = _Parser(add_help=False, allow_abbrev=False)
     for names, facts in _flags().items():
         parser.add_argument(*names, **facts)

@@ -1,4 +1,4 @@
-"""--help: the tasks, the groups, and what a chosen config tells about itself, read from the comments of the configs."""
+"""--help: list the tasks and groups, or describe a chosen config, from the comments in the configs."""
 
 import re
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ cliplab: contrastive image-text pre-training, zero-shot evaluation, reports.
   {command} optimizer.lr=3e-4 seed=2          any value of the config can be overridden
   {command} -m experiment=emoji optimizer.lr=3e-4,1e-3 seed=1,2      multirun sweep and leaderboard
   {command} -m experiment=emoji sweep=tpe     search instead of a grid
-  {command} resume=logs/train/emoji/<run>     go on where it stopped, in the same folder
+  {command} resume=logs/train/emoji/<run>     resume a run where it stopped, in the same folder
   {command} --cfg job                         print the config and stop
 """
 LINE = re.compile(r"^(?P<indent> *)(?P<key>[\w]+):(?: +(?P<value>(?:[^#\s]|\S#| +(?!#))+))?(?: *# (?P<comment>.*))?$")
 
 
 class Setting(NamedTuple):
-    """A line of a config: its key with dots, its value as written, and what its comment says."""
+    """A line of a config: its dotted key, its value as it is written, and its comment."""
 
     key: str
     value: str
@@ -33,7 +33,7 @@ class Setting(NamedTuple):
 
 
 def header(file: Path) -> list[str]:
-    """The comment lines at the beginning of a config, without the one that is for Hydra."""
+    """The comment lines at the beginning of a config, without the line for Hydra."""
     lines = []
     for line in file.read_text(encoding="utf8").splitlines():
         if not line.startswith("#"):
@@ -61,7 +61,7 @@ def settings(file: Path, prefix: str = "") -> Iterator[Setting]:
 
 
 def help_text(arguments: Arguments) -> str:
-    """Of the choices that were typed, or else of the whole command."""
+    """The help for the choices that were typed, or for the whole command."""
     pairs = [o.lstrip("+").partition("=") for o in arguments.overrides]
     chosen = [(group, name) for group, _, name in pairs if (places.config_dir() / group / f"{name}.yaml").is_file()]
     if not chosen:
@@ -70,7 +70,7 @@ def help_text(arguments: Arguments) -> str:
 
 
 def _overview() -> str:
-    parts = [EXAMPLES.format(command=command()), "Tasks (task=<name> --help tells a task's options):"]
+    parts = [EXAMPLES.format(command=command()), "Tasks (task=<name> --help lists the options of a task):"]
     for name in places.choices(places.config_dir() / "task"):
         what = header(places.config_dir() / "task" / f"{name}.yaml")
         parts.append(f"  {name:<10} {what[0] if what else ''}")
@@ -83,17 +83,19 @@ def _overview() -> str:
 
 
 def _about(group: str, name: str) -> str:
-    """One choice of a group: what its header says, the top-level keys that it names, and its own values."""
+    """One choice of a group: its header, the top-level keys that the header names, and its values."""
     file = places.config_dir() / group / f"{name}.yaml"
-    told = header(file)
-    whole = "# @package _global_" in file.read_text(encoding="utf8")
-    text = [f"{group}={name}: {told[0]}" if told else f"{group}={name}"]
-    for line in told[1:]:
+    lines = header(file)
+    is_global = "# @package _global_" in file.read_text(encoding="utf8")
+    text = [f"{group}={name}: {lines[0]}" if lines else f"{group}={name}"]
+    for line in lines[1:]:
         text.append(f"  {command()} {line}" if line.startswith(f"{group}=") else f"  {line}")
-    named = set(re.findall(r"\b(\w+)=", " ".join(told)))
+    named = set(re.findall(r"\b(\w+)=", " ".join(lines)))
     base = [s for s in settings(places.config_dir() / "config.yaml") if s.key in named]
-    own = [s for s in settings(file, "" if whole else group.replace("/", ".") + ".") if not s.key.endswith(HIDDEN)]
-    for title, found in (("Keys:", base), ("Options:", own)):
+    values = [
+        s for s in settings(file, "" if is_global else group.replace("/", ".") + ".") if not s.key.endswith(HIDDEN)
+    ]
+    for title, found in (("Keys:", base), ("Options:", values)):
         if found:
             width = max(len(f"{s.key}={s.value}") for s in found)
             text += ["", title]

@@ -1,4 +1,4 @@
-"""What the folder of a command's results is called: as the model that was named, or else as the experiment."""
+"""Name the folder of a command's results after the model that is named, or else after the experiment."""
 
 import re
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ from cliplab.runs.outcome import read_manifest
 from cliplab.settings.config import ConfigError
 from cliplab.settings.model_source import KEYS, SUFFIXES, model_sources
 
-OF_AN_EXPERIMENT = ("train", "data", "lr_find", "prepare", "benchmark")  # tasks that make or measure something new
+NAMED_BY_EXPERIMENT = ("train", "data", "lr_find", "prepare", "benchmark")  # tasks that do not use the results of a run
 
 
 def results_name(_root_: Any) -> str:
-    """A resolver of Hydra's configs. ``name=`` that was typed comes first. Nothing of the model is read."""
+    """The name for ``${results_name:}`` in configs. A typed ``name=`` comes first. Nothing of the model is read."""
     typed = _root_.hydra.overrides.task
-    if _root_.task.name in OF_AN_EXPERIMENT or any(str(o).startswith("name=") for o in typed):
+    if _root_.task.name in NAMED_BY_EXPERIMENT or any(str(o).startswith("name=") for o in typed):
         return str(_root_.name)
     given = {key: OmegaConf.select(_root_, key) for key in KEYS}
     plain = {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in given.items() if v}
@@ -34,14 +34,14 @@ def sweep_folder(otherwise: str, _root_: Any) -> str:
 def _names(config: Mapping[str, Any]) -> list[str]:
     try:
         specs = [source.spec for source in model_sources(config)]
-    except ConfigError:  # the task says what is wrong with it; task=report and task=compare take folders of any task
+    except ConfigError:  # the task reports the mistake; task=report and task=compare accept folders of any task
         values = [config[key] for key in KEYS if key in config]
         specs = [str(one) for value in values for one in (value if isinstance(value, list) else [value])]
     return [model_name(spec) for spec in specs]
 
 
 def model_name(spec: str) -> str:
-    """The experiment of a run or a checkpoint; the name of foreign weights, as ``ViT-B-32`` for ViT-B-32.pt."""
+    """The experiment of a run or a checkpoint, or the name of foreign weights: ``ViT-B-32`` for ViT-B-32.pt."""
     path = Path(spec).expanduser()
     for folder in (path, *list(path.parents)[:2]):
         name = read_manifest(folder).get("run_name")

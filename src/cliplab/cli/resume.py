@@ -1,6 +1,6 @@
-"""``resume=<run>``: a start from that run's own saved config, in that run's own folder.
+"""``resume=<run>``: continue a run from its saved config, in its own folder.
 
-What was typed beside it takes effect or is refused: a run keeps what its numbers hang on.
+An override that is typed beside it takes effect or is refused: values that the numbers of the run depend on stay.
 """
 
 import sys
@@ -23,7 +23,7 @@ from cliplab.runs.outcome import read_manifest
 from cliplab.runs.sweep_file import SWEEP, read_sweep_file
 
 ABSENT = object()
-# Where a run goes on, how long, and what is written meanwhile; everything else stays as it began
+# Where and how long a run goes on, and what it writes. Everything else stays as it was when the run began.
 MAY_CHANGE = (
     *(f"trainer.{name}" for name in ("max_epochs", "max_steps", "max_time", "log_every_n_steps", "on_nan", "enable_*")),
     *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy*", "precision", "profiler*")),
@@ -34,37 +34,39 @@ MAY_CHANGE = (
     *("callbacks.evaluation.*", "callbacks.checkpoint.every_n_*", "callbacks.log_steps*", "callbacks.progress*"),
     *("tags", "note", "logger.*", "hydra.verbose", "hydra.job.name", "hydra.output_subdir"),
 )
-SHORT = "trainer.max_epochs, trainer.devices, data.num_workers, data.path, callbacks.evaluation.*, logger.*"
+MAY_CHANGE_IN_SHORT = (
+    "trainer.max_epochs, trainer.devices, data.num_workers, data.path, callbacks.evaluation.*, logger.*"
+)
 OF_A_SWEEP = ("launcher", "launcher.*", "sweep.trials", "sweep.retry_failed", "sweep.fail_on_error")
-OWN_WEIGHTS = ("ckpt", "run", "pretrained", "pretrained_tower")
+WEIGHT_KEYS = ("ckpt", "run", "pretrained", "pretrained_tower")
 
 
 def resumed(arguments: Arguments) -> Arguments:
-    """The arguments by which Hydra composes the run's own config. Exits with 0 when the run is finished. Raises UsageError
-    when there is no run, or when something beside ``resume=`` would have no effect."""
-    run, rest = _named(arguments)
+    """The arguments with which Hydra composes the saved config of the run. Exits with 0 when the run is finished. Raises
+    UsageError when there is no run, or when an override beside ``resume=`` is refused."""
+    run, overrides = _named_run(arguments)
     if (run / SWEEP).is_file():
-        return _sweep(arguments, run, rest)
+        return _sweep(arguments, run, overrides)
     place = hydra_quoted(run)
-    own = [f"hydra.run.dir={place}", "hydra.output_subdir=null", "hydra/job_logging=none", f"paths.run={place}"]
-    there = arguments.with_([*own, f"resume={place}", *rest], config_path=str(run), config_name="composed")
-    if is_further_rank():  # the first one has looked at everything
-        return there
+    fixed = [f"hydra.run.dir={place}", "hydra.output_subdir=null", "hydra/job_logging=none", f"paths.run={place}"]
+    resuming = arguments.replaced([*fixed, f"resume={place}", *overrides], config_path=str(run), config_name="composed")
+    if is_further_rank():  # the first rank has checked everything
+        return resuming
     config = _read(run / "config.yaml")
     started = (run / "checkpoints" / "last.ckpt").is_file()
-    changed = [o for o in rest if _changes(o, config)]
+    changed = [o for o in overrides if _changes(o, config)]
     ended = read_manifest(run).get("status") == "finished"
     finished = ended and not lengthens(changed)
     may_change = MAY_CHANGE
-    if "data.allow_changed_data=true" in (o.lower() for o in rest):
-        may_change += ("data.*",)  # other data, or the same in another order: asked for
+    if "data.allow_changed_data=true" in (o.lower() for o in overrides):
+        may_change += ("data.*",)  # the user allows other data, or another order
     for override in changed:
         _check(override, run, config, may_change, keeps_all=finished, started=started or ended)
     if finished and not arguments.shows_only:
         print(f"{run} is finished; nothing to do\n{run}")
         sys.exit(0)
     if (run / "composed.yaml").is_file():
-        _renew(run / "composed.yaml")
+        _update_names(run / "composed.yaml")
     else:
         _compose_again(run, config)
     if not arguments.shows_only:
@@ -75,32 +77,34 @@ def resumed(arguments: Arguments) -> Arguments:
             print(words)
         if not started:
             print(f"there is no checkpoint in {run} yet: the run starts over")
-    return there
+    return resuming
 
 
-def _named(arguments: Arguments) -> tuple[Path, list[str]]:
-    """The run's folder, and what was typed beside it."""
+def _named_run(arguments: Arguments) -> tuple[Path, list[str]]:
+    """The folder of the run, and the other overrides."""
     targets = [hydra_unquoted(value_of(o)) for o in arguments.overrides if o.startswith("resume=")]
-    rest = [o for o in arguments.overrides if not o.startswith("resume=")]
+    others = [o for o in arguments.overrides if not o.startswith("resume=")]
     if len(targets) > 1:
-        raise UsageError(f"resume: {' and '.join(targets)} are given; one run goes on at a time")
+        raise UsageError(f"resume: {' and '.join(targets)} are given; only one run can be resumed at a time")
     for flag in ("multirun", "config_path", "config_name", "config_dir"):
         if arguments.flags.get(flag):
-            raise UsageError(f"resume: a run goes on alone, from its own config; leave out --{flag.replace('_', '-')}")
+            raise UsageError(
+                f"resume: a run is resumed alone, from its saved config; leave out --{flag.replace('_', '-')}"
+            )
     (target,) = targets
     if target == AUTO:
         target = str(newest_unfinished())
     if not target:
-        raise UsageError("resume: no folder is named; resume=logs/train/<experiment>/<run>")
+        raise UsageError("resume: the folder is missing; resume=logs/train/<experiment>/<run>")
     path = Path(target).expanduser().resolve()
     for folder in (path, path.parent, path.parent.parent):
         if (folder / "config.yaml").is_file() and (
             folder == path or path.suffix == ".ckpt" or path.name == "checkpoints"
         ):
-            return folder, rest
+            return folder, others
     if (path / SWEEP).is_file():
-        return path, rest
-    where = "in that folder" if path.is_dir() else f"in {path}, which is no folder"
+        return path, others
+    where = "in that folder" if path.is_dir() else f"in {path}, which is not a folder"
     fix = "name the folder of a run, as resume=logs/train/<experiment>/<run>"
     raise UsageError(f"resume={target}: there is no config.yaml {where}; {fix}")
 
@@ -122,17 +126,17 @@ def _sweep(arguments: Arguments, folder: Path, rest: list[str]) -> Arguments:
         str(flag).lstrip("-").partition("=")[0].replace("-", "_"): str(flag).partition("=")[2] or True for flag in flags
     }
     place = f"hydra.sweep.dir={hydra_quoted(folder)}"
-    return arguments.with_([*typed, *rest, place], multirun=True, **own)
+    return arguments.replaced([*typed, *rest, place], multirun=True, **own)
 
 
 def _read(file: Path) -> Any:
-    """A run's config in today's words. Raises UsageError when it is no YAML of a config."""
+    """Read the config of a run, with the names of this version. Raises UsageError when the file is not a config."""
     try:
         config = read_yaml(file)
         assert isinstance(config["paths"]["run"], str)
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AssertionError) as error:
-        told = " ".join(str(error).split())
-        raise UsageError(f"resume: {file} is no config of a run; put the right one back: {told}") from error
+        reason = " ".join(str(error).split())
+        raise UsageError(f"resume: {file} is not the config of a run; restore it: {reason}") from error
     return current(config)
 
 
@@ -143,7 +147,7 @@ def _value(config: Any, key: str) -> Any:
 
 
 def _changes(override: str, config: Mapping[str, Any]) -> bool:
-    """Whether a value is typed that the run has otherwise. What Hydra cannot read counts as none: Hydra says so."""
+    """Whether an override changes a value of the run. An override that Hydra cannot read does not: Hydra reports it."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -166,40 +170,48 @@ def _check(
     keeps_all: bool,
     started: bool,
 ) -> None:
-    """Raises UsageError with the reason and the way on for what cannot change in this run."""
+    """Raises UsageError, with the reason and an alternative, for an override that cannot change in this run."""
     key = key_of(override)
     held = _value(config, key)
-    way = shell_quoted(f"resume={hydra_quoted(run)}")
+    resume = shell_quoted(f"resume={hydra_quoted(run)}")
     if (places.config_dir() / key).is_dir():
         if key == "task":
             line = command_line(override, f"run={hydra_quoted(run)}")
-            raise UsageError(f"{override}: resume= goes on with the run's own task; for another one: {line}")
-        raise UsageError(f"{override}: only values as trainer.devices=2 can change beside resume=, not a whole group")
+            raise UsageError(f"{override}: resume= continues the task of the run; for another task: {line}")
+        raise UsageError(
+            f"{override}: only values such as trainer.devices=2 can change beside resume=, not a whole group"
+        )
     if key.startswith(("hydra.run", "hydra.sweep", "paths.")) or key == "name":
-        raise UsageError(f"{override}: a run goes on in its own folder under its own name; copy the folder, then {way}")
+        raise UsageError(
+            f"{override}: a run is resumed in its own folder, under its own name; copy the folder, then {resume}"
+        )
     if held is ABSENT and not override.startswith(("+", "~")) and not key.startswith("hydra."):
-        return  # Hydra knows no such key and says so
+        return  # Hydra reports the unknown key
     if keeps_all:
-        raise UsageError(f"{override}: {run} is finished, and nothing in it changes; {_new_run(override, run, key)}")
+        raise UsageError(f"{override}: {run} is finished, so nothing in it can change; {_new_run(override, run, key)}")
     if not started or any(fnmatchcase(key, pattern) for pattern in may_change):
         return
-    if key in OWN_WEIGHTS:
-        raise UsageError(f"{override}: the run goes on from its own last checkpoint; {_new_run(override, run, key)}")
-    kept = (
-        "" if held is ABSENT else f"it is {held!r} from the run's beginning to its end, since its numbers hang on it; "
+    if key in WEIGHT_KEYS:
+        raise UsageError(f"{override}: the run is resumed from its own last checkpoint; {_new_run(override, run, key)}")
+    kept = "" if held is ABSENT else f"it stays {held!r} for the whole run, since the numbers depend on it; "
+    short = (
+        f"{MAY_CHANGE_IN_SHORT}, with data.allow_changed_data=true also data.*"
+        if key.startswith("data.")
+        else MAY_CHANGE_IN_SHORT
     )
-    short = f"{SHORT}, with data.allow_changed_data=true also data.*" if key.startswith("data.") else SHORT
-    raise UsageError(f"{override}: {kept}beside resume= can change {short}; {_new_run(override, run, key)}")
+    raise UsageError(f"{override}: {kept}beside resume=, you can change {short}; {_new_run(override, run, key)}")
 
 
 def _new_run(override: str, run: Path, key: str) -> str:
-    """The command of a new run with the change, from this run's weights where they fit."""
+    """The command of a new run with the change. It starts from the weights of this run, if they fit."""
     typed = _typed(run)
     weights = f"run={hydra_quoted(run)}"
-    fits = not key.startswith(("model", "tokenizer", *OWN_WEIGHTS)) and (run / "checkpoints" / "last.ckpt").is_file()
-    kept = [o for o in typed if key_of(o) not in (key, *(OWN_WEIGHTS if fits else ()))]
-    line = command_line(*kept, *([weights] if fits else []), override)
-    return f"{'from its weights, a' if fits else 'a'} new run: {line}"
+    weights_fit = (
+        not key.startswith(("model", "tokenizer", *WEIGHT_KEYS)) and (run / "checkpoints" / "last.ckpt").is_file()
+    )
+    kept = [o for o in typed if key_of(o) not in (key, *(WEIGHT_KEYS if weights_fit else ()))]
+    line = command_line(*kept, *([weights] if weights_fit else []), override)
+    return f"{'from its weights, a' if weights_fit else 'a'} new run: {line}"
 
 
 def _typed(run: Path) -> list[str]:
@@ -208,8 +220,8 @@ def _typed(run: Path) -> list[str]:
     return [str(o) for o in typed or () if key_of(str(o)) not in ("resume", "paths.run", "hydra.run.dir")]
 
 
-def _renew(file: Path) -> None:
-    """What an earlier version wrote is told in today's words."""
+def _update_names(file: Path) -> None:
+    """Rewrite a config of an earlier version with the names of this version."""
     from cliplab.settings.config import save_yaml
 
     there = read_yaml(file)
@@ -218,7 +230,7 @@ def _renew(file: Path) -> None:
 
 
 def _compose_again(run: Path, config: Mapping[str, Any]) -> None:
-    """A run of an earlier version saved its config without references: take them from today's configs where they fit."""
+    """Write composed.yaml for a run of an earlier version, which saved no references. They come from the current configs."""
     from hydra import compose, initialize_config_dir
 
     from cliplab.settings.config import save_yaml
@@ -230,6 +242,6 @@ def _compose_again(run: Path, config: Mapping[str, Any]) -> None:
             with initialize_config_dir(str(places.config_dir()), version_base="1.3"):
                 composed = compose("config", overrides=overrides)
             break
-        except Exception:  # keys may have gone since
+        except Exception:  # keys may have been removed since
             continue
     save_yaml(run / "composed.yaml", with_interpolations(config, composed))

@@ -28,7 +28,7 @@ from cliplab.data.local import (
 )
 from cliplab.data.patterns import matching_files
 from cliplab.data.tables.json_records import wrong_line
-from cliplab.files import what_it_is
+from cliplab.files import describe_stand_in
 
 T = TypeVar("T")
 SCRIPTS = "it needs a loading script, which the datasets library no longer runs; use a Parquet or webdataset copy"
@@ -179,7 +179,7 @@ def _fault_of_file(location: Location) -> str:
         is_table = file.name in ABOUT_PICTURES
         if not file.is_file() or not file.stat().st_size or not (is_table or reader_of(file.name)):
             continue  # the reader reports an empty file
-        fault = what_it_is(file) or (wrong_line(file) if is_table and file.suffix == ".jsonl" else "")
+        fault = describe_stand_in(file) or (wrong_line(file) if is_table and file.suffix == ".jsonl" else "")
         if fault:
             return f"{name_within(str(file), path)}: {fault}"
     return ""

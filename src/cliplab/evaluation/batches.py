@@ -1,10 +1,10 @@
-"""How a set reaches the model: prepared, sharded over ranks, in batches of one shape, decoded once, copied ahead."""
+"""Read the pictures of a set in batches of one shape: prepared, shared by the ranks, decoded once, copied ahead."""
 
 import functools
 import hashlib
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,18 +18,19 @@ from cliplab.evaluation.model import Encoders
 from cliplab.rules import Count, Natural, NonNegative
 from cliplab.signals import leave_signals_to_the_parent
 
-IN_MEMORY = 2**29  # bytes of decoded pictures; more of them lie in a memory-mapped file
+IN_MEMORY = 2**29  # bytes of decoded pictures that are kept in memory; more are kept in a memory-mapped file
 
 
 class PictureSet(Protocol):
-    """Pictures by row, each with its target: a label, one truth a class, or captions.
+    """Pictures by row. Each has a target: a label, one boolean for each class, or captions.
 
-    ``fingerprint`` changes with the content, ``credits`` name whom to thank for it, ``notes`` say what of it is not read.
+    ``fingerprint`` changes with the content. ``credits`` names the artists. ``notes`` says what of the set is not read.
     """
 
-    credits: Sequence[str]
-    notes: Sequence[str]
-
+    @property
+    def credits(self) -> Sequence[str]: ...
+    @property
+    def notes(self) -> Sequence[str]: ...
     @property
     def fingerprint(self) -> str: ...
     def __len__(self) -> int: ...
@@ -38,9 +39,9 @@ class PictureSet(Protocol):
 
 
 class LabelledSet(PictureSet, Protocol):
-    """A PictureSet of classes: ``labels`` are int64 ``[rows]``, or bool ``[rows, classes]`` where a picture has several.
+    """A PictureSet with classes. ``labels`` is int64 ``[rows]``, or bool ``[rows, classes]`` when a picture has several.
 
-    ``class_names`` and ``templates`` are the set's own, None where it has none; ``groups`` are masks of named parts.
+    ``class_names`` and ``templates`` are those of the set, None when it has none. ``groups`` are masks of named parts.
     """
 
     labels: np.ndarray
@@ -51,8 +52,11 @@ class LabelledSet(PictureSet, Protocol):
     def relabel(self, places: Sequence[int]) -> None: ...
 
 
+SetType = TypeVar("SetType", bound=PictureSet, covariant=True)
+
+
 class Transform(Protocol):
-    """How a picture is prepared: uint8 ``[3, size, size]``. ``fingerprint`` describes it in words."""
+    """Prepares a picture as uint8 ``[3, size, size]``. ``fingerprint`` describes in words how."""
 
     @property
     def fingerprint(self) -> str: ...
@@ -73,7 +77,7 @@ class Prepared(Dataset):
 
 
 class ImageBatch(NamedTuple):
-    """uint8 images ``[batch size, 3, size, size]``, filled up with zeros, and the targets and rows of the real ones."""
+    """uint8 images ``[batch size, 3, size, size]``, padded with zeros, and the targets and rows of the real ones."""
 
     images: Tensor
     targets: list[Any]
@@ -85,12 +89,12 @@ def _stacked(items: list[tuple[Tensor, Any]]) -> tuple[Tensor, list[Any]]:
 
 
 class ImageCache:
-    """Decoded pictures of this rank's rows, ``[rows, 3, size, size]`` in uint8: in memory, or in a file that has no name
-    and goes when the run does. The file lies in ``folder``, by default the system's folder for temporary files."""
+    """Decoded pictures of this rank's rows, uint8 ``[rows, 3, size, size]``, in memory or in an unnamed file that
+    disappears with the process. The file is in ``folder``, by default the system's folder for temporary files."""
 
     def __init__(self, rows: int, shape: Sequence[int], folder: str | None) -> None:
         size = (rows, *shape)
-        with torch.inference_mode(False):  # a later evaluation may write to it in another mode
+        with torch.inference_mode(False):  # a later evaluation may write to it outside inference mode
             if int(np.prod(size)) <= IN_MEMORY:
                 self.pictures = torch.empty(size, dtype=torch.uint8)
             else:
@@ -106,19 +110,20 @@ class ImageCache:
         return self.pictures[list(slots)], [self.targets[slot] for slot in slots]
 
 
-class EvaluationImages:
-    """The pictures of ``dataset``, prepared by ``transform``, in batches for this rank, which reads every
+class EvaluationImages(Generic[SetType]):
+    """The pictures of ``dataset``, prepared by ``transform``, in batches for this rank. Each rank reads every
     ``world_size``-th row.
 
-    Images are always ``[batch_size, …]`` and every rank gets equally many batches: an embedding depends neither on its
-    neighbours nor on the number of ranks, and no rank of a sharded model waits for another. ``num_workers`` processes
-    decode, and stay for the next evaluation. Where all decoded pictures fit ``cache_gb`` they are kept for it instead;
-    0 keeps none.
+    Every batch is padded to ``[batch_size, …]``, and every rank gets the same number of batches. So an embedding depends
+    neither on its neighbours nor on the number of ranks, and no rank of a sharded model waits for another.
+
+    ``num_workers`` processes decode, and stay for the next evaluation. When all decoded pictures fit into ``cache_gb``,
+    they are kept for the next evaluation instead; 0 keeps none.
     """
 
     def __init__(
         self,
-        dataset: PictureSet,
+        dataset: SetType,
         *,
         transform: Transform,
         batch_size: Count = 256,
@@ -154,12 +159,12 @@ class EvaluationImages:
                 persistent_workers=self.num_workers > 0,
                 collate_fn=_stacked,
                 worker_init_fn=leave_signals_to_the_parent,
-                generator=torch.Generator(),  # its own: an evaluation leaves the training's draws alone
+                generator=torch.Generator(),  # its own: evaluating must not change the random draws of training
             )
         return iter(self.loader)
 
     def _wanted(self, rows: Sequence[int]) -> list[list[int]]:
-        """The rows of this rank's batches; the last ones may be empty, where another rank still has some."""
+        """The rows of this rank's batches. The last batches may be empty when another rank still has rows."""
         world, shares = world_size(), [0] * world_size()
         for row in rows:
             shares[row % world] += 1
@@ -182,24 +187,24 @@ class EvaluationImages:
             filling = blank.expand(self.batch_size - len(batch), *blank.shape)
             yield ImageBatch(torch.cat([images, filling]), targets, batch)
         if self.cache and len(self.cache.targets) == len(range(rank(), len(self.dataset), world)):
-            self.loader = None  # its processes have done their work
+            self.loader = None  # its processes are no longer needed
 
     def batches(self, device: torch.device, phases: Phases, rows: Sequence[int] | None = None) -> Iterator[ImageBatch]:
-        """Batches on ``device``, of all rows or of ``rows``, each copied while the model works on the one before.
+        """Batches on ``device``, of all rows or of ``rows``. Each batch is copied while the model works on the previous one.
 
-        The program's waiting for pictures is the phase ``load``.
+        The phase ``load`` is the time that the program waits for pictures.
         """
         source = self._pictures(range(len(self.dataset)) if rows is None else rows)
         if device.type != "cuda":
             while (batch := _next(source, phases)) is not None:
                 yield batch._replace(images=batch.images.to(device))
             return
-        stream, ahead = torch.cuda.Stream(device), _next(source, phases)
-        sent = None if ahead is None else _sent(ahead, device, stream)
-        while sent is not None:
-            batch, copied = sent
-            following = _next(source, phases)
-            sent = None if following is None else _sent(following, device, stream)
+        stream, first = torch.cuda.Stream(device), _next(source, phases)
+        copying = None if first is None else _start_copy(first, device, stream)
+        while copying is not None:
+            batch, copied = copying
+            upcoming = _next(source, phases)
+            copying = None if upcoming is None else _start_copy(upcoming, device, stream)
             torch.cuda.current_stream(device).wait_event(copied)
             batch.images.record_stream(torch.cuda.current_stream(device))
             yield batch
@@ -210,8 +215,8 @@ def _next(source: Iterator[ImageBatch], phases: Phases) -> ImageBatch | None:
         return next(source, None)
 
 
-def _sent(batch: ImageBatch, device: torch.device, stream: Any) -> tuple[ImageBatch, Any]:
-    """The batch on its way to a GPU on a stream of its own, and the event of its arrival."""
+def _start_copy(batch: ImageBatch, device: torch.device, stream: Any) -> tuple[ImageBatch, Any]:
+    """Start copying the batch to a GPU on its own stream. Returns the batch, and an event that marks the end of the copy."""
     copied = torch.cuda.Event()
     with torch.cuda.stream(stream):
         batch = batch._replace(images=batch.images.pin_memory().to(device, non_blocking=True))
@@ -221,13 +226,13 @@ def _sent(batch: ImageBatch, device: torch.device, stream: Any) -> tuple[ImageBa
 
 def embed_images(
     model: Encoders,
-    images: EvaluationImages,
+    images: EvaluationImages[PictureSet],
     device: torch.device,
     phases: Phases,
     rows: Sequence[int] | None = None,
 ) -> tuple[Tensor, list[Any]]:
-    """Embeddings ``[rows, dim]`` in float32 and targets of the whole set, or of ``rows``, in the order of the set; each
-    rank computes its share."""
+    """Embeddings, float32 ``[rows, dim]``, and targets of the whole set or of ``rows``, in the order of the set. Each rank
+    computes its share."""
     parts, targets, mine = [], [], list[int]()
     for batch in images.batches(device, phases, rows):
         with phases("images"):
@@ -238,19 +243,23 @@ def embed_images(
 
 
 def joined(embeds: Tensor, targets: list[Any], rows: list[int]) -> tuple[Tensor, list[Any]]:
-    """Every rank's embeddings ``[rows, dim]`` of its ``rows``, and their targets, in the order of the set."""
+    """Join embeddings ``[rows, dim]`` and targets of all ranks, in the order of the set. ``rows`` are those of this rank."""
     if world_size() == 1:
         return embeds, targets
-    everyone = gather_objects((rows, targets))
-    most = max(len(theirs) for theirs, _ in everyone)
-    filled = gather(torch.cat([embeds, embeds.new_zeros(most - len(embeds), embeds.shape[1])])).view(
-        world_size(), most, -1
+    by_rank = gather_objects((rows, targets))
+    most = max(len(rank_rows) for rank_rows, _ in by_rank)
+    padded = torch.cat([embeds, embeds.new_zeros(most - len(embeds), embeds.shape[1])])
+    gathered = gather(padded).view(world_size(), most, -1)
+    places = sorted(
+        (row, number, position)
+        for number, (rank_rows, _) in enumerate(by_rank)
+        for position, row in enumerate(rank_rows)
     )
-    place = sorted((row, of_rank, i) for of_rank, (theirs, _) in enumerate(everyone) for i, row in enumerate(theirs))
-    ranks, within = (torch.tensor([entry[k] for entry in place], device=embeds.device) for k in (1, 2))
-    return filled[ranks, within], [everyone[of_rank][1][i] for _, of_rank, i in place]
+    ranks = torch.tensor([number for _, number, _ in places], device=embeds.device)
+    positions = torch.tensor([position for _, _, position in places], device=embeds.device)
+    return gathered[ranks, positions], [by_rank[number][1][position] for _, number, position in places]
 
 
 def picture_hash(picture: Tensor) -> str:
-    """SHA-256 of a picture's pixels."""
+    """SHA-256 of the pixels of a picture."""
     return hashlib.sha256(picture.contiguous().numpy().tobytes()).hexdigest()

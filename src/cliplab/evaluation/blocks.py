@@ -1,6 +1,6 @@
-"""The plain blocks that a page is made of. A kind of evaluation fills them; templates draw them and know nothing else.
+"""The blocks of a page. A kind of evaluation fills them, and templates draw them. Templates know nothing else.
 
-Nothing heavy is imported here: pages are made without torch.
+Nothing heavy is imported here, so pages are made without torch.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple
 
 
 class Interval(NamedTuple):
-    """Shares in [0, 1] to draw as a bar: a value, its interval, and chance where it is known."""
+    """Shares in [0, 1] that are drawn as a bar: a value, its interval, and chance when it is known."""
 
     value: float
     low: float
@@ -19,8 +19,8 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True)
 class Cell:
-    """``value`` is what its column is sorted by. ``note`` stands below in soft ink. ``bar`` is a share to draw. ``tone`` is
-    ``good``, ``bad`` or nothing."""
+    """Its column is sorted by ``value``. ``note`` is printed below in a soft colour. ``bar`` is a share to draw. ``tone`` is
+    ``good``, ``bad`` or ""."""
 
     text: str = ""
     value: float | None = None
@@ -35,8 +35,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """``style`` is ``sub`` for a row that belongs to the one above, ``reference`` for a published figure, ``best`` or
-    nothing."""
+    """``style`` is ``sub`` for a row that belongs to the row above, ``reference`` for a published figure, ``best`` or ""."""
 
     cells: Sequence[Cell]
     style: str = ""
@@ -50,7 +49,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """``searched`` names the rows a reader may search by their first cell, such as ``classes``; a long table scrolls."""
+    """``searched`` says what the rows are, such as ``classes``, in a table that readers can search by the first cell."""
 
     shape: ClassVar[str] = "table"
     columns: Sequence[Column]
@@ -63,7 +62,7 @@ class Table:
 
 
 class Answer(NamedTuple):
-    """What the model said, with a share in [0, 1] to draw and the figure to print."""
+    """An answer of the model, with a share in [0, 1] to draw and the figure to print."""
 
     name: str
     share: float
@@ -78,8 +77,8 @@ class Thumbnail(NamedTuple):
 
 @dataclass(frozen=True)
 class Card:
-    """A picture (PNG) with the truth and the model's answers. ``place`` says where the truth came, ``note`` what else there
-    is to say, ``found`` are pictures that its text finds."""
+    """A picture (PNG) with the truth and the model's answers. ``place`` says at which rank the truth came. ``note`` is a
+    further remark. ``found`` are the pictures that its text finds."""
 
     picture: bytes | None
     truth: str
@@ -99,7 +98,7 @@ class Shelf:
 
 
 class Pair(NamedTuple):
-    """A picture, and one of what it was taken for; None for a picture that is missing."""
+    """A picture, and a picture of the class that it was taken for. None stands for a missing picture."""
 
     left: bytes | None
     right: bytes | None
@@ -118,7 +117,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class Overlay:
-    """A picture (PNG) with layers (name, PNG with transparency, of one aspect) over it, such as predicted and true masks."""
+    """A picture (PNG) under layers such as predicted and true masks: (name, transparent PNG of the same aspect)."""
 
     shape: ClassVar[str] = "overlay"
     title: str
@@ -136,7 +135,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Curve:
-    """Lines over one axis. Lines of one name have one colour. ``references`` are (words, value) of level lines."""
+    """Lines over one axis. Lines of the same name have the same colour. ``references`` are level lines: (words, value)."""
 
     shape: ClassVar[str] = "curve"
     lines: Sequence[Line]
@@ -158,7 +157,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence. ``alert`` makes it stand out; ``codes`` are set in a fixed width after it."""
+    """A sentence. ``alert`` makes it stand out. ``codes`` are printed before it in a fixed-width font."""
 
     shape: ClassVar[str] = "note"
     text: str
@@ -171,7 +170,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Beside:
-    """Blocks next to each other where there is room; those of one group stay together."""
+    """Groups of blocks that are placed side by side when there is room."""
 
     shape: ClassVar[str] = "beside"
     groups: Sequence[Sequence["Block"]]

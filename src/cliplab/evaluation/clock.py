@@ -9,10 +9,10 @@ import torch
 
 
 class Phases:
-    """``with phases("images"): …`` adds up what each phase took on ``device``.
+    """``with phases("images"): …`` adds up the time of each phase on ``device``.
 
-    A GPU works on while the program goes ahead, so its phases are timed by its own events, without stopping it; with
-    ``host=True`` the program's own time is taken. On a CPU the phases add up to the whole.
+    A GPU works while the program goes ahead. So the phases of a GPU are timed by its events, which does not stop it. With
+    ``host=True``, the time of the program is taken instead. On a CPU the phases add up to the whole.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -28,12 +28,12 @@ class Phases:
             end.record()
             self.events.append((name, start, end))
         else:
-            begun = time.perf_counter()
+            began = time.perf_counter()
             yield
-            self.host_seconds[name] = self.host_seconds.get(name, 0.0) + time.perf_counter() - begun
+            self.host_seconds[name] = self.host_seconds.get(name, 0.0) + time.perf_counter() - began
 
     def seconds(self) -> dict[str, float]:
-        """Seconds by phase so far; waits for the device."""
+        """Seconds of each phase so far. Waits for the device."""
         total = dict(self.host_seconds)
         for name, start, end in self.events:
             end.synchronize()

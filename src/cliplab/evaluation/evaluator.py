@@ -1,9 +1,9 @@
-"""What tasks and callbacks ask of an evaluator."""
+"""The interface of an evaluator, as tasks and callbacks use it."""
 
 from collections.abc import Sequence
 from typing import Protocol
 
-from cliplab.evaluation.batches import EvaluationImages
+from cliplab.evaluation.batches import EvaluationImages, PictureSet
 from cliplab.evaluation.kind import Kind
 from cliplab.evaluation.model import ZeroShotModel
 from cliplab.evaluation.result import EvaluationResult
@@ -12,17 +12,18 @@ from cliplab.evaluation.result import EvaluationResult
 class Evaluator(Protocol):
     """One way to score one set.
 
-    ``evaluate`` scores the whole set when it is ``thorough``, which also fills what reports show per image. Otherwise the
-    set may be scored in part: at most ``most`` images, or as many as the set's own options say. ``final_only`` evaluators
-    cost too much for every epoch: they are asked for thorough evaluations only. ``notes`` are what a reader of the figures
-    must know, told before anything is evaluated and again with the result.
+    A ``thorough`` evaluation scores the whole set, and fills what reports show for each image. Any other evaluation may
+    score a part of the set: at most ``most`` images, or as many as the options of the set say. ``final_only`` evaluators
+    are too slow for every epoch, so they run in thorough evaluations only. ``notes`` are sentences that a reader of the
+    figures must know. They are printed before the evaluation and stored with the result.
     """
 
     name: str
     kind: Kind
     final_only: bool
-    images: EvaluationImages
 
+    @property
+    def images(self) -> EvaluationImages[PictureSet]: ...
     @property
     def notes(self) -> Sequence[str]: ...
 

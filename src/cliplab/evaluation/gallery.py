@@ -1,4 +1,4 @@
-"""Which images of a per-image table of ranked answers are worth a picture. Rows are positions in the table."""
+"""Choose the images of a per-image table that a report shows. Rows are positions in the table."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ PAIRS = 12
 
 
 class Confused(NamedTuple):
-    """A wrong answer, how often it was given, a row so answered, and a row of the class it was taken for, or None."""
+    """A wrong answer and its frequency. ``row`` is an image with it, ``other`` an image of the answered class, or None."""
 
     label: int
     answer: int
@@ -20,7 +20,7 @@ class Confused(NamedTuple):
 
 
 def gallery_rows(samples: Samples) -> dict[str, list[int]]:
-    """Confidently right, confidently wrong, near misses (rank 2), each the most confident first, and an even spread."""
+    """Confidently right, confidently wrong, and near misses (rank 2), the most confident first; and an even spread."""
     confidence = [p[0] for p in samples["top5_probability"]]
     order = sorted(range(len(confidence)), key=lambda i: -confidence[i])
     rank = samples["rank"]
@@ -34,7 +34,7 @@ def gallery_rows(samples: Samples) -> dict[str, list[int]]:
 
 
 def confused_pairs(samples: Samples) -> list[Confused]:
-    """The most frequent wrong answers; among equals the most confident come first."""
+    """The most frequent wrong answers. Of equally frequent ones, the most confident comes first."""
     found: dict[tuple[int, int], list[int]] = {}
     for i, (label, top, rank) in enumerate(zip(samples["label"], samples["top5"], samples["rank"], strict=True)):
         if rank > 0:
@@ -48,7 +48,7 @@ def confused_pairs(samples: Samples) -> list[Confused]:
 
 
 def mistaken_for(samples: Samples) -> dict[int, tuple[int, int]]:
-    """For each class with errors its most frequent wrong answer and how often."""
+    """For each class with errors, its most frequent wrong answer and how often it was given."""
     wrong: dict[int, Counter[int]] = {}
     for label, top, rank in zip(samples["label"], samples["top5"], samples["rank"], strict=True):
         if rank > 0:
@@ -57,7 +57,7 @@ def mistaken_for(samples: Samples) -> dict[int, tuple[int, int]]:
 
 
 def rows_with_pictures(samples: Samples) -> set[int]:
-    """All rows that a report shows."""
+    """All rows whose pictures a report shows."""
     pairs = confused_pairs(samples)
     shown = {i for shelf in gallery_rows(samples).values() for i in shelf}
     return shown | {p.row for p in pairs} | {p.other for p in pairs if p.other is not None}

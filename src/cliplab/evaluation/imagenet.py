@@ -1,4 +1,4 @@
-"""ImageNet's label space: the curated names, and which class a folder or a label stands for."""
+"""ImageNet's label space: the curated class names, and the class that a folder or a label stands for."""
 
 import functools
 import importlib.util
@@ -12,7 +12,7 @@ LABEL_SPACES = ("imagenet", "imagenet_a", "imagenet_r")
 
 
 def _package_folder(package: str) -> Path:
-    """Of an installed package, without importing it."""
+    """The folder of an installed package, which is not imported."""
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
         raise ImportError(f"ImageNet's names and classes come from the package {package}; run: pip install {package}")
@@ -21,7 +21,7 @@ def _package_folder(package: str) -> Path:
 
 @functools.cache
 def open_clip_metadata() -> ModuleType:
-    """The file of the installed open_clip_torch that lists ImageNet names and templates, loaded on its own."""
+    """The module of open_clip_torch that lists ImageNet names and templates, loaded without the rest of the package."""
     file = _package_folder("open_clip") / "zero_shot_metadata.py"
     spec = importlib.util.spec_from_file_location("cliplab_open_clip_metadata", file)
     assert spec is not None
@@ -32,7 +32,7 @@ def open_clip_metadata() -> ModuleType:
 
 
 def imagenet_class_names() -> list[str]:
-    """The 1,000 curated names in label order (sorted WordNet id); two occur twice."""
+    """The 1,000 curated names in label order, which is the order of WordNet ids. Two names occur twice."""
     return list(open_clip_metadata().IMAGENET_CLASSNAMES)
 
 
@@ -47,8 +47,8 @@ def wordnet_ids() -> list[str]:
 
 
 def label_space(name: str) -> list[int]:
-    """The places among the 1,000 classes of a set's own classes, in its label order. Raises ValueError for a name other
-    than ``imagenet``, ``imagenet_a`` and ``imagenet_r`` (the last two have 200 classes each)."""
+    """The positions of a set's classes among the 1,000, in the label order of the set. Raises ValueError for a name other
+    than ``imagenet``, ``imagenet_a`` and ``imagenet_r``. The last two have 200 classes each."""
     if name not in LABEL_SPACES:
         raise ValueError(f"label_space {name!r} is unknown; choose one of {', '.join(LABEL_SPACES)}")
     return list(range(1000)) if name == "imagenet" else [int(i) for i in _timm_lines(f"{name}_indices.txt")]
@@ -60,17 +60,19 @@ def looks_like_wordnet(class_names: Sequence[str] | None) -> bool:
 
 
 def imagenet_places(class_names: Sequence[str] | None, most: int, space: str) -> list[int]:
-    """The place among the 1,000 classes that each label of a data set stands for.
+    """For each label of a data set, the position of its class among the 1,000.
 
-    Class names that are WordNet ids say it themselves, whichever classes there are. Other names, or none, are taken to be
-    in the order of ``space``, whose number they must have; ``most`` is the highest label that occurs. Raises ValueError
-    when ids are unknown or the number is another one.
+    When class names are WordNet ids, they give the position; any of the classes may be missing. Otherwise the labels are
+    taken to be in the order of ``space``, and the number of class names must be the same. ``most`` is the highest label
+    that occurs. Raises ValueError for unknown ids and for another number of classes.
     """
     if looks_like_wordnet(class_names):
         place = {wordnet_id: i for i, wordnet_id in enumerate(wordnet_ids())}
         unknown = [name for name in class_names or () if name not in place]
         if unknown:
-            raise ValueError(f"{unknown[0]} is no WordNet id of ImageNet's 1,000 classes ({len(unknown)} are not)")
+            raise ValueError(
+                f"{unknown[0]} is not a WordNet id of ImageNet's 1,000 classes ({len(unknown)} ids are not)"
+            )
         return [place[name] for name in class_names or ()]
     places = label_space(space)
     if class_names is not None and len(class_names) != len(places):

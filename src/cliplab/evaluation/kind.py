@@ -1,6 +1,6 @@
-"""A kind of evaluation, as files, screens, logs and pages know it: told once, in a module of ``evaluation/kinds``.
+"""A kind of evaluation: how its results are named, printed, logged and shown. Each kind is a module of ``evaluation/kinds``.
 
-Nothing heavy is imported here or there: pages are made from a run's files without torch.
+Nothing heavy is imported here or there, so pages are made from the files of a run without torch.
 """
 
 import functools
@@ -15,18 +15,28 @@ from cliplab.evaluation.references import Reference
 from cliplab.evaluation.words import count, percent, span
 
 Metrics = Mapping[str, float]
-Samples = Mapping[str, list[Any]]  # columns with a row per image
+Samples = Mapping[str, list[Any]]  # columns of a table with a row for each image
+
+
+class ProtocolHashes(TypedDict):
+    """The hashes of ``protocol_of``; None for what an evaluation does not have."""
+
+    names: str | None
+    templates: str | None
+    transform: str | None
+    data: str | None
+    all: str
 
 
 class Details(TypedDict, total=False):
-    """What every kind tells beside its figures; kinds add their own.
+    """The facts that every kind of evaluation stores beside its figures. A kind may add further ones.
 
-    ``protocol`` holds the hashes of ``protocol_of``, ``warnings`` sentences that a reader must see, ``subset`` a sentence
-    when only a part of the set was evaluated, ``seconds`` what each phase took.
+    ``warnings`` are sentences that a reader must see. ``subset`` is a sentence when only a part of the set was evaluated.
+    ``seconds`` is the time of each phase.
     """
 
     kind: str
-    protocol: dict[str, str | None]
+    protocol: ProtocolHashes
     warnings: list[str]
     subset: str | None
     seconds: dict[str, float]
@@ -34,8 +44,8 @@ class Details(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Record:
-    """One result as read from a run's folder. ``samples`` reads columns of the per-image table, all or those named; they
-    are empty when there is no table."""
+    """One result, read from the folder of a run. ``samples`` reads the columns of the per-image table, or those that are
+    named. It returns an empty table when there is none."""
 
     kind: "Kind"
     stem: str
@@ -54,7 +64,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The first thing on a page: a share with its words, what else is to say about it, and how it is drawn."""
+    """The first thing on a page: a share and what it is called, a sentence about it, and what is drawn beside it."""
 
     share: float
     words: str
@@ -65,13 +75,13 @@ class Verdict:
 
 
 class Kind:
-    """What to say and to show of one kind of evaluation. A new kind names its figures, and overrides what it does better.
+    """How one kind of evaluation is printed and shown. A new kind names its figures, and overrides what it does better.
 
-    ``name`` stands in a result's details, ``task`` in its results, ``suffix`` in the names of its files. ``figures`` are
-    the shares that are shown, by metric with their words, and the first one is the headline; ``facts`` are other numbers
-    beside them. ``group`` is where it is logged: ``<group>/<set>/<metric>``. ``leaderboard`` are the figures that a sweep
-    lists, ``curve`` those drawn against training: the first solid, others dashed. With a
-    ``panel``, the same pictures are drawn with their cards at each evaluation. Kinds are shown by their ``order``.
+    ``name`` is stored in the details of a result, ``task`` in the result, and ``suffix`` is part of the names of its files.
+    ``figures`` maps the metrics that are shown as shares to what they are called; the first one is the headline. ``facts``
+    are other numbers. Metrics are logged as ``<group>/<set>/<metric>``. ``leaderboard`` are the metrics that a sweep lists,
+    ``curve`` those that are drawn against training: the first as a solid line, the others dashed. With ``panel``, the same
+    pictures are drawn with their cards at each evaluation. Kinds are shown in their ``order``.
     """
 
     name: str
@@ -97,15 +107,15 @@ class Kind:
         return self.figures[self.headline]
 
     def stem(self, name: str) -> str:
-        """What the files of a set's result are called; one set may be evaluated in several ways."""
+        """The name of the files of a set's result, without suffix. One set may be evaluated in several ways."""
         return name + self.suffix
 
     def logged(self, name: str, metric: str) -> str:
-        """Under what a metric of the set ``name`` is logged, monitored and optimized."""
+        """The name under which a metric of the set ``name`` is logged, monitored and optimized."""
         return f"{self.group}/{name}/{metric}"
 
     def say(self, metrics: Metrics) -> str:
-        """The line on the screen."""
+        """The line that is printed for a result."""
         return f"{self.words} {metrics[self.headline]:.2%}"
 
     def verdict(self, record: Record) -> Verdict | None:
@@ -113,18 +123,17 @@ class Kind:
         return Verdict(record.headline, self.words, f"{', '.join(known)}.", self.interval(record))
 
     def interval(self, record: Record) -> Interval | None:
-        """Of the headline, where the metrics have it."""
+        """The interval of the headline; None when the metrics do not have it."""
         low, high = (record.metrics.get(f"{self.headline}_ci_{end}") for end in ("low", "high"))
         if low is None or high is None:
             return None
         return Interval(record.headline, low, high, record.metrics.get("chance"))
 
     def scores(self, records: Sequence[Record]) -> list[Block]:
-        """All sets of this kind beside each other."""
-        figures, facts = (
-            {key: words for key, words in told.items() if any(key in record.metrics for record in records)}
-            for told in (self.figures, self.facts)
-        )
+        """A table with a row for each set of this kind."""
+        measured = {key for record in records for key in record.metrics}
+        figures = {key: words for key, words in self.figures.items() if key in measured}
+        facts = {key: words for key, words in self.facts.items() if key in measured}
         intervals = [self.interval(record) for record in records]
         rows = []
         for record, interval in zip(records, intervals, strict=True):
@@ -139,7 +148,7 @@ class Kind:
         return [Table([*columns, *map(Column, facts.values())], rows, title=self.title)]
 
     def progress(self, lines: Sequence[Mapping[str, Any]], records: Sequence[Record]) -> list[Block]:
-        """``lines`` of the run's history, one a set and an evaluation, against epochs and samples."""
+        """Curves against epochs and samples seen. ``lines`` are those of the history, one for each set and evaluation."""
         if not self.curve or len({line["step"] for line in lines}) < 2:
             return []
         names = list(dict.fromkeys(line["set"] for line in lines))
@@ -154,12 +163,12 @@ class Kind:
                 f"{self.words}, %",
                 (0, 100),
                 self.levels(records),
-                caption=self._drawn_words(),
+                caption=self._curve_caption(),
             )
             for against in ("epoch", "samples_seen")
         ]
 
-    def _drawn_words(self) -> str:
+    def _curve_caption(self) -> str:
         if len(self.curve) < 2:
             return ""
         solid, *dashed = (self.figures.get(key, key) for key in self.curve)
@@ -169,19 +178,19 @@ class Kind:
     def _points(
         lines: Sequence[Mapping[str, Any]], name: str, key: str, against: str
     ) -> tuple[list[float], list[float]]:
-        mine = [line for line in lines if line["set"] == name and key in line["metrics"]]
-        return [line[against] for line in mine], [100 * line["metrics"][key] for line in mine]
+        chosen = [line for line in lines if line["set"] == name and key in line["metrics"]]
+        return [line[against] for line in chosen], [100 * line["metrics"][key] for line in chosen]
 
     def levels(self, records: Sequence[Record]) -> list[tuple[str, float]]:
         """Level lines of the curves, in percent: (words, value)."""
         return []
 
     def blocks(self, record: Record) -> list[Block]:
-        """What the section of one set shows; without any it has no section."""
+        """The blocks of a set's section. Without blocks the set has no section."""
         return []
 
     def across(self, records: Sequence[Record], config: Mapping[str, Any]) -> list[Block]:
-        """What sets tell together, such as robustness to a shift; ``config`` is the run's."""
+        """Blocks about several sets together, such as robustness to a shift. ``config`` is the config of the run."""
         return []
 
     def pictured(self, samples: Samples) -> set[int]:
@@ -189,21 +198,21 @@ class Kind:
         return set()
 
     def card(self, details: Mapping[str, Any], samples: Samples, row: int) -> Card | None:
-        """A picture with the model's answers, for shelves and for the panel drawn while training; None where a kind has no
-        such thing."""
+        """A picture with the model's answers, for shelves and for the panel that is drawn during training; None when the
+        kind has no cards."""
         return None
 
     def references(self, dataset: str, model: str) -> list[Reference]:
-        """Published figures to hold the headline against."""
+        """Published figures to compare the headline with."""
         return []
 
     def compare(self, name: str, runs: Sequence[tuple[str, Record]]) -> dict[str, Any]:
-        """One set over runs, as plain values; ``runs`` are (label, record)."""
+        """Compare several runs on one set, as plain values. ``runs`` are (label, record)."""
         rows = [{"run": label, "value": record.headline} for label, record in runs]
         return {"dataset": name, "task": self.task, "metric": self.headline, "rows": rows}
 
     def compare_blocks(self, compared: Mapping[str, Any]) -> list[Block]:
-        """What ``compare`` told, as a page shows it."""
+        """The result of ``compare`` as blocks of a page."""
         rows = [
             Row([Cell(row["run"], strong=True), Cell(percent(row["value"]), row["value"], strong=True)])
             for row in compared["rows"]
@@ -213,12 +222,12 @@ class Kind:
 
 
 def interval_cell(interval: Interval | None) -> Cell:
-    """An interval drawn, with its ends in words; an empty cell for none."""
+    """A cell that draws an interval and prints its ends; an empty cell for None."""
     return Cell() if interval is None else Cell(span(interval.low, interval.high), soft=True, interval=interval)
 
 
 class UnknownKind(Kind):
-    """A result of a kind that is not here, such as another version's: its figures are listed as they are."""
+    """A result of an unknown kind, such as one of another version. Its figures are listed as they are."""
 
     def __init__(self, task: str, metrics: Metrics) -> None:
         self.name = self.title = task.replace("_", " ")
@@ -239,7 +248,7 @@ class UnknownKind(Kind):
 
 @functools.cache
 def kinds() -> tuple[Kind, ...]:
-    """Every kind there is, in the order they are shown: ``KIND`` of each module of ``evaluation/kinds``."""
+    """All kinds, in the order in which they are shown: ``KIND`` of each module of ``evaluation/kinds``."""
     package = importlib.import_module("cliplab.evaluation.kinds")
     modules = [
         importlib.import_module(f"{package.__name__}.{module.name}")
@@ -249,16 +258,16 @@ def kinds() -> tuple[Kind, ...]:
 
 
 def kind_of(task: str, metrics: Metrics, name: str | None = None) -> Kind:
-    """The kind of a result: the one it names, or, for results older than names, the one of its task whose headline is
-    among its metrics."""
+    """The kind of a result: the kind that it names or, for older results, the kind of its task whose headline is among its
+    metrics."""
     named = [kind for kind in kinds() if kind.name == name and kind.headline in metrics]
     fitting = [kind for kind in kinds() if kind.task == task and kind.headline in metrics]
     return (named or fitting or [UnknownKind(task, metrics)])[0]
 
 
 def kind_of_evaluator(target: str) -> Kind | None:
-    """The kind of an evaluator of ours by the dotted name of its class, whose module is called as its kind; None for any
-    other class. Nothing is imported for it."""
+    """The kind of one of cliplab's evaluators, from the dotted name of its class: its module has the name of the kind. None
+    for any other class. The class is not imported."""
     module = target.rpartition(".")[0]
     return next((kind for kind in kinds() if module == f"cliplab.evaluation.{kind.name}"), None)
 

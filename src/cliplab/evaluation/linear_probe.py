@@ -1,6 +1,5 @@
 """A linear probe: logistic regression on frozen image embeddings (Radford et al. 2021, appendix A.3)."""
 
-import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -11,24 +10,24 @@ from torch.nn import functional as F
 from cliplab.evaluation.batches import EvaluationImages, LabelledSet, embed_images
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.intervals import wilson_interval
-from cliplab.evaluation.kind import Kind
-from cliplab.evaluation.kinds.linear_probe import KIND
+from cliplab.evaluation.kind import Kind, ProtocolHashes
+from cliplab.evaluation.kinds.linear_probe import KIND, LinearProbeDetails
 from cliplab.evaluation.metrics import RankCounts, label_ranks
 from cliplab.evaluation.model import Encoders, ZeroShotModel
-from cliplab.evaluation.protocol import protocol_of, short_hash
+from cliplab.evaluation.protocol import protocol_of
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.tally import stratified_rows
 from cliplab.rules import Count, Share
 
-COARSE = tuple(10.0**power for power in range(-6, 7, 2))  # where the sweep begins
-FINEST = 10 ** (1 / 8)  # and where it ends: eight steps a decade
+COARSE = tuple(10.0**power for power in range(-6, 7, 2))  # the values of C that are tried first
+FINEST = 10 ** (1 / 8)  # the ratio of neighbouring values at the end: eight steps for each factor of ten
 
 
 def logistic_regression(
     features: Tensor, labels: Tensor, *, classes: int, c: float, max_iter: int = 1000, tolerance: float = 1e-5
 ) -> nn.Linear:
-    """The minimum of ``mean cross entropy + |weight|^2 / (2 c n)`` by L-BFGS, n being the rows: scikit-learn's
-    ``LogisticRegression(C=c)``, the bias free of the penalty. Features ``[n, dim]``, labels int64 ``[n]``."""
+    """Minimise ``mean cross entropy + |weight|^2 / (2 c n)`` by L-BFGS, where n is the number of rows. This is
+    scikit-learn's ``LogisticRegression(C=c)``; the bias is not penalised. Features ``[n, dim]``, labels int64 ``[n]``."""
     layer = nn.Linear(features.shape[1], classes, device=features.device, dtype=torch.float64)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -54,8 +53,10 @@ def logistic_regression(
 
 
 def best_c(score: Callable[[float], float]) -> float:
-    """The C with the highest ``score``: seven powers of ten first, then the interval around the best halved until its
-    steps are an eighth of a decade; of equals the smallest. ``score`` is asked about twenty times."""
+    """The C with the highest ``score``; the smallest of equally good ones.
+
+    Seven powers of ten are tried first. Then the interval around the best is halved, in logarithms, until a step is an
+    eighth of a factor of ten. ``score`` is called about twenty times."""
     known = {c: score(c) for c in COARSE}
     step = COARSE[1] / COARSE[0]
     while step > FINEST * 1.001:
@@ -68,11 +69,11 @@ def best_c(score: Callable[[float], float]) -> float:
 
 
 class LinearProbe:
-    """Fits the embeddings of ``train_images`` to their labels and scores ``images``, frozen model, both in one label order.
+    """Fits a classifier on the frozen embeddings of ``train_images``, and scores it on ``images``, with the same labels.
 
-    ``c`` None chooses the strength of the penalty on a validation part, ``validation_fraction`` of the training images,
-    each class with its share, and then fits all of them. It runs in thorough evaluations only. Raises ValueError when the
-    label spaces differ, or when the two parts are not prepared alike.
+    If ``c`` is None, it is chosen on a validation part: ``validation_fraction`` of the training images, with its share of
+    each class. Then the classifier is fitted on all training images. A probe runs in thorough evaluations only. Raises
+    ValueError when the classes differ, or when the two parts are prepared differently.
     """
 
     kind: Kind = KIND
@@ -82,45 +83,42 @@ class LinearProbe:
         self,
         *,
         name: str,
-        images: EvaluationImages,
-        train_images: EvaluationImages,
+        images: EvaluationImages[LabelledSet],
+        train_images: EvaluationImages[LabelledSet],
         c: float | None = None,
         validation_fraction: Share = 0.2,
         max_iter: Count = 1000,
     ) -> None:
         if not 0 < validation_fraction < 1:
             raise ValueError(f"zeroshot.{name}.validation_fraction {validation_fraction} must lie between 0 and 1")
-        dataset: LabelledSet = images.dataset  # type: ignore[assignment]
-        train: LabelledSet = train_images.dataset  # type: ignore[assignment]
+        dataset, train = images.dataset, train_images.dataset
         if train.class_names != dataset.class_names:
             raise ValueError(f"linear probe {name}: training and test part have different classes; check both datasets")
         prepared = [part.transform.fingerprint for part in (train_images, images)]
         if prepared[0] != prepared[1]:
-            raise ValueError(f"linear probe {name}: fitted to pictures {prepared[0]} but tested on {prepared[1]}")
+            raise ValueError(
+                f"linear probe {name}: training pictures are prepared as {prepared[0]}, test pictures as {prepared[1]}"
+            )
         self.name, self.images, self.train_images, self.c = name, images, train_images, c
         self.validation_fraction, self.max_iter = validation_fraction, max_iter
         self.notes = [*dataset.notes, *(f"training part: {note}" for note in train.notes)]
         self.classes = max(int(max(train.labels)), int(max(dataset.labels))) + 1
         self.names = dataset.class_names or [str(i) for i in range(self.classes)]
 
-    @functools.cached_property
-    def protocol(self) -> dict[str, str | None]:
-        """See ``protocol_of``; the data are both parts and how C is chosen."""
-        test = protocol_of(images=self.images)
+    def protocol(self) -> ProtocolHashes:
+        """See ``protocol_of``. The data include the training part and how C is chosen."""
         fit = [self.train_images.dataset.fingerprint, self.c, self.validation_fraction, self.max_iter]
-        parts = {**test, "data": short_hash([test["data"], fit])}
-        del parts["all"]
-        return {**parts, "all": short_hash(list(parts.values()))}
+        return protocol_of(images=self.images, part=fit)
 
     def _choose(self, features: Tensor, labels: Tensor) -> float:
-        """C by accuracy on the validation part."""
-        held = torch.zeros(len(labels), dtype=torch.bool)
-        held[stratified_rows(labels.cpu().numpy(), max(1, round(self.validation_fraction * len(labels))))] = True
-        held = held.to(labels.device)
+        """Choose C by the accuracy on the validation part."""
+        validation = torch.zeros(len(labels), dtype=torch.bool)
+        validation[stratified_rows(labels.cpu().numpy(), max(1, round(self.validation_fraction * len(labels))))] = True
+        validation = validation.to(labels.device)
 
         def score(c: float) -> float:
-            layer = self._fit(features[~held], labels[~held], c)
-            return float((layer(features[held].double()).argmax(1) == labels[held]).double().mean())
+            layer = self._fit(features[~validation], labels[~validation], c)
+            return float((layer(features[validation].double()).argmax(1) == labels[validation]).double().mean())
 
         return best_c(score)
 
@@ -129,23 +127,23 @@ class LinearProbe:
 
     @torch.no_grad()
     def evaluate(self, model: ZeroShotModel, *, thorough: bool = True, most: int | None = None) -> EvaluationResult:
-        """See ``Evaluator``. It looks at images alone, and always at all of them."""
+        """See ``Evaluator``. A probe always uses all images, and no text."""
         phases, device = Phases(model.device), model.device
         features, labels = self._embedded(model.encoders, self.train_images, device, phases)
         test_features, test_labels = self._embedded(model.encoders, self.images, device, phases)
         with torch.autocast(device.type, enabled=False), torch.inference_mode(False), torch.no_grad():
-            features, labels = features.clone(), labels.clone()  # such as gradients may be taken of
+            features, labels = features.clone(), labels.clone()  # copies that allow gradients
             with phases("fit"):
                 c = self._choose(features, labels) if self.c is None else self.c
                 layer = self._fit(features, labels, c)
             logits = layer(test_features.clone().double())
         counts = RankCounts(self.classes, device)
         counts.update(label_ranks(logits, test_labels), test_labels)
-        return self._result(counts.counts.cpu(), c, phases.seconds())  # every rank has counted the whole set
+        return self._result(counts.counts.cpu(), c, phases.seconds())  # every rank counts the whole set
 
     @staticmethod
     def _embedded(
-        model: Encoders, images: EvaluationImages, device: torch.device, phases: Phases
+        model: Encoders, images: EvaluationImages[LabelledSet], device: torch.device, phases: Phases
     ) -> tuple[Tensor, Tensor]:
         features, labels = embed_images(model, images, device, phases)
         return features, torch.from_numpy(np.asarray(labels)).to(device)
@@ -165,11 +163,12 @@ class LinearProbe:
             "train_images": float(len(self.train_images)),
             "classes": float(self.classes),
         }
-        details = {
+        protocol = self.protocol()
+        details: LinearProbeDetails = {
             "class_names": self.names,
             "counts": counts.tolist(),
-            "protocol": self.protocol,
+            "protocol": protocol,
             "subset": None,
             "warnings": [*self.notes],
         }
-        return EvaluationResult(self.name, self.kind, metrics, str(self.protocol["all"]), details, {}, seconds)
+        return EvaluationResult(self.name, self.kind, metrics, protocol["all"], details, {}, seconds)

@@ -1,4 +1,4 @@
-"""Runs beside each other on one classification set: paired tests on the images they share."""
+"""Compare runs on one classification set, with paired tests on the images that they share."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from cliplab.evaluation.paired import holm, paired_difference
 from cliplab.evaluation.references import references_for
 from cliplab.evaluation.words import count, p_value, percent, points, span
 
-MOVED = 8  # classes shown that gained or lost most
+MOVED = 8  # so many classes that gained most are shown, and as many that lost most
 KEPT = ("acc1", "acc1_ci_low", "acc1_ci_high", "acc5", "mean_per_class_recall", "ece", "images", "chance")
 
 
@@ -19,7 +19,7 @@ def _row(label: str, record: Record) -> dict[str, Any]:
 
 
 def _why_not_paired(first: Samples, other: Samples) -> str:
-    """Empty when the per-image tables are of the same images in the same order, else why no paired test is possible."""
+    """Why no paired test is possible; "" when both per-image tables list the same images in the same order."""
     if not first or not other:
         return "a per-image table is missing"
     if first["index"] != other["index"] or first["label"] != other["label"]:
@@ -28,7 +28,7 @@ def _why_not_paired(first: Samples, other: Samples) -> str:
 
 
 def _moved(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The classes whose recall the last run raised and lowered most against the first."""
+    """The classes whose recall rose most and fell most from the first run to the last."""
     if not first.get("counts") or first.get("class_names") != last.get("class_names"):
         return {}
     rows = [
@@ -43,7 +43,7 @@ def _moved(first: Mapping[str, Any], last: Mapping[str, Any]) -> dict[str, list[
 
 
 def protocol_notes(name: str, records: Sequence[Record]) -> list[str]:
-    """A sentence when the runs were not scored by the same protocol, naming the parts when they are known."""
+    """A sentence when the protocols of the runs differ. It names the parts that differ, when they are known."""
     if len({record.protocol_hash for record in records}) == 1:
         return []
     parts = [record.details.get("protocol") or {} for record in records]
@@ -52,7 +52,7 @@ def protocol_notes(name: str, records: Sequence[Record]) -> list[str]:
 
 
 def compare_hits(name: str, runs: Sequence[tuple[str, Record]]) -> dict[str, Any]:
-    """Plain values of one set over runs, each a row; differences are against the first run."""
+    """One set over several runs, as plain values with a row for each run. Differences are against the first run."""
     records = [record for _, record in runs]
     rows = [_row(label, record) for label, record in runs]
     tables = [record.samples(("index", "label", "rank")) for record in records]
@@ -74,7 +74,7 @@ def compare_hits(name: str, runs: Sequence[tuple[str, Record]]) -> dict[str, Any
 
 
 def hits_blocks(compared: Mapping[str, Any]) -> list[Block]:
-    """What ``compare_hits`` told, as a page shows it."""
+    """The result of ``compare_hits`` as blocks of a page."""
     rows, first = [], compared["rows"][0]
     for r in compared["rows"]:
         drawn = Interval(r["acc1"], r["acc1_ci_low"], r["acc1_ci_high"], r.get("chance"))
@@ -109,7 +109,7 @@ def _difference(d: Mapping[str, Any] | None) -> list[Cell]:
 
 
 def _moved_blocks(moved: Mapping[str, Sequence[Mapping[str, Any]]], first: str, last: str) -> list[Block]:
-    """The classes that gained, beside those that lost."""
+    """The classes that gained, next to those that lost."""
     tables = []
     for key in ("gained", "lost"):
         shares = [

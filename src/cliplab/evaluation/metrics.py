@@ -1,4 +1,4 @@
-"""Exact counts, added up over batches and ranks."""
+"""Exact counts, summed over batches and ranks."""
 
 from typing import NamedTuple
 
@@ -9,9 +9,9 @@ from cliplab.distributed import summed
 
 
 class Ranks(NamedTuple):
-    """How many classes come before the right one, 0 being a hit; each int64 ``[batch]``.
+    """How many classes are ranked before the right one; 0 is a hit. Each is int64 ``[batch]``.
 
-    ``rank`` gives ties to the lower class index, ``best`` to the right class, ``worst`` to the others.
+    In a tie, ``rank`` prefers the lower class index, ``best`` the right class, ``worst`` the other classes.
     """
 
     rank: Tensor
@@ -20,7 +20,7 @@ class Ranks(NamedTuple):
 
 
 def label_ranks(logits: Tensor, labels: Tensor) -> Ranks:
-    """Ranks of the right classes; logits ``[batch, classes]``, labels ``[batch]``. What is not a number is a miss."""
+    """Ranks of the right classes; logits ``[batch, classes]``, labels ``[batch]``. NaN is a miss."""
     right = logits.gather(1, labels.unsqueeze(1))
     tied = logits == right
     earlier = torch.arange(logits.shape[1], device=logits.device) < labels.unsqueeze(1)
@@ -29,7 +29,7 @@ def label_ranks(logits: Tensor, labels: Tensor) -> Ranks:
 
 
 class RankCounts:
-    """Per class: images, hits, top-five hits, summed rank, and the hits if every tie were lost or won."""
+    """For each class: images, hits, top-five hits, sum of ranks, and the hits if every tie were lost or won."""
 
     def __init__(self, classes: int, device: torch.device | str = "cpu") -> None:
         self.counts = torch.zeros(classes, 6, dtype=torch.int64, device=device)
@@ -40,12 +40,12 @@ class RankCounts:
         self.counts.index_add_(0, labels, columns.to(torch.int64))
 
     def total(self) -> Tensor:
-        """Over all ranks; int64 ``[classes, 6]``."""
+        """The sum over all ranks, int64 ``[classes, 6]``."""
         return summed(self.counts)
 
 
 class Confusion:
-    """How often each class was answered with each, whatever the size of the set."""
+    """How often each class was answered for each label. Its size does not depend on the number of images."""
 
     def __init__(self, classes: int, device: torch.device | str = "cpu") -> None:
         self.pairs = torch.zeros(classes, classes, dtype=torch.int32, device=device)
@@ -54,12 +54,12 @@ class Confusion:
         self.pairs.index_put_((labels, answers), torch.ones_like(labels, dtype=torch.int32), accumulate=True)
 
     def total(self) -> Tensor:
-        """Over all ranks; int32 ``[classes, classes]``: rows are labels, columns answers."""
+        """The sum over all ranks, int32 ``[classes, classes]``: rows are labels, columns are answers."""
         return summed(self.pairs)
 
 
 def top_confusions(pairs: Tensor, most: int = 50) -> list[dict[str, int]]:
-    """The most frequent wrong answers, by count, then label, then answer."""
+    """The most frequent wrong answers, sorted by count, label and answer."""
     wrong = pairs.clone().fill_diagonal_(0).flatten()
     order = wrong.argsort(descending=True, stable=True)[:most].tolist()
     classes = pairs.shape[1]
@@ -67,7 +67,7 @@ def top_confusions(pairs: Tensor, most: int = 50) -> list[dict[str, int]]:
 
 
 def same_answer_shares(pairs: Tensor) -> tuple[float, float]:
-    """Chance that two images of one label get the same answer, and that any two images do."""
+    """The probability that two images of the same label get the same answer, and that any two images do."""
 
     def agreement(groups: Tensor) -> float:
         groups = groups.double()
@@ -78,7 +78,7 @@ def same_answer_shares(pairs: Tensor) -> tuple[float, float]:
 
 
 class CalibrationBins:
-    """Per confidence bin: images, hits, summed confidence. What calibration needs, whatever the size of the set."""
+    """For each bin of confidence: images, hits, sum of confidences. Its size does not depend on the number of images."""
 
     def __init__(self, bins: int = 15, device: torch.device | str = "cpu") -> None:
         self.bins = torch.zeros(bins, 3, dtype=torch.float64, device=device)
@@ -89,7 +89,7 @@ class CalibrationBins:
         self.bins.index_add_(0, slot, columns.double())
 
     def total(self) -> Tensor:
-        """Over all ranks; float64 ``[bins, 3]``."""
+        """The sum over all ranks, float64 ``[bins, 3]``."""
         return summed(self.bins)
 
 

@@ -1,4 +1,4 @@
-"""What an evaluator asks of a model."""
+"""The interface of a model, as evaluators use it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,9 +13,11 @@ Tokenizer = Callable[[Sequence[str]], Tokens]
 
 
 class Encoders(Protocol):
-    """Two towers into one space. ``text_fixed`` says that nothing of the text tower trains, so that its embeddings may
-    be kept from one evaluation to the next. ``logit_scale`` is the logarithm of the learned scale, and ``logit_bias`` the
-    bias of a model that was trained by a sigmoid of each pair, as SigLIP; None for a model of a softmax."""
+    """Two towers into one space.
+
+    ``text_fixed`` says that no part of the text tower trains, so that its embeddings can be kept for the next evaluation.
+    ``logit_scale`` is the logarithm of the learned scale. ``logit_bias`` is the bias of a model that was trained with a
+    sigmoid for each pair, such as SigLIP; None for a model that was trained with a softmax."""
 
     text_fixed: bool
 
@@ -27,20 +29,29 @@ class Encoders(Protocol):
     def encode_text(self, tokens: Tokens) -> Tensor: ...
 
 
+class EncodersWithMode(Encoders, Protocol):
+    """Encoders that are an ``nn.Module``, so that they can be switched to eval mode."""
+
+    training: bool
+
+    def eval(self) -> object: ...
+    def train(self, mode: bool = True) -> object: ...
+
+
 class Sigmoid(NamedTuple):
-    """How likely each text is for an image, each by itself: sigmoid(scale * cosine + bias). Source: Zhai et al. 2023,
-    "Sigmoid loss for language image pre-training", section 3.2."""
+    """The probability of each text for an image, independent of other texts: sigmoid(scale * cosine + bias). Source: Zhai
+    et al. 2023, "Sigmoid loss for language image pre-training", section 3.2."""
 
     scale: float
     bias: float
 
     def __call__(self, cosines: Tensor) -> Tensor:
-        """Probabilities of the shape of ``cosines``; those of one image need not sum to 1."""
+        """Probabilities in the shape of ``cosines``. Those of one image need not sum to 1."""
         return (self.scale * cosines + self.bias).sigmoid()
 
 
 def sigmoid_of(model: Encoders) -> Sigmoid | None:
-    """The model's own; None for a model without a bias."""
+    """The sigmoid of the model; None for a model without a bias."""
     if model.logit_bias is None:
         return None
     return Sigmoid(float(model.logit_scale.exp()), float(model.logit_bias))
@@ -48,7 +59,7 @@ def sigmoid_of(model: Encoders) -> Sigmoid | None:
 
 @dataclass(frozen=True)
 class ZeroShotModel:
-    """A model ready to be evaluated: its towers, the tokenizer of the text tower, and the device of both."""
+    """A model that can be evaluated: its towers, the tokenizer of the text tower, and the device of both."""
 
     encoders: Encoders
     tokenizer: Tokenizer

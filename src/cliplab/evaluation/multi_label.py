@@ -1,6 +1,5 @@
 """Zero-shot classification of pictures with several labels each."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +9,8 @@ from torch import Tensor
 
 from cliplab.evaluation.batches import EvaluationImages, LabelledSet, embed_images
 from cliplab.evaluation.clock import Phases
-from cliplab.evaluation.kind import Kind
-from cliplab.evaluation.kinds.multi_label import KIND
+from cliplab.evaluation.kind import Kind, ProtocolHashes
+from cliplab.evaluation.kinds.multi_label import KIND, MultiLabelDetails
 from cliplab.evaluation.model import ZeroShotModel
 from cliplab.evaluation.prompts import (
     Candidates,
@@ -22,7 +21,7 @@ from cliplab.evaluation.prompts import (
     evenly_spread,
     same_tokens_note,
 )
-from cliplab.evaluation.protocol import part_of, protocol_of
+from cliplab.evaluation.protocol import protocol_of
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.tally import fewer
 
@@ -30,9 +29,9 @@ TOP = 5
 
 
 def average_precision(scores: Tensor, targets: Tensor) -> Tensor:
-    """Mean of the precision at each right image, the images in order of their score; float64 ``[classes]``.
+    """For each class, the mean of the precision at each right image, in the order of the scores; float64 ``[classes]``.
 
-    Scores and targets ``[images, classes]``; NaN for a class that no image has. Of equal scores the earlier image comes
+    Scores and targets are ``[images, classes]``. A class without images gets NaN. Of equal scores, the earlier image comes
     first.
     """
     order = scores.sort(dim=0, descending=True, stable=True).indices
@@ -42,8 +41,8 @@ def average_precision(scores: Tensor, targets: Tensor) -> Tensor:
 
 
 class MultiLabelClassification:
-    """Scores every image against every class of a set in which an image has any number of labels: mean average precision
-    over the classes that have images. Options as of ZeroShotClassification."""
+    """Scores every image against every class, for sets in which an image has any number of labels. The metric is the mean
+    average precision over the classes that have images. For the options see ZeroShotClassification."""
 
     kind: Kind = KIND
     final_only = False
@@ -52,25 +51,24 @@ class MultiLabelClassification:
         self,
         *,
         name: str,
-        images: EvaluationImages,
+        images: EvaluationImages[LabelledSet],
         templates: str | Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         self.name, self.images = name, images
-        self.dataset: LabelledSet = images.dataset  # type: ignore[assignment]
+        self.dataset = images.dataset
         self.class_names, self.templates = chosen_prompts(name, self.dataset, class_names, templates)
         self.notes = list(self.dataset.notes)
         self._prompts: tuple[Prompts, Candidates] | None = None
 
-    @functools.cached_property
-    def protocol(self) -> dict[str, str | None]:
-        """See ``protocol_of``."""
-        return protocol_of(images=self.images, names=self.class_names, templates=self.templates)
+    def protocol(self, part: str | None = None) -> ProtocolHashes:
+        """See ``protocol_of``. ``part`` says which part of the set and of the prompts was used."""
+        return protocol_of(images=self.images, names=self.class_names, templates=self.templates, part=part)
 
     @torch.no_grad()
     def evaluate(self, model: ZeroShotModel, *, thorough: bool = True, most: int | None = None) -> EvaluationResult:
-        """See ``Evaluator``. A thorough evaluation adds a row per image: its labels, and the best five classes with their
-        cosine."""
+        """See ``Evaluator``. A thorough evaluation adds a row for each image: its labels, and the five best classes with
+        their cosines."""
         phases = Phases(model.device)
         every = range(len(self.class_names))  # a class that were left out would change the mean over classes
         chosen = candidates_for(self.class_names, self.templates, every, None if thorough else most)
@@ -95,14 +93,14 @@ class MultiLabelClassification:
         }
         pictures = [] if rows is None else [f"{limit:,} of the {len(self.images):,} images, evenly spread"]
         part = ", ".join([*pictures, *candidates_in_words(chosen, self.class_names, self.templates)]) or None
-        protocol = self.protocol if part is None else part_of(self.protocol, part)
-        details = {
+        protocol = self.protocol(part)
+        details: MultiLabelDetails = {
             "class_names": self.class_names,
             "templates": chosen.templates,
             "average_precision": [None if np.isnan(x) else x for x in precision.tolist()],
             "protocol": protocol,
             "subset": part,
-            "warnings": [*self.notes, *same_tokens_note(prompts.indistinct)],
+            "warnings": [*self.notes, *same_tokens_note(prompts.equal_names)],
         }
         samples: dict[str, list[Any]] = {}
         if thorough:
@@ -113,5 +111,5 @@ class MultiLabelClassification:
                 "top5": top.indices.tolist(),
                 "top5_cosine": (top.values / 100).tolist(),
             }
-        hashed = str(protocol["all"])
+        hashed = protocol["all"]
         return EvaluationResult(self.name, self.kind, metrics, hashed, details, samples, phases.seconds())

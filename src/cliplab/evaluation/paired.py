@@ -1,4 +1,4 @@
-"""Tests of two models on the same images."""
+"""Statistical tests of two models on the same images."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Difference(NamedTuple):
-    """Second minus first, with a 95 % interval, and how many images only one of the two got right."""
+    """Second minus first, with a 95 % interval, and the number of images that only one of the two got right."""
 
     value: float
     low: float
@@ -17,10 +17,11 @@ class Difference(NamedTuple):
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided exact p-value that both models err equally often, given the images only one of them got right.
+    """The exact two-sided p-value for the hypothesis that both models err equally often, from the images that only one of
+    them got right.
 
-    The binomial test of a fair coin, summed in logarithms; no large-sample formula at any size. 1 without such images.
-    Source: McNemar 1947.
+    It is the binomial test of a fair coin, summed in logarithms, for any number of images. 1 without such images. Source:
+    McNemar 1947.
     """
     n, fewer = only_first + only_second, min(only_first, only_second)
     if n == 0 or 2 * fewer == n:
@@ -31,8 +32,8 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def paired_difference(first: Sequence[bool], second: Sequence[bool], z: float = 1.959963984540054) -> Difference:
-    """Of two equally long columns of hits. The interval is Wald's with half an image added to each cell of the two-by-two
-    table (Bonett & Price 2012). Raises ValueError when the columns differ in length or are empty."""
+    """Compare two columns of hits of equal length. The interval is Wald's, with half an image added to each cell of the
+    two-by-two table (Bonett & Price 2012). Raises ValueError when the lengths differ or are 0."""
     if len(first) != len(second) or not first:
         raise ValueError(f"a paired test needs the same images twice, got {len(first)} and {len(second)}")
     n = len(first)
@@ -46,7 +47,7 @@ def paired_difference(first: Sequence[bool], second: Sequence[bool], z: float = 
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted for their number, so that any of them below 0.05 is one (Holm 1979)."""
+    """p-values adjusted for the number of tests (Holm 1979)."""
     adjusted, worst = [0.0] * len(p_values), 0.0
     for place, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
         worst = max(worst, min(1.0, (len(p_values) - place) * p_values[i]))

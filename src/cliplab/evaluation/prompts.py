@@ -1,4 +1,4 @@
-"""Class names, prompt templates, and the classifier made from them."""
+"""Class names, prompt templates, and the classifier that is made from them."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -24,15 +24,15 @@ SEVEN = (
     "art of the {}.",
     "a photo of the small {}.",
 )
-SCALE = 100  # of the cosines in logits: CLIP's own, at which its temperature is held
-TOKENS_PER_BATCH = {"cpu": 4096}  # what stays in a core's cache
+SCALE = 100  # logits are the cosines times this; it is the limit of CLIP's own scale
+TOKENS_PER_BATCH = {"cpu": 4096}  # so many fit into the cache of a core
 TOKENS_ELSEWHERE = 32_768
 PROMPTS_PER_IMAGE = 20  # in an evaluation of a part: about as many as cost as much as the image in ViT-B/32
 
 
 def load_templates(source: str | Sequence[str]) -> list[str]:
     """Templates with one ``{}`` each (or CLIP_benchmark's ``{c}``): ``plain``, ``simple``, ``openai_7``, ``openai_80``, a
-    file (one a line), a list.
+    file with one template a line, or a list.
 
     Raises ValueError on an unknown name or a template without a place for the class name.
     """
@@ -63,25 +63,26 @@ def load_templates(source: str | Sequence[str]) -> list[str]:
 def chosen_prompts(
     name: str, dataset: LabelledSet, class_names: Sequence[str] | None, templates: str | Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
-    """Class names and templates: those given, else the data set's own, else the paper's eighty templates. Raises ValueError
-    when there are no names, or not as many as the data set's."""
-    own = dataset.class_names
-    names = own if class_names is None else list(class_names)
+    """The class names and templates to use: those given, else those of the data set, else the paper's eighty templates.
+
+    Raises ValueError without names, and for another number of names than the data set has classes."""
+    set_names = dataset.class_names
+    names = set_names if class_names is None else list(class_names)
     for place, label in enumerate(names or ()):
         if not isinstance(label, str):
             raise ValueError(
-                f"zeroshot.{name}.class_names: name {place} is {label!r}; names are strings, put it in quotes"
+                f"zeroshot.{name}.class_names: name {place} is {label!r}; names are strings; put it in quotes"
             )
     if names is None:
-        raise ValueError(f"zeroshot set {name}: labels carry no names; set zeroshot.{name}.dataset.class_names")
+        raise ValueError(f"zeroshot set {name}: the labels have no names; set zeroshot.{name}.dataset.class_names")
     if class_names is None and looks_like_wordnet(names):
         raise ValueError(
             f"zeroshot set {name}: the classes are called {names[0]}, …, which are WordNet ids; use zeroshot=imagenet with "
             f"zeroshot.imagenet.dataset.path=…, or set zeroshot.{name}.dataset.class_names"
         )
-    if own is not None and len(names) != len(own):
+    if set_names is not None and len(names) != len(set_names):
         raise ValueError(
-            f"zeroshot set {name}: {len(names)} class names for a data set of {len(own)} classes; "
+            f"zeroshot set {name}: {len(names)} class names for a data set of {len(set_names)} classes; "
             f"check zeroshot.{name}.dataset.path, its split and class_names"
         )
     return list(names), load_templates(templates or dataset.templates or "openai_80")
@@ -128,16 +129,16 @@ def candidates_in_words(chosen: Candidates, class_names: Sequence[str], template
 
 
 def few_names(names: Sequence[str]) -> list[str]:
-    """A sentence when there is nothing to choose from."""
+    """A sentence when there is only one name to choose from."""
     if len(set(names)) > 1:
         return []
     return [
-        f"{names[0]!r} is the only candidate, so that every picture counts as right: an accuracy takes two names or more"
+        f"{names[0]!r} is the only candidate, so every picture counts as right; an accuracy needs two or more names"
     ]
 
 
-def _indistinct(names: Sequence[str], tokens: Tokens, rows: Tensor) -> list[list[str]]:
-    """Distinct names that reach the text tower as the same tokens."""
+def _names_with_equal_tokens(names: Sequence[str], tokens: Tokens, rows: Tensor) -> list[list[str]]:
+    """Groups of different names that have the same tokens."""
     groups: dict[tuple[int, ...], list[str]] = {}
     for name, row in zip(names, rows.tolist(), strict=True):
         groups.setdefault(tuple(tokens.ids[row, : int(tokens.lengths[row])].tolist()), []).append(name)
@@ -145,19 +146,19 @@ def _indistinct(names: Sequence[str], tokens: Tokens, rows: Tensor) -> list[list
 
 
 def same_tokens_note(groups: Sequence[Sequence[str]]) -> list[str]:
-    """A sentence when a tokenizer cannot tell names apart."""
+    """A sentence when a tokenizer gives the same tokens to different names."""
     if not groups:
         return []
     shown = "; ".join(", ".join(map(repr, group[:4])) for group in groups[:3])
     return [
-        f"{sum(map(len, groups))} names are not told apart by the tokenizer, which gives them the same tokens: {shown}"
-        f"{' and others' if len(groups) > 3 else ''}; the first of them in label order is taken for all"
+        f"{sum(map(len, groups))} names get the same tokens from the tokenizer as another name: {shown}"
+        f"{' and others' if len(groups) > 3 else ''}; the model answers the first of them in label order"
     ]
 
 
 def text_batches(lengths: Tensor, most: int) -> list[Tensor]:
-    """The rows of each batch: texts of about one length together, and no more than ``most`` tokens with the padding. Every
-    rank makes the same batches."""
+    """The rows of each batch. Texts of similar length are together, and a batch has at most ``most`` tokens, padding
+    included. Every rank makes the same batches."""
     order, batches, start = lengths.argsort(stable=True), [], 0
     while start < len(order):
         rows = order[start : start + max(1, most // int(lengths[order[start]]))]
@@ -168,9 +169,9 @@ def text_batches(lengths: Tensor, most: int) -> list[Tensor]:
 
 
 def embed_texts(model: Encoders, tokens: Tokens, device: torch.device) -> Float[Tensor, "texts dim"]:
-    """Embeddings of many texts, shortest first so that nothing is padded much, in bounded batches shared by the ranks.
+    """Embeddings of many texts. The ranks share the batches, which hold texts of similar length, so that little is padded.
 
-    The batches are the same for any number of ranks, and so are the embeddings; every rank makes equally many calls.
+    The batches are the same for any number of ranks, and so are the embeddings. Every rank calls the model equally often.
     """
     most = TOKENS_PER_BATCH.get(device.type, TOKENS_ELSEWHERE)
     batches, world = text_batches(tokens.lengths, most), world_size()
@@ -178,28 +179,28 @@ def embed_texts(model: Encoders, tokens: Tokens, device: torch.device) -> Float[
     for turn in range(0, len(batches), world):
         rows = batches[min(turn + rank(), len(batches) - 1)]
         longest = int(tokens.lengths[rows].max())
-        own = model.encode_text(Tokens(tokens.ids[rows, :longest], tokens.lengths[rows]).to(device)).float()
+        local = model.encode_text(Tokens(tokens.ids[rows, :longest], tokens.lengths[rows]).to(device)).float()
         if world == 1:
-            parts.append(own)
+            parts.append(local)
             continue
-        turns = batches[turn : turn + world]
-        largest = max(len(batch) for batch in turns)
-        filled = torch.cat([own, own.new_zeros(max(0, largest - len(own)), own.shape[1])])[:largest]
-        everyone = gather(filled).view(world, largest, -1)
-        parts += [everyone[i, : len(batch)] for i, batch in enumerate(turns)]
+        round_batches = batches[turn : turn + world]
+        largest = max(len(batch) for batch in round_batches)
+        padded = torch.cat([local, local.new_zeros(max(0, largest - len(local)), local.shape[1])])[:largest]
+        by_rank = gather(padded).view(world, largest, -1)
+        parts += [by_rank[i, : len(batch)] for i, batch in enumerate(round_batches)]
     embeds = torch.cat(parts)
     return torch.empty_like(embeds).index_copy_(0, torch.cat(batches).to(device), embeds)
 
 
 def ensemble(weights: Float[Tensor, "names templates dim"]) -> Float[Tensor, "names dim"]:
-    """The mean of every template's unit vector, normalised again (Radford et al. 2021, section 3.1.4)."""
+    """The mean of the unit vectors of all templates, normalised again (Radford et al. 2021, section 3.1.4)."""
     return F.normalize(weights.mean(1), dim=-1)
 
 
 class Prompts:
-    """The prompts of a classification set, tokenised once; distinct names and distinct prompts are encoded once.
+    """The prompts of a classification set, tokenised once. Equal names and equal prompts are encoded once.
 
-    ``classes`` int64 ``[classes]`` says which distinct name a class has.
+    ``classes``, int64 ``[classes]``, is the position of the name of each class among the distinct names.
     """
 
     def __init__(self, class_names: Sequence[str], templates: Sequence[str], tokenizer: Tokenizer) -> None:
@@ -208,13 +209,13 @@ class Prompts:
         distinct = {text: i for i, text in enumerate(dict.fromkeys(filled))}
         self.tokens = tokenizer(list(distinct))
         self.rows = torch.tensor([distinct[text] for text in filled]).view(len(names), len(templates))
-        self.indistinct = _indistinct(names, self.tokens, self.rows[:, 0])
+        self.equal_names = _names_with_equal_tokens(names, self.tokens, self.rows[:, 0])
         place = {name: i for i, name in enumerate(names)}
         self.classes = torch.tensor([place[name] for name in class_names])
         self._kept: Tensor | None = None
 
     def template_weights(self, model: Encoders, device: torch.device) -> Float[Tensor, "names templates dim"]:
-        """A unit vector for each distinct name in each template; made once for a model whose text tower does not train
+        """A unit vector for each distinct name in each template. They are kept while the text tower does not train
         (``text_fixed``)."""
         if self._kept is not None and model.text_fixed:
             return self._kept
@@ -223,11 +224,11 @@ class Prompts:
         return weights
 
     def weights(self, model: Encoders, device: torch.device) -> Float[Tensor, "names dim"]:
-        """One unit vector for each distinct name; see ``ensemble``."""
+        """A unit vector for each distinct name; see ``ensemble``."""
         return ensemble(self.template_weights(model, device))
 
     def logits(self, image_embeds: Float[Tensor, "batch dim"], weights: Tensor) -> Float[Tensor, "batch classes"]:
-        """``SCALE`` times the cosines, float32 outside autocast; classes of one name tie exactly, since their product is
-        computed once."""
+        """``SCALE`` times the cosines, in float32 without autocast. Classes with the same name tie exactly, because their
+        product is computed once."""
         with torch.autocast(image_embeds.device.type, enabled=False):
             return (SCALE * image_embeds.float() @ weights.T)[:, self.classes.to(weights.device)]

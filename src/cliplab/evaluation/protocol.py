@@ -1,34 +1,38 @@
-"""What an evaluation was made of, in short hashes: figures compare only where these agree."""
+"""The protocol of an evaluation, as short hashes: figures compare only when their protocols agree."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
 
-from cliplab.evaluation.batches import EvaluationImages, picture_hash
+from cliplab.evaluation.batches import EvaluationImages, PictureSet, picture_hash
+from cliplab.evaluation.kind import ProtocolHashes
 
 
 def short_hash(value: Any) -> str:
-    """Sixteen hexadecimal digits of the SHA-256 of ``value`` written as JSON."""
+    """Sixteen hexadecimal digits of the SHA-256 of ``value``, written as JSON."""
     return hashlib.sha256(json.dumps(value, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def protocol_of(
-    *, images: EvaluationImages, names: Sequence[str] | None = None, templates: Sequence[str] | None = None
-) -> dict[str, str | None]:
-    """Hashes of the class names, the templates, the image transform (its description, and the first picture as the model
-    sees it), the data, and of ``all`` of them; None for a part that the evaluation does not have."""
-    parts = {
-        "names": None if names is None else short_hash(list(names)),
-        "templates": None if templates is None else short_hash(list(templates)),
-        "transform": short_hash([images.transform.fingerprint, picture_hash(images.first)]),
-        "data": short_hash(images.dataset.fingerprint),
-    }
-    return {**parts, "all": short_hash(list(parts.values()))}
+    *,
+    images: EvaluationImages[PictureSet],
+    names: Sequence[str] | None = None,
+    templates: Sequence[str] | None = None,
+    part: Any = None,
+) -> ProtocolHashes:
+    """Hash the class names, the templates, the image transform and the data; and ``all`` of these hashes.
 
-
-def part_of(protocol: dict[str, str | None], part: str) -> dict[str, str | None]:
-    """The protocol of an evaluation on a part of the data only, which the sentence ``part`` describes."""
-    parts = {**protocol, "data": short_hash([protocol["data"], part])}
-    del parts["all"]
-    return {**parts, "all": short_hash(list(parts.values()))}
+    The transform is hashed by its description and by the first picture as the model sees it. ``part`` describes the data
+    further, such as the part of the set that was evaluated. A hash is None for what the evaluation does not have.
+    """
+    data = short_hash(images.dataset.fingerprint)
+    hashes = [
+        None if names is None else short_hash(list(names)),
+        None if templates is None else short_hash(list(templates)),
+        short_hash([images.transform.fingerprint, picture_hash(images.first)]),
+        data if part is None else short_hash([data, part]),
+    ]
+    return ProtocolHashes(
+        names=hashes[0], templates=hashes[1], transform=hashes[2], data=hashes[3], all=short_hash(hashes)
+    )

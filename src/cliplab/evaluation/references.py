@@ -1,4 +1,4 @@
-"""Published zero-shot accuracies to hold a figure against; the rows stand in references.json with their source."""
+"""Published zero-shot accuracies, for comparison. The rows are in references.json, with their sources."""
 
 import functools
 import json
@@ -22,22 +22,22 @@ def _rows() -> tuple[Reference, ...]:
     return tuple(Reference(**row) for row in json.loads(file.read_text(encoding="utf8")))
 
 
-def plain(name: str) -> str:
-    """``ViT-B/32``, ``ViT-B-32`` and ``vit_b32`` are one model."""
+def normalised(name: str) -> str:
+    """One spelling for ``ViT-B/32``, ``ViT-B-32`` and ``vit_b32``."""
     return re.sub(r"[^a-z0-9]", "", name.lower().removesuffix("-quickgelu"))
 
 
 def references_for(dataset: str, model: str) -> list[Reference]:
-    """Published figures of this architecture on this set, best first; none when nothing is known."""
-    found = [r for r in _rows() if r.dataset == dataset and plain(r.model) == plain(model)]
+    """Published figures of this architecture on this set, the best first. Empty when none are known."""
+    found = [r for r in _rows() if r.dataset == dataset and normalised(r.model) == normalised(model)]
     return sorted(found, key=lambda r: -r.acc1)
 
 
 def expected_under_shift(dataset: str, base: float) -> float | None:
-    """The accuracy that published CLIP models of this ImageNet accuracy have on a shifted set.
+    """The accuracy on a shifted set that is expected of a model with this ImageNet accuracy (``base``).
 
-    A line through them in logits (Taori et al. 2020, section 3); None where fewer than five models are known, or ``base``
-    is 0 or 1.
+    It is on a line through the published CLIP models, in logits (Taori et al. 2020, section 3). None when fewer than five
+    models are known, or when ``base`` is 0 or 1.
     """
     shifted = {r.model: r.acc1 for r in _rows() if r.dataset == dataset}
     known = [

@@ -1,4 +1,4 @@
-"""What every evaluator returns."""
+"""The result that every evaluator returns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,11 @@ from cliplab.evaluation.kind import Kind
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """``metrics`` are scalars (shares in [0, 1]); ``details`` what the kind tells beside them (see ``Details`` and those of
-    each kind); ``samples`` equal-length columns with a row per image; ``seconds`` per phase.
+    """``metrics`` are scalars; shares are in [0, 1]. ``details`` are further facts (see ``Details`` and those of each kind).
+    ``samples`` is a table with a row for each image, by column. ``seconds`` is the time of each phase.
 
-    ``samples`` of a classification: index, label, rank, top5, top5_probability; of a retrieval see ``retrieval_rows``.
+    The columns of a classification are index, label, rank, top5 and top5_probability. For a retrieval see
+    ``retrieval_rows``.
     """
 
     name: str
@@ -29,5 +30,5 @@ class EvaluationResult:
 
     @property
     def stem(self) -> str:
-        """What the result's files are called."""
+        """The name of the result's files, without suffix."""
         return self.kind.stem(self.name)

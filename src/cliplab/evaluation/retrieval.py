@@ -1,6 +1,5 @@
 """Image-text retrieval."""
 
-import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,13 +7,13 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from cliplab.evaluation.batches import EvaluationImages, embed_images
+from cliplab.evaluation.batches import EvaluationImages, PictureSet, embed_images
 from cliplab.evaluation.clock import Phases
-from cliplab.evaluation.kind import Kind
+from cliplab.evaluation.kind import Details, Kind, ProtocolHashes
 from cliplab.evaluation.kinds.retrieval import KIND
 from cliplab.evaluation.model import Tokenizer, ZeroShotModel
 from cliplab.evaluation.prompts import embed_texts, evenly_spread
-from cliplab.evaluation.protocol import part_of, protocol_of
+from cliplab.evaluation.protocol import protocol_of
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.tally import fewer
 from cliplab.models.tokens import Tokens
@@ -25,8 +24,8 @@ BLOCK = 512
 
 
 class Found(NamedTuple):
-    """For each query the rank of its best matching key (0 is first), and the best keys with their scores, all matching
-    or not; int64 ``[queries]``, int64 and float32 ``[queries, top]``."""
+    """For each query, the rank of its best matching key (0 is the first), int64 ``[queries]``; and the keys with the highest
+    scores, matching or not, int64 ``[queries, top]``, with their scores, float32 ``[queries, top]``."""
 
     ranks: Tensor
     top: Tensor
@@ -34,10 +33,10 @@ class Found(NamedTuple):
 
 
 def search(queries: Tensor, keys: Tensor, query_captions: Tensor, key_captions: Tensor) -> Found:
-    """Every query against every key, blockwise.
+    """Compare every query with every key, in blocks.
 
-    Captions are ids ``[rows, captions]``, negative for none; a key matches when it shares one with the query.
-    Ties count against the match, and so does what is not a number: a constant embedding scores nothing.
+    Captions are ids ``[rows, captions]``; a negative id is no caption. A key matches a query when they share a caption.
+    Ties and NaN count against the match, so a constant embedding scores nothing.
     """
     blocks = []
     for start in range(0, len(queries), BLOCK):
@@ -53,31 +52,30 @@ def search(queries: Tensor, keys: Tensor, query_captions: Tensor, key_captions: 
 
 
 def median_rank(ranks: Tensor) -> float:
-    """Counted from 1; the mean of the middle two when their number is even."""
+    """The median rank, counted from 1. For an even number of ranks it is the mean of the two in the middle."""
     return float(ranks.double().quantile(0.5) + 1)
 
 
 class Retrieval:
-    """Recall at 1, 5, 10 and median rank both ways over a caption set, several captions an image.
+    """Recall at 1, 5 and 10 and median rank, in both directions, over a set with one or more captions for each image.
 
-    A caption that several images share matches all of them, since nobody could tell them apart.
+    A caption that several images share matches all of them.
     """
 
     kind: Kind = KIND
     final_only = False
 
-    def __init__(self, *, name: str, images: EvaluationImages) -> None:
+    def __init__(self, *, name: str, images: EvaluationImages[PictureSet]) -> None:
         self.name, self.images, self.notes = name, images, list(images.dataset.notes)
         self._texts: tuple[Tokens, dict[str, int]] | None = None
 
-    @functools.cached_property
-    def protocol(self) -> dict[str, str | None]:
-        """See ``protocol_of``."""
-        return protocol_of(images=self.images)
+    def protocol(self, part: str | None = None) -> ProtocolHashes:
+        """See ``protocol_of``. ``part`` says which part of the set was used."""
+        return protocol_of(images=self.images, part=part)
 
     def _tokenised(self, captions: list[list[str]], tokenizer: Tokenizer) -> tuple[Tokens, dict[str, int]]:
-        """The tokens of the distinct captions, and the place of each among them; kept for the next evaluation of the same
-        captions."""
+        """The tokens of the distinct captions, and the position of each caption among them. They are kept for the next
+        evaluation of the same captions."""
         texts = dict.fromkeys(text for of_image in captions for text in of_image)
         if self._texts is None or self._texts[1].keys() != texts.keys():
             self._texts = tokenizer(list(texts)), {text: i for i, text in enumerate(texts)}
@@ -85,8 +83,8 @@ class Retrieval:
 
     @torch.no_grad()
     def evaluate(self, model: ZeroShotModel, *, thorough: bool = True, most: int | None = None) -> EvaluationResult:
-        """See ``Evaluator``. A thorough evaluation adds a row per image: its captions, ranks, and what was found first. A
-        part of the images is searched with its own captions, among its own."""
+        """See ``Evaluator``. A thorough evaluation adds a row for each image: its captions, its ranks, and what was found
+        first. A part of the set is searched with its own captions and images only."""
         phases = Phases(model.device)
         limit = None if thorough else fewer(most, of=len(self.images))
         rows = None if limit is None else evenly_spread(len(self.images), limit)
@@ -105,28 +103,29 @@ class Retrieval:
         metrics |= {"images": float(len(image_embeds)), "captions": float(len(text_embeds))}
         samples = retrieval_rows(captions, **ways) if thorough else {}
         part = None if rows is None else f"{limit:,} of the {len(self.images):,} images, evenly spread"
-        protocol = self.protocol if part is None else part_of(self.protocol, part)
-        details: dict[str, Any] = {"protocol": protocol, "subset": part, "warnings": [*self.notes]}
-        hashed = str(protocol["all"])
+        protocol = self.protocol(part)
+        details: Details = {"protocol": protocol, "subset": part, "warnings": [*self.notes]}
+        hashed = protocol["all"]
         return EvaluationResult(self.name, self.kind, metrics, hashed, details, samples, phases.seconds())
 
 
 def caption_ids(captions: list[list[str]], place: dict[str, int]) -> Tensor:
-    """Each caption's place; int64 ``[images, most captions]``, -1 where an image has fewer."""
+    """The position of each caption, int64 ``[images, most captions]``; -1 where an image has fewer captions."""
     ids = [torch.tensor([place[text] for text in of_image], dtype=torch.int64) for of_image in captions]
     return pad_sequence(ids, batch_first=True, padding_value=-1)
 
 
 def recalls(ranks: dict[str, Tensor]) -> dict[str, float]:
-    """CLIP_benchmark's names for each way; ``recall@k`` is the mean of both ways."""
+    """Recalls and median ranks by the names of CLIP_benchmark. ``recall@k`` is the mean of both directions."""
     metrics = {f"{way}_recall@{k}": float((r < k).double().mean()) for way, r in ranks.items() for k in KS}
     metrics |= {f"{way}_median_rank": median_rank(r) for way, r in ranks.items()}
     return metrics | {f"recall@{k}": sum(metrics[f"{way}_recall@{k}"] for way in ranks) / len(ranks) for k in KS}
 
 
 def retrieval_rows(captions: list[list[str]], image_retrieval: Found, text_retrieval: Found) -> dict[str, list[Any]]:
-    """A row per image. ``text_rank`` is the rank of its best own caption, ``top_texts`` the captions found for it with
-    ``top_text_scores``; per own caption ``image_rank``, and ``top_images`` (rows found for it) with ``top_image_scores``.
+    """A row for each image. ``text_rank`` is the rank of its best caption; ``top_texts`` are the captions found for it, with
+    ``top_text_scores``. For each of its captions there is ``image_rank``, and the rows found for the caption are
+    ``top_images``, with ``top_image_scores``.
     """
     texts = [text for of_image in captions for text in of_image]
     ends = np.cumsum([len(of_image) for of_image in captions])[:-1]

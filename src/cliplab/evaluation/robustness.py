@@ -1,4 +1,4 @@
-"""Classification sets against their shifted relatives."""
+"""Compare a classification set with shifted versions of it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,14 +10,14 @@ from cliplab.evaluation.references import expected_under_shift
 from cliplab.evaluation.words import percent, points
 
 EXPLAINED = (
-    "Expected: what the published CLIP models of this ImageNet accuracy reach, a line in logits through their figures. "
-    "Effective: what is above it. Sets with 200 of the classes are scored against those alone, so that their points "
+    "Expected: the accuracy of published CLIP models with this ImageNet accuracy, on a line through them in logits. "
+    "Effective: the difference to it. Sets with 200 of the classes are scored against those classes only, so their points "
     "understate the shift."
 )
 
 
 class Group(NamedTuple):
-    """A named part of a set: top-1, and with its counts an interval."""
+    """A named part of a set: its top-1, and an interval when the counts are known."""
 
     key: str
     acc1: float
@@ -41,7 +41,7 @@ def groups_of(record: Record) -> list[Group]:
 
 
 def shifted_imagenet(records: Sequence[Record]) -> list[Block]:
-    """Effective robustness: what is above the accuracy expected of published CLIP models this good on ImageNet."""
+    """Effective robustness: the difference to the accuracy that is expected of a model with this ImageNet accuracy."""
     base = next((r for r in records if r.dataset == "imagenet"), None)
     shifted = [r for r in records if r.dataset.startswith("imagenet_") or r.dataset == "objectnet"]
     if base is None or not shifted:
@@ -60,7 +60,7 @@ def shifted_imagenet(records: Sequence[Record]) -> list[Block]:
 
 
 def styles(record: Record, config: Mapping[str, Any]) -> list[Block]:
-    """An art style that was trained on against one that was not."""
+    """Compare an art style that was trained on with one that was not."""
     train = ((config.get("data") or {}).get("train") or {}).get("dataset") or {}
     node = ((config.get("zeroshot") or {}).get(record.dataset) or {}).get("dataset") or {}
     groups = {g.key: g for g in groups_of(record) if g.key in (node.get("styles") or [])}

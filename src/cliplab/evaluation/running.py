@@ -1,47 +1,48 @@
-"""One evaluation of a model, and the names under which its figures are logged."""
+"""Run one evaluation of a model, and name its metrics as they are logged."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cliplab.evaluation.evaluator import Evaluator
-from cliplab.evaluation.model import Tokenizer, ZeroShotModel
+from cliplab.evaluation.model import Encoders, EncodersWithMode, Tokenizer, ZeroShotModel
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.models.tokens import Tokens
 
 
 class EvaluationStopped(Exception):
-    """What an evaluation was made for is no longer wanted; nothing of it is kept."""
+    """An evaluation was stopped. Nothing of it is kept."""
 
 
 class StoppableEncoders:
-    """A model's towers. Every call first asks ``stopped``, and raises EvaluationStopped when it says so. Every rank makes
-    equally many calls, so that they may agree on it."""
+    """The towers of a model. Every call asks ``stopped`` first, and raises EvaluationStopped when it returns True.
 
-    def __init__(self, model: Any, stopped: Callable[[], bool]) -> None:
+    Every rank makes the same number of calls, so that ``stopped`` may let the ranks agree."""
+
+    def __init__(self, model: Encoders, stopped: Callable[[], bool]) -> None:
         self.model, self.stopped, self.text_fixed = model, stopped, bool(model.text_fixed)
         self.logit_scale: Tensor = model.logit_scale
         self.logit_bias: Tensor | None = model.logit_bias
 
-    def _ask(self) -> None:
+    def _raise_if_stopped(self) -> None:
         if self.stopped():
             raise EvaluationStopped
 
     def encode_image(self, images: Tensor) -> Tensor:
-        self._ask()
+        self._raise_if_stopped()
         return self.model.encode_image(images)
 
     def encode_text(self, tokens: Tokens) -> Tensor:
-        self._ask()
+        self._raise_if_stopped()
         return self.model.encode_text(tokens)
 
 
 def run_evaluator(
     evaluator: Evaluator,
-    model: nn.Module,
+    model: EncodersWithMode,
     tokenizer: Tokenizer,
     device: torch.device,
     precision: AbstractContextManager[Any],
@@ -50,10 +51,10 @@ def run_evaluator(
     most: int | None = None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> EvaluationResult:
-    """Evaluate the model in eval mode, without gradient, in this precision; then restore the mode. For ``thorough`` and
-    ``most`` see Evaluator.
+    """Evaluate the model in eval mode, without gradients, in this precision. The mode is restored afterwards. For
+    ``thorough`` and ``most`` see Evaluator.
 
-    Before each batch every rank asks ``stopped``; where it says so, EvaluationStopped is raised.
+    Every rank asks ``stopped`` before each batch. Raises EvaluationStopped when it returns True.
     """
     training = model.training
     model.eval()
@@ -66,5 +67,5 @@ def run_evaluator(
 
 
 def named_metrics(result: EvaluationResult) -> dict[str, float]:
-    """The metrics as they are logged: see ``Kind.logged``."""
+    """The metrics by the names under which they are logged; see ``Kind.logged``."""
     return {result.kind.logged(result.name, key): value for key, value in result.metrics.items()}

@@ -1,4 +1,4 @@
-"""What is counted while the images of a classification set pass."""
+"""Counts that are updated with each batch of a classification set, and the choice of images for a part of a set."""
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ COLUMNS = ("index", "label", "rank", "top5", "top5_probability")
 
 
 class Tally:
-    """Integer ranks, calibration bins, confusions, ranks of each template alone, and a short row per image.
+    """Ranks, calibration bins, confusions, ranks of each template alone, and a row for each image.
 
-    Probabilities are a softmax over the classes, or with ``sigmoid`` each class's own.
+    Probabilities are a softmax over the classes or, with ``sigmoid``, a sigmoid for each class.
     """
 
     def __init__(self, classes: int, templates: int, device: torch.device, sigmoid: Sigmoid | None = None) -> None:
@@ -28,9 +28,9 @@ class Tally:
         self.rows: list[tuple[Tensor, ...]] = []
 
     def update(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
-        """Logits of ``Prompts`` ``[batch, classes]``, labels ``[batch]``, and the rows of the set that they belong to."""
+        """Count a batch: logits of ``Prompts`` ``[batch, classes]``, labels ``[batch]``, and the rows of the images."""
         ranks = label_ranks(logits, labels)
-        top = logits.sort(dim=1, descending=True, stable=True).indices[:, :TOP]  # ties as in the ranks
+        top = logits.sort(dim=1, descending=True, stable=True).indices[:, :TOP]  # ties are broken as in the ranks
         shares = (logits.softmax(-1) if self.sigmoid is None else self.sigmoid(logits / SCALE)).gather(1, top)
         self.counts.update(ranks, labels)
         self.bins.update(shares[:, 0], ranks.rank < 1)
@@ -41,7 +41,7 @@ class Tally:
         self.templates.update(label_ranks(logits, labels), torch.full_like(labels, template))
 
     def table(self) -> dict[str, np.ndarray]:
-        """The rows of all ranks in the order of the set."""
+        """The rows of all ranks, in the order of the set."""
         columns = [torch.cat(parts).cpu().numpy() for parts in zip(*self.rows, strict=True)]
         columns = [np.concatenate(parts) for parts in zip(*gather_objects(columns), strict=True)]
         order = columns[0].argsort()
@@ -49,10 +49,10 @@ class Tally:
 
 
 def likely_mistakes(pairs: Tensor, metrics: dict[str, float]) -> list[str]:
-    """Sentences about what looks wrong in the setting rather than in the model; ``pairs`` as of Confusion.
+    """Sentences about mistakes that are probably in the setting and not in the model. ``pairs`` is the total of Confusion.
 
-    Labels and names in different orders: the accuracy sits at chance although images of one label get one answer, and
-    another label's another, so the model sees the classes. Names of another set: most of them never occur as a label.
+    Labels and names may be in different orders: the accuracy is near chance, although images of the same label get the same
+    answer. Or the names may be those of another set: most of them never occur as a label.
     """
     found = []
     within, overall = same_answer_shares(pairs)
@@ -71,23 +71,23 @@ def likely_mistakes(pairs: Tensor, metrics: dict[str, float]) -> list[str]:
 
 
 def fewer(*limits: int | None, of: int) -> int | None:
-    """The lowest limit that leaves something out ``of`` so many images, or None."""
+    """The lowest limit below ``of``, the number of images; None when no limit is below it."""
     lowest = min((limit for limit in limits if limit is not None), default=of)
     return lowest if lowest < of else None
 
 
 def reversed_bits(n: int) -> list[int]:
-    """0 to n - 1, each with its 32 bits in reverse order (van der Corput's sequence, times 2 ** 32)."""
+    """The numbers 0 to n - 1, each with its 32 bits reversed (van der Corput's sequence, times 2 ** 32)."""
     return [sum(1 << (31 - bit) for bit in range(32) if i >> bit & 1) for i in range(n)]
 
 
 def stratified_rows(labels: np.ndarray, most: int) -> list[int]:
-    """``most`` rows in which each label has its share of the whole, evenly spread over its rows, in ascending order."""
+    """``most`` rows, in ascending order. Each label has its share of them, evenly spread over the rows of the label."""
     order = np.argsort(labels, kind="stable")
     sizes = np.bincount(labels)
     within = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # 0, 1, … in each label
     size = np.repeat(sizes, sizes)
-    # The k-th of n rows comes at a place in (0, 1) that spreads any first few of them evenly.
+    # The k-th of n rows gets a place in (0, 1), so that any first few rows are spread evenly.
     spread = np.empty(len(labels))
     for n in np.unique(size):
         turns = np.argsort(reversed_bits(n), kind="stable")

@@ -1,10 +1,10 @@
-"""Figures as people read them."""
+"""Format figures for people."""
 
 from typing import Any
 
 
 def percent(share: Any, digits: int = 1) -> str:
-    """``81.8 %``; a dash for what is not known."""
+    """``81.8 %``; a dash for an unknown share."""
     return f"{100 * share:.{digits}f} %" if isinstance(share, int | float) else "–"
 
 

@@ -1,8 +1,6 @@
 """Zero-shot classification."""
 
-import functools
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +11,8 @@ from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.imagenet import imagenet_class_names, imagenet_places
 from cliplab.evaluation.imagenet import label_space as places_of
 from cliplab.evaluation.intervals import wilson_interval
-from cliplab.evaluation.kind import Kind
-from cliplab.evaluation.kinds.zero_shot import KIND
+from cliplab.evaluation.kind import Kind, ProtocolHashes
+from cliplab.evaluation.kinds.zero_shot import KIND, Template, ZeroShotDetails
 from cliplab.evaluation.metrics import calibration_error, top_confusions
 from cliplab.evaluation.model import Tokenizer, ZeroShotModel, sigmoid_of
 from cliplab.evaluation.prompts import (
@@ -27,17 +25,17 @@ from cliplab.evaluation.prompts import (
     few_names,
     same_tokens_note,
 )
-from cliplab.evaluation.protocol import part_of, protocol_of
+from cliplab.evaluation.protocol import protocol_of
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.tally import Tally, fewer, likely_mistakes, stratified_rows
 from cliplab.rules import Count
 
 
 class ZeroShotClassification:
-    """Scores a labelled set against the prompts made of its class names, or of ``class_names`` in the same order.
+    """Scores a labelled set against prompts made from its class names, or from ``class_names`` in the same order.
 
-    ``templates`` None takes those that the data set brings, or openai_80. ``subset`` is the number of images, each class
-    with its share, that an evaluation uses which is not thorough, such as those during training; None uses all. Raises
+    If ``templates`` is None, those of the data set are used, or openai_80. ``subset`` is the number of images that an
+    evaluation uses when it is not thorough, such as during training; each class has its share. None uses all images. Raises
     ValueError when names and labels do not fit.
     """
 
@@ -48,13 +46,13 @@ class ZeroShotClassification:
         self,
         *,
         name: str,
-        images: EvaluationImages,
+        images: EvaluationImages[LabelledSet],
         templates: str | Sequence[str] | None = None,
         class_names: Sequence[str] | None = None,
         subset: Count | None = None,
     ) -> None:
         self.name, self.images = name, images
-        self.dataset: LabelledSet = images.dataset  # type: ignore[assignment]
+        self.dataset = images.dataset
         self.class_names, self.templates = chosen_prompts(name, self.dataset, class_names, templates)
         if subset is not None and subset < 1:
             raise ValueError(f"zeroshot.{name}.subset {subset} must be at least 1; null uses every image")
@@ -62,10 +60,9 @@ class ZeroShotClassification:
         self.notes = [*self.dataset.notes, *few_names(self.class_names)]
         self._prompts: tuple[Prompts, Candidates] | None = None
 
-    @functools.cached_property
-    def protocol(self) -> dict[str, str | None]:
-        """See ``protocol_of``."""
-        return protocol_of(images=self.images, names=self.class_names, templates=self.templates)
+    def protocol(self, part: str | None = None) -> ProtocolHashes:
+        """See ``protocol_of``. ``part`` says which part of the set and of the prompts was used."""
+        return protocol_of(images=self.images, names=self.class_names, templates=self.templates, part=part)
 
     @torch.no_grad()
     def evaluate(self, model: ZeroShotModel, *, thorough: bool = True, most: int | None = None) -> EvaluationResult:
@@ -93,7 +90,7 @@ class ZeroShotClassification:
                 for i, of_template in enumerate(alone):
                     tally.update_template(i, prompts.logits(embeds, of_template), labels)
         expected = len(self.images) if rows is None else len(rows)
-        return self._result(tally, chosen, same_tokens_note(prompts.indistinct), expected, phases.seconds())
+        return self._result(tally, chosen, same_tokens_note(prompts.equal_names), expected, phases.seconds())
 
     def _prompts_for(
         self, tokenizer: Tokenizer, shown: Collection[int], images: int | None
@@ -121,8 +118,8 @@ class ZeroShotClassification:
         groups = self._groups(table)
         metrics = self._metrics(counts, bins) | {f"acc1_{name}": hits / n for name, (n, hits) in groups.items()}
         part = self._part(images, chosen)
-        protocol = self.protocol if part is None else part_of(self.protocol, part)
-        details = {
+        protocol = self.protocol(part)
+        details: ZeroShotDetails = {
             "class_names": [self.class_names[number] for number in chosen.classes],
             "templates": chosen.templates,
             "counts": counts.tolist(),
@@ -137,9 +134,9 @@ class ZeroShotClassification:
         if tally.sigmoid is not None:
             details["sigmoid"] = tally.sigmoid._asdict()
         samples = {key: values.tolist() for key, values in table.items()}
-        return EvaluationResult(self.name, self.kind, metrics, str(protocol["all"]), details, samples, seconds)
+        return EvaluationResult(self.name, self.kind, metrics, protocol["all"], details, samples, seconds)
 
-    def _per_template(self, tally: Tally) -> list[dict[str, Any]]:
+    def _per_template(self, tally: Tally) -> list[Template]:
         totals = tally.templates.total().tolist()
         if not any(images for images, *_ in totals):
             return []
@@ -168,7 +165,7 @@ class ZeroShotClassification:
         }
 
     def _groups(self, table: dict[str, np.ndarray]) -> dict[str, tuple[int, int]]:
-        """Images and hits of the set's named parts that have images."""
+        """Images and hits of each named part of the set that has images."""
         hit = table["rank"] < 1
         members = {name: np.asarray(mask)[table["index"]] for name, mask in self.dataset.groups.items()}
         return {name: (int(mask.sum()), int(hit[mask].sum())) for name, mask in members.items() if mask.any()}
@@ -177,18 +174,18 @@ class ZeroShotClassification:
 def imagenet_classification(
     *,
     name: str,
-    images: EvaluationImages,
+    images: EvaluationImages[LabelledSet],
     label_space: str = "imagenet",
     templates: str | Sequence[str] | None = None,
     subset: Count | None = None,
 ) -> ZeroShotClassification:
-    """Zero-shot classification with the curated ImageNet names in place of the set's own; see ZeroShotClassification.
+    """Zero-shot classification with the curated ImageNet names instead of those of the set; see ZeroShotClassification.
 
-    Class folders named by WordNet id are matched by it, whichever of the classes there are, and those present are the
-    candidates. Otherwise labels are taken to be in the order of ``label_space``: ``imagenet``, ``imagenet_a`` or
-    ``imagenet_r``. Raises ValueError when classes do not fit: scored against the wrong names a set would look broken.
+    Class folders that are named by WordNet id are matched by id. Any of the classes may be missing; only those present are
+    candidates. Otherwise the labels are taken to be in the order of ``label_space``: ``imagenet``, ``imagenet_a`` or
+    ``imagenet_r``. Raises ValueError when the classes do not fit.
     """
-    dataset: LabelledSet = images.dataset  # type: ignore[assignment]
+    dataset = images.dataset
     try:
         places = imagenet_places(dataset.class_names, int(max(dataset.labels)), label_space)
     except ValueError as error:
@@ -204,7 +201,7 @@ def imagenet_classification(
     )
     if len(order) < whole:
         evaluator.notes.append(
-            f"{len(order)} of {whole:,} classes are there, and only they are candidates: this is easier than the whole set, "
-            "whose published figures do not compare."
+            f"{len(order)} of {whole:,} classes are present, and only these are candidates. This is easier than the whole "
+            "set, so its published figures do not compare."
         )
     return evaluator

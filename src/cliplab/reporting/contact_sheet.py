@@ -1,4 +1,4 @@
-"""The contact sheet of a search: one self-contained page of thumbnails, best first."""
+"""The contact sheet of a search: one self-contained page of thumbnails, the best first."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ PIXELS = 240
 
 
 def thumbnail(image: Any) -> str:
-    """A JPEG data address; empty when there is no image or it cannot be read."""
+    """A JPEG as a data URL; "" when there is no image, or when it cannot be read."""
     if image is None:
         return ""
     try:
@@ -31,7 +31,7 @@ def thumbnail(image: Any) -> str:
 def contact_sheet(
     path: Path, *, query: str, query_image: Any, hits: Sequence[tuple[str, float, Any]], facts: Sequence[str]
 ) -> None:
-    """Write the page. ``hits`` are (id, cosine, image or None), best first; ``facts`` are lines below the title."""
+    """Write the page. ``hits`` are (id, cosine, image or None), the best first. ``facts`` are lines below the title."""
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True)
     cards = [{"rank": i + 1, "id": name, "score": s, "picture": thumbnail(x)} for i, (name, s, x) in enumerate(hits)]
     page = environment.get_template("contact_sheet.html.jinja").render(

@@ -1,4 +1,4 @@
-"""The report: one self-contained page and its Markdown, made from the files of a run folder alone."""
+"""The report of a run, as one self-contained page and as Markdown, from the files of the run folder alone."""
 
 from pathlib import Path
 from typing import Any
@@ -9,19 +9,19 @@ from cliplab.reporting.results import read_json, read_records
 
 
 def report_values(run_dir: Path) -> dict[str, Any]:
-    """All that the templates show."""
+    """The values that the templates show."""
     config = sections.read_config(run_dir)
     records = read_records(run_dir, list(config.get("zeroshot") or {}))
     groups = list(sections.by_kind(records))
     manifest = read_json(run_dir / "manifest.json") or {}
-    told = [f"{r.dataset}: {w}" for r in records for w in r.details.get("warnings") or ()]
+    set_warnings = [f"{r.dataset}: {w}" for r in records for w in r.details.get("warnings") or ()]
     shown = [(record, blocks) for record in records if (blocks := record.kind.blocks(record))]
     return {
         "manifest": manifest,
         "records": records,
         "headline": records[0] if records else None,
         "verdict": records[0].kind.verdict(records[0]) if records else None,
-        "warnings": [*run_warnings(manifest), *told],
+        "warnings": [*run_warnings(manifest), *set_warnings],
         "subsets": [f"{r.dataset}: {r.details['subset']}" for r in records if r.details.get("subset")],
         "scores": [block for group in groups for block in group[0].kind.scores(group)],
         "across": [block for group in groups for block in group[0].kind.across(group, config)],
@@ -33,7 +33,7 @@ def report_values(run_dir: Path) -> dict[str, Any]:
 
 
 def run_warnings(manifest: dict[str, Any]) -> list[str]:
-    """Sentences about what went wrong in the run itself."""
+    """Sentences about what went wrong in the run."""
     found = []
     if manifest.get("status") == "failed" and manifest.get("error"):
         at = f" at step {manifest['step']}" if manifest.get("step") is not None else ""
@@ -48,8 +48,8 @@ def run_warnings(manifest: dict[str, Any]) -> list[str]:
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write ``report.html`` and ``report.md`` into the run folder and return the page's path. What is missing is left
-    out and said."""
+    """Write ``report.html`` and ``report.md`` into the run folder. Returns the path of the page. The report leaves out what
+    is missing, and says so."""
     values = report_values(run_dir)
     (run_dir / "report.md").write_text(render("report.md.jinja", **values), encoding="utf8")
     path = run_dir / "report.html"

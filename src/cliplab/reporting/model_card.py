@@ -1,4 +1,4 @@
-"""The model card beside exported weights: what it is, how to read it, how it was made, how good it is."""
+"""The model card of exported weights: the model, how to load it, how it was trained, and its results."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,12 +72,16 @@ def model_card(
     parameters: int,
     run_dir: Path | None,
 ) -> str:
-    """Markdown with the hub's front matter. ``run_dir`` is the folder of the run that trained the weights, if one did."""
+    """The card as Markdown with the front matter of the hub. ``run_dir`` is the run that trained the weights, if known."""
     manifest = (read_json(run_dir / "manifest.json") if run_dir else None) or {}
     config = {}
     if run_dir:
-        whole = read_yaml(run_dir / "config.yaml")
-        config = {key: whole[key] for key in ("objective", "optimizer", "scheduler", "data", "trainer") if key in whole}
+        run_config = read_yaml(run_dir / "config.yaml")
+        config = {
+            key: run_config[key]
+            for key in ("objective", "optimizer", "scheduler", "data", "trainer")
+            if key in run_config
+        }
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
     )

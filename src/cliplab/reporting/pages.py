@@ -1,4 +1,4 @@
-"""Templates become pages: one file each, style and script inside, no outside address."""
+"""Render templates as pages. A page is one file with its style and script, and loads nothing else."""
 
 import base64
 import hashlib
@@ -25,22 +25,22 @@ def seconds(value: float) -> str:
 
 
 def picture(data: bytes | None) -> str:
-    """A PNG as an address within the page; empty for none."""
+    """A PNG as a data URL; "" for None."""
     return "" if data is None else "data:image/png;base64," + base64.b64encode(data).decode()
 
 
 def hue(text: Any) -> int:
-    """A colour angle of a text, so that a changed hash is seen at a glance."""
+    """The angle of a colour for a text, so that a changed hash is easy to see."""
     return hashlib.sha256(str(text).encode()).digest()[0] * 360 // 256
 
 
 def cell(text: Any) -> str:
-    """Fit for a cell of a Markdown table."""
+    """Escape a text for a cell of a Markdown table."""
     return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def render(template: str, **values: Any) -> str:
-    """The template filled; an undefined value counts as empty, since a report leaves out what is missing."""
+    """Render a template. An undefined value counts as empty, because reports leave out what is missing."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=lambda name: not str(name).endswith(".md.jinja"),

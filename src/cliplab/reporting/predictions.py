@@ -1,4 +1,4 @@
-"""A picture of predictions: each image beside the bars of its most probable labels."""
+"""Draw predictions: each image next to bars for its most probable labels."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ BARS, COLUMNS = 5, 3
 
 
 def prediction_sheet(path: Path, rows: Sequence[tuple[Any, str, np.ndarray]], labels: Sequence[str]) -> None:
-    """Write a PNG of (image, id, probabilities) rows, three to a line; names may be in any script."""
+    """Write a PNG with three predictions to a line. ``rows`` are (image, id, probabilities). Names may be in any script."""
     with matplotlib.rc_context({"font.family": families()}), without_glyph_warnings():
         _draw_sheet(path, rows, labels)
 

@@ -1,4 +1,4 @@
-"""The files of a run folder: results, details, samples, history."""
+"""Read and write the files of a run folder: results, details, samples, history."""
 
 import functools
 import io
@@ -21,7 +21,7 @@ class Pictures(Protocol):
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Whole or not at all: written beside and moved."""
+    """Write the file as a whole or not at all."""
     with whole_file(path) as file:
         file.write(json.dumps(value, indent=1, ensure_ascii=False))
 
@@ -46,9 +46,9 @@ def write_result(
     pretrained: str,
     model_fingerprint: str | None = None,
 ) -> Path:
-    """Write results/<set>.json, details/<set>.json and samples/<set>.parquet; return the first.
+    """Write results/<set>.json, details/<set>.json and samples/<set>.parquet. Returns the path of the first.
 
-    ``model_fingerprint`` tells models apart that share a name and differ in a setting.
+    ``model_fingerprint`` distinguishes models that have the same name and different settings.
     """
     path = run_dir / "results" / f"{result.stem}.json"
     facts = {
@@ -68,9 +68,9 @@ def write_result(
     details = {**result.details, "seconds": result.seconds, "kind": result.kind.name}
     write_json(run_dir / "details" / f"{result.stem}.json", details)
     if result.samples:
-        wanted = result.kind.pictured(result.samples)
+        with_picture = result.kind.pictured(result.samples)
         indices = result.samples["index"]
-        pictures = [_thumbnail(dataset, indices[i]) if i in wanted else None for i in range(len(indices))]
+        pictures = [_thumbnail(dataset, indices[i]) if i in with_picture else None for i in range(len(indices))]
         (run_dir / "samples").mkdir(exist_ok=True)
         table = pa.table({**result.samples, "thumbnail": pa.array(pictures, pa.binary())})
         pq.write_table(table, run_dir / "samples" / f"{result.stem}.parquet")
@@ -78,12 +78,12 @@ def write_result(
 
 
 def read_samples(path: Path, columns: Sequence[str] | None = None) -> dict[str, list[Any]]:
-    """The per-image table by column; empty when there is none."""
+    """The per-image table, by column; empty when there is none."""
     return pq.read_table(path, columns=list(columns) if columns else None).to_pydict() if path.is_file() else {}
 
 
 def read_record(path: Path) -> Record:
-    """One result of a run: ``path`` is its file in results/."""
+    """Read one result of a run. ``path`` is its file in results/."""
     result = read_json(path)
     details = read_json(path.parents[1] / "details" / path.name) or {}
     samples = functools.cache(functools.partial(read_samples, path.parents[1] / "samples" / f"{path.stem}.parquet"))
@@ -101,16 +101,16 @@ def read_record(path: Path) -> Record:
 
 
 def read_records(run_dir: Path, first: Sequence[str] = ()) -> list[Record]:
-    """Every result of a run, kind by kind; within a kind the sets named in ``first`` come before others."""
+    """All results of a run, by kind. Within a kind, the sets that are named in ``first`` come before others."""
 
     def place(record: Record) -> tuple[int, str, int]:
-        of_set = first.index(record.dataset) if record.dataset in first else len(first)
-        return record.kind.order, record.kind.name, of_set
+        position = first.index(record.dataset) if record.dataset in first else len(first)
+        return record.kind.order, record.kind.name, position
 
     return sorted((read_record(path) for path in sorted((run_dir / "results").glob("*.json"))), key=place)
 
 
 def read_history(run_dir: Path) -> Sequence[Mapping[str, Any]]:
-    """The lines of zeroshot/history.jsonl, one a set and an evaluation."""
+    """The lines of zeroshot/history.jsonl: one for each set and evaluation."""
     path = run_dir / "zeroshot" / "history.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

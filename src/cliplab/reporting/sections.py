@@ -1,4 +1,4 @@
-"""What of a run stands in its report beside its evaluations, read from its files alone. What is missing is left out."""
+"""The parts of a report that are not about one kind of evaluation, from the files of the run. Missing parts are left out."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,9 @@ from cliplab.files import read_yaml
 from cliplab.reporting.plots import line_plot
 from cliplab.reporting.results import read_history
 
-TRAINING = "train/"  # what logged names of training figures begin with
+TRAINING = "train/"  # the prefix of the logged names of training figures
 FIRST_CURVES = ("loss", "lr")  # the others follow in the order of metrics.csv
-CURVE_TITLES = {"lr": "learning rate"}  # where a name with spaces for underscores does not read well
+CURVE_TITLES = {"lr": "learning rate"}  # for names that would not read well
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def read_config(run_dir: Path) -> dict[str, Any]:
 
 
 def by_kind(records: Sequence[Record]) -> Iterator[list[Record]]:
-    """The records of each kind, which stand together."""
+    """The records of each kind. Records of one kind must be next to each other."""
     for _, group in groupby(records, key=lambda record: record.kind.name):
         yield list(group)
 

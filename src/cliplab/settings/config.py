@@ -1,4 +1,4 @@
-"""The resolved config: checked against the code it will call, then handed on as plain values."""
+"""The config as plain values: resolve it, look up values in it, save it."""
 
 import difflib
 import re
@@ -12,20 +12,20 @@ from omegaconf import DictConfig, OmegaConf
 
 from cliplab.files import read_yaml, whole_file
 
-OWN_TRAINER_KEYS = ("on_nan",)  # under trainer; the rest of it goes to lightning.Trainer
+OWN_TRAINER_KEYS = ("on_nan",)  # keys of the trainer group that are not arguments of lightning.Trainer
 
 
 def for_lightning(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """What lightning.Trainer takes of the ``trainer`` group."""
+    """The values of the ``trainer`` group that lightning.Trainer takes."""
     return {key: value for key, value in trainer.items() if key not in OWN_TRAINER_KEYS}
 
 
 class ConfigError(ValueError):
-    """A mistake in the config, told in one line."""
+    """A mistake in the config. The message is one line."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` when something known looks like it, a neighbour under the same parent first."""
+    """``; did you mean 'x'?`` for the most similar known name, preferably under the same parent; "" without one."""
     parent, _, leaf = word.rpartition(".")
     leaves = [k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent]
     beside = difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.45)
@@ -34,19 +34,19 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def typed_keys(overrides: Iterable[str]) -> list[str]:
-    """The keys of what was typed, without values and signs."""
+    """The keys of overrides, without values and signs."""
     return [override.lstrip("+~").split("=")[0] for override in overrides]
 
 
 def value_at(node: Any, key: str, absent: Any = None) -> Any:
-    """What stands at a dotted key, or ``absent``."""
+    """The value at a dotted key, or ``absent``."""
     for name in key.split("."):
         node = node.get(name, absent) if isinstance(node, Mapping) else absent
     return node
 
 
 def origins(cfg: DictConfig) -> dict[str, str]:
-    """For each place whose value is another key's, by interpolation alone, that key: what a user would have typed."""
+    """For each key whose value is only a reference to another key, that other key, which a user would have typed."""
     found: dict[str, str] = {}
 
     def walk(node: Any, place: str) -> None:
@@ -66,7 +66,7 @@ def origins(cfg: DictConfig) -> dict[str, str]:
 
 
 def base_config(config_dir: Path) -> dict[str, Any]:
-    """The base config's own values, and its groups by name."""
+    """The values and the groups of the base config, by key."""
     base = read_yaml(config_dir / "config.yaml")
     groups = [next(iter(entry)) for entry in base.pop("defaults") if isinstance(entry, dict)]
     names = [group.removeprefix("optional ").split("/")[0] for group in groups if not group.startswith("override ")]
@@ -75,7 +75,7 @@ def base_config(config_dir: Path) -> dict[str, Any]:
 
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
-    """Plain dicts and lists with every interpolation resolved. Raises ConfigError when a value is missing."""
+    """The config as plain dicts and lists, with references resolved. Raises ConfigError when a value is missing."""
     try:
         missing = OmegaConf.missing_keys(cfg)
         if missing:
@@ -88,12 +88,12 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _unresolved(error: Exception) -> str:
-    """What a reference from one key to another lacks; OmegaConf tells the key in a line of its own."""
+    """Explain a reference that cannot be resolved. OmegaConf names the key on a separate line."""
     text, key = str(error), re.search(r"full_key: (\S+)", str(error))
     place = f"{key[1]}: " if key else ""
     missing = re.match(r"Interpolation key '([^']*)' not found", text)
     if missing:
-        return f"{place}it refers to {missing[1]}, and there is no such key; set one of the two"
+        return f"{place}it refers to {missing[1]}, but there is no such key; set one of the two"
     variable = re.search(r"Environment variable '([^']*)' not found", text)
     if variable:
         return f"{place}it refers to the environment variable {variable[1]}, which is not set; set it, or give a value"
@@ -101,8 +101,8 @@ def _unresolved(error: Exception) -> str:
 
 
 def fill_known_values(cfg: DictConfig) -> None:
-    """Write into the config what a tower knows of itself, for arguments left at null: a tower's class says so with
-    ``known_values(node) -> values``. From then on the config needs neither its source nor its library to be read."""
+    """Fill in arguments of towers that are null and that the class of the tower knows: ``known_values(node) -> values``.
+    Afterwards, the config can be read without the source and the library of the tower."""
     for place in ("model.image_encoder", "model.text_encoder"):
         node = OmegaConf.select(cfg, place)
         if not isinstance(node, DictConfig) or None not in node.values() or OmegaConf.missing_keys(node):
@@ -110,7 +110,7 @@ def fill_known_values(cfg: DictConfig) -> None:
         try:
             tower = hydra.utils.get_object(node["_target_"])
         except Exception:
-            continue  # check tells it better
+            continue  # the check of targets reports it
         if hasattr(tower, "known_values"):
             values = tower.known_values(OmegaConf.to_container(node, resolve=True))
             for key, value in values.items():

@@ -1,4 +1,4 @@
-"""What the values of foreign classes must be, where their own signatures say less, and the packages they need."""
+"""Rules for the arguments of foreign classes whose signatures do not state them, and the packages that classes need."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ from cliplab.rules import Count, Decay, Natural, NonNegative, Positive, Share
 
 Limit = Count | Literal[-1] | None
 Part = Count | Annotated[float, Gt(0), Le(1)] | None
-"""So many batches, or a share of an epoch."""
+"""A number of batches, or a share of an epoch."""
 
 Precision = Literal[
     "auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true", "transformer-engine",
@@ -64,7 +64,7 @@ PACKAGES = {
 
 
 def rules_of(target: str) -> dict[str, Any]:
-    """What is known of a class's arguments; a rule may be for all classes below a module."""
+    """The rules for the arguments of a class. A rule may hold for all classes of a module."""
     words = target.split(".")
     above = [".".join([*words[:end], "*"]) for end in range(len(words) - 1, 0, -1)]
     return next((RULES[name] for name in (target, *above) if name in RULES), {})

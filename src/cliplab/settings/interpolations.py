@@ -1,4 +1,4 @@
-"""A config in which what is said once stays said once: ``${data.path}`` instead of a copy of the path."""
+"""Put references such as ``${data.path}`` back into a resolved config, in place of copies of the value."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ ABSENT = object()
 def with_interpolations(config: Mapping[str, Any], composed: Mapping[str, Any] | DictConfig) -> dict[str, Any]:
     """``config``, which is resolved, with the references of ``composed`` put back wherever they give the same value.
 
-    The result resolves to ``config``, whatever was changed in it since it was composed. Only references to other keys are
-    put back: what came from the environment stays as it was.
+    The result resolves to ``config``, even when its values were changed after composing. Only references to other keys are
+    put back; a value from the environment stays a value.
     """
     plain: Any = OmegaConf.to_container(composed, resolve=False) if isinstance(composed, DictConfig) else composed
     return {key: _restored(value, plain.get(key), config) for key, value in config.items()}
@@ -35,7 +35,7 @@ def _restored(value: Any, written: Any, config: Mapping[str, Any]) -> Any:
 
 
 def _evaluated(written: str, config: Mapping[str, Any]) -> tuple[type, Any]:
-    """Type and value of a text with references; ABSENT when one of them is no key of the config."""
+    """The type and the value of a text with references; ABSENT when one of them is not a key of the config."""
     whole = REFERENCE.fullmatch(written)
     if whole:
         value = value_at(config, whole[1], ABSENT)

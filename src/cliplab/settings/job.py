@@ -1,4 +1,4 @@
-"""One job: what a verb is asked to do, and what it gives back."""
+"""The input and the output of a verb: a Job and an Outcome."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from cliplab.settings.config import ConfigError, typed_keys
 
 
 class Outcome(NamedTuple):
-    """What every verb returns: the path of what it wrote, which the command prints last (None on a further rank), and the
-    figure that a sweep compares its jobs by, if the verb has one."""
+    """The return value of every verb. The command prints ``path``, what the verb wrote, last; it is None on ranks other than
+    the first. ``figure`` is the metric by which a sweep compares jobs, if the verb has one."""
 
     path: Path | None
     figure: float | None = None
 
 
 def check_images(config: Mapping[str, Any]) -> None:
-    """Raises ConfigError when ``images=`` is not given, or is a local path that is not there."""
+    """Raises ConfigError when ``images=`` is missing, or is a local path that does not exist."""
     images = config["images"]
     if not images:
         name = config["task"]["name"]
@@ -30,7 +30,7 @@ def check_images(config: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """What every verb is given.
+    """The argument of every verb.
 
     ``config`` is the resolved and checked config, plain dicts and lists. ``composed`` is the same config with its
     interpolations, an omegaconf DictConfig. ``typed`` are the overrides of the command line.
@@ -42,12 +42,12 @@ class Job:
 
     @property
     def run_dir(self) -> Path:
-        """Where this job writes."""
+        """The folder in which this job writes."""
         return Path(self.config["paths"]["run"])
 
     @property
     def typed_keys(self) -> list[str]:
-        """The dotted keys of what was typed."""
+        """The dotted keys of the typed overrides."""
         return typed_keys(self.typed)
 
     @property

@@ -1,4 +1,4 @@
-"""What each value of a zero-shot set is for."""
+"""Split the values of a zero-shot set by the part that takes them."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -9,8 +9,8 @@ IMAGES = "cliplab.evaluation.batches.EvaluationImages"
 
 
 class SetParts(NamedTuple):
-    """``data_sets`` are the keys of a set's data sets with the argument that each becomes, ``reading`` says how their
-    pictures are read, and ``evaluator`` is the rest: the evaluator's node."""
+    """``data_sets`` maps the keys of a set's data sets to the arguments of the evaluator that they become. ``reading`` are
+    the arguments of EvaluationImages. ``evaluator`` is the node of the evaluator: all other values."""
 
     data_sets: dict[str, str]
     reading: dict[str, Any]
@@ -18,11 +18,11 @@ class SetParts(NamedTuple):
 
 
 def set_parts(node: dict[str, Any]) -> SetParts:
-    """Split the node of a set, in which all values stand beside each other: ``zeroshot.folder.batch_size`` beside
+    """Split the node of a set. It holds all values on one level, such as ``zeroshot.folder.batch_size`` and
     ``zeroshot.folder.templates``.
 
-    Data sets reach the evaluator as EvaluationImages: ``dataset`` as ``images``, and another one, such as ``train``, as
-    ``train_images`` where the evaluator has an argument of that name.
+    Data sets are passed to the evaluator as EvaluationImages: ``dataset`` as ``images``, and another one, such as ``train``,
+    as ``train_images`` if the evaluator has that argument.
     """
     takes = signature_of(node["_target_"]).parameters
     data_sets = {"dataset": "images"} if "images" in takes else {}
@@ -35,8 +35,8 @@ def set_parts(node: dict[str, Any]) -> SetParts:
 
 
 def parts_to_check(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The evaluator and its EvaluationImages as nodes whose arguments can be checked before anything is built. A class
-    that cannot be imported is left for the check to tell."""
+    """The nodes of the evaluator and of its EvaluationImages, so that their arguments can be checked before they are built.
+    For a class that cannot be imported, the node itself: the check reports it."""
     try:
         parts = set_parts(node)
     except Exception:

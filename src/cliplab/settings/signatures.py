@@ -1,5 +1,4 @@
-"""What a class or function takes, read from its source: nothing is imported, so it costs milliseconds where torch costs
-seconds.
+"""Read the arguments of a class or function from its source code. This takes milliseconds; importing torch takes seconds.
 
 ``read_signature("torch.optim.AdamW")`` finds the file, follows ``from … import`` to where the class is defined, and reads
 its ``__init__`` or that of its first base. Annotations are understood as far as ``settings.annotations`` can use them:
@@ -42,7 +41,7 @@ TRANSPARENT = (
     "final",
 )  # decorators
 TAKES_FIELDS = "takes_fields"  # a decorator: the function is called with the fields of the dataclass it names
-EMPTY = ("object", "Protocol", "ABC", "Generic", "Module")  # bases whose ``__init__`` takes nothing
+EMPTY = ("object", "Protocol", "ABC", "Generic", "Module")  # base classes whose ``__init__`` takes no arguments
 
 
 @dataclass(frozen=True)
@@ -94,12 +93,12 @@ def read_fields(target: str) -> dict[str, Parameter] | None:
 
 
 def signature_of(target: str) -> Signature:
-    """Read from the source where that is possible, else from what is imported. Raises what importing raises."""
+    """The signature from the source code if possible, or else of the imported object. Raises what the import raises."""
     return read_signature(target) or imported_signature(hydra.utils.get_object(target))
 
 
 def imported_signature(function: Callable[..., Any]) -> Signature:
-    """The same of what has been imported."""
+    """The signature of an imported object."""
     try:
         hints = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function, include_extras=True)
     except Exception:

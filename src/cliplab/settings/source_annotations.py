@@ -1,4 +1,4 @@
-"""Annotations read from a source file as objects of ``typing``."""
+"""Read annotations from source code as objects of ``typing``."""
 
 import ast
 import builtins
@@ -10,11 +10,18 @@ from typing import Any
 
 from cliplab.settings.source_code import DEEPEST, Found, Module, Unreadable, absolute, last_name, module_named, resolve
 
-LIGHT = ("typing", "collections.abc", "pathlib", "annotated_types", "datetime", "cliplab.rules")  # may be imported
+LIGHT = (
+    "typing",
+    "collections.abc",
+    "pathlib",
+    "annotated_types",
+    "datetime",
+    "cliplab.rules",
+)  # modules that may be imported
 
 
 def annotation_of(module: Module, node: ast.expr | None) -> Any:
-    """The annotation as an object of ``typing``; ``Any`` where it is not understood."""
+    """The annotation as an object of ``typing``; ``Any`` when it is not understood."""
     if node is None:
         return Any
     try:
@@ -57,13 +64,13 @@ def _subscripted(module: Module, node: ast.Subscript, depth: int) -> Any:
         return typing.Annotated[(_evaluated(module, parts[0], depth + 1), *bounds)]
     base = _evaluated(module, node.value, depth + 1)
     if inspect.isclass(base) and base.__module__ == __name__:
-        return Any  # a class of arrays, whose brackets hold no types
+        return Any  # the brackets of a class of arrays hold no types
     inside = tuple(annotation_of(module, part) for part in parts)
     return base[inside if len(inside) > 1 else inside[0]]
 
 
 def _of_name(module: Module, node: ast.expr, depth: int) -> Any:
-    """A built-in or light type itself; of another class a stand-in of the same name; of an alias what it stands for."""
+    """A built-in or light type itself, a stand-in for any other class, and for an alias the type that it names."""
     if isinstance(node, ast.Name) and node.id not in module.body and hasattr(builtins, node.id):
         return getattr(builtins, node.id)
     try:
@@ -79,7 +86,7 @@ def _of_name(module: Module, node: ast.expr, depth: int) -> Any:
 
 
 def _stand_in(found: Found) -> Any:
-    """A class that no plain value is of; ``Any`` for one that a scalar may be."""
+    """A class of the same name for a class that no plain value has; ``Any`` for a class that a scalar may have."""
     node = found.node
     bases = {last_name(base) for base in node.bases}  # type: ignore[attr-defined]
     scalar = {"str", "int", "float", "Enum", "StrEnum", "IntEnum", "TypedDict"}
@@ -87,7 +94,7 @@ def _stand_in(found: Found) -> Any:
 
 
 def _light(module: Module, node: ast.expr) -> Any:
-    """The object itself, when it comes from a module that may be imported."""
+    """The object, when its module may be imported."""
     if isinstance(node, ast.Attribute):
         origin, name = module_named(module, node.value), node.attr
     else:

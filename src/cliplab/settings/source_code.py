@@ -1,4 +1,4 @@
-"""Modules and names found in source files, by parsing: nothing is imported."""
+"""Find modules and names in source files by parsing. Nothing is imported."""
 
 import ast
 import functools
@@ -8,28 +8,28 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-DEEPEST = 12  # names followed from file to file
+DEEPEST = 12  # a name is followed through so many files
 
 
 class NotThere(LookupError):
-    """The target names no module, or nothing in a module."""
+    """The target does not name a module, or a name in a module."""
 
 
 class Unreadable(Exception):
-    """The source is not simple enough to be read like this."""
+    """The source code is not simple enough to be read in this way."""
 
 
 class Module(NamedTuple):
     name: str
     file: Path
     body: dict[str, ast.stmt]
-    """The last statement that binds each name at the top level."""
+    """For each name at the top level, the last statement that binds it."""
     stars: list[str]
-    """Modules that ``import *`` takes names from."""
+    """The modules of ``from … import *``."""
 
 
 class Found(NamedTuple):
-    """A statement, and the module it stands in."""
+    """A statement, and its module."""
 
     module: Module
     node: ast.AST
@@ -37,11 +37,11 @@ class Found(NamedTuple):
 
 @functools.cache
 def _module_file(name: str) -> Path | None:
-    """The source of a module; None for a package without one. Raises NotThere, or Unreadable for compiled ones."""
+    """The source file of a module; None for a package without one. Raises NotThere, and Unreadable for a compiled module."""
     top, *rest = name.split(".")
     try:
-        spec = importlib.util.find_spec(top)  # of a top-level name: nothing is run
-    except (ImportError, ValueError) as error:  # such as __main__, which has none
+        spec = importlib.util.find_spec(top)  # for a top-level name, this runs no code
+    except (ImportError, ValueError) as error:  # such as __main__, which has no spec
         raise Unreadable(name) from error
     if spec is None and top in sys.modules:
         raise Unreadable(name)
@@ -72,7 +72,7 @@ def _source(file: Path) -> Path:
 
 
 def split_target(target: str) -> tuple[str, list[str]]:
-    """The longest beginning that is a module, and the names behind it."""
+    """Split a dotted path into the longest prefix that is a module, and the names after it."""
     words = target.split(".")
     for end in range(len(words), 0, -1):
         try:
@@ -108,7 +108,7 @@ def module_of(name: str) -> Module:
 
 
 def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements of a module, with those inside of ``if`` and ``try``."""
+    """The statements of a module, including those inside ``if`` and ``try``."""
     for statement in body:
         yield statement
         for inner in ("body", "orelse", "finalbody"):
@@ -117,7 +117,7 @@ def _statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def absolute(name: str, file: Path, statement: ast.ImportFrom) -> str:
-    """The module that ``from … import`` names, also relative to its own."""
+    """The absolute name of the module in ``from … import``, which may be relative to ``name``."""
     if not statement.level:
         return statement.module or ""
     package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
@@ -129,22 +129,22 @@ def find(module: str, name: str, depth: int) -> Found:
     """The definition of a name, followed through imports."""
     if depth > DEEPEST:
         raise Unreadable(name)
-    there = module_of(module)
-    node = there.body.get(name)
+    source = module_of(module)
+    node = source.body.get(name)
     if isinstance(node, ast.ImportFrom):
-        origin = absolute(module, there.file, node)
+        origin = absolute(module, source.file, node)
         alias = next(a for a in node.names if (a.asname or a.name) == name)
         return find(origin, alias.name, depth + 1)
     if isinstance(node, ast.Import):
         raise Unreadable(name)
     if node is not None:
-        return Found(there, node)
-    for star in there.stars:
+        return Found(source, node)
+    for star in source.stars:
         try:
             return find(star, name, depth + 1)
         except NotThere:
             continue
-    if "__getattr__" in there.body:
+    if "__getattr__" in source.body:
         raise Unreadable(name)
     raise NotThere(f"there is no {name!r} in {module}")
 

@@ -1,4 +1,4 @@
-"""task=benchmark: measure one thing beside its counterparts, in alternation; benchmark= says which."""
+"""task=benchmark: measure a part of cliplab in turn with its counterparts; benchmark= chooses the part."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from cliplab.settings.job import Job, Outcome
 
 
 def check(job: Job) -> None:
-    """Raises ConfigError when nothing is chosen."""
+    """Raises ConfigError when no benchmark is chosen."""
     if not job.config.get("benchmark"):
         raise ConfigError("benchmark: choose what to measure, such as benchmark=loader")
 
@@ -31,7 +31,7 @@ def print_rows(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def run(job: Job) -> Outcome:
-    """Call the chosen benchmark with the whole config, print its table, write ``benchmark.json``. Returns its path."""
+    """Run the chosen benchmark, print its table, and write ``benchmark.json``. Returns the path of that file."""
     from cliplab.assembly.device import choose_precision
     from cliplab.assembly.process import quiet, set_seed
     from cliplab.reporting.results import write_json

@@ -1,4 +1,4 @@
-"""task=classify: images and labels to probabilities, as a table and a picture."""
+"""task=classify: the probabilities of labels for images, as a table and a picture."""
 
 import csv
 import warnings
@@ -31,18 +31,18 @@ def check(job: Job) -> None:
 
 
 def given_labels(labels: Any) -> list[str]:
-    """Labels from a list, a file with one a line, or words with commas between. Raises ConfigError naming the ways."""
-    ways = "labels=<file with one a line> or labels=[cat,dog]"
+    """Labels from a list, a file with one on each line, or words joined by commas. Raises ConfigError for anything else."""
+    ways = "labels=<file with one on each line> or labels=[cat,dog]"
     if isinstance(labels, list):
         return [str(label) for label in labels]
     if not labels:
-        raise ConfigError(f"labels: task=classify needs them; {ways}")
+        raise ConfigError(f"labels: task=classify needs labels; {ways}")
     path = Path(str(labels)).expanduser()
     if path.is_file():
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            raise ConfigError(f"labels: {path} is no text in UTF-8 ({error.reason}); save it as such") from error
+            raise ConfigError(f"labels: {path} is not a text in UTF-8 ({error.reason}); save it as UTF-8") from error
         names = [line.strip() for line in lines if line.strip()]
         if not names:
             raise ConfigError(f"labels: {path} is empty")
@@ -74,7 +74,7 @@ def run(job: Job) -> Outcome:
             writer.writerow([collection.ids[position], best, *(f"{x:.6f}" for x in (shares.max(), *numbers))])
     if result.independent:
         print(
-            "probabilities are the model's own for each label by itself (a sigmoid with its bias): rows need not sum to 1"
+            "each label has a probability of its own (a sigmoid with the model's bias), so the rows need not sum to 1"
         )
     first = list(zip(result.kept, result.probabilities, strict=True))[: config["task"]["shown"]]
     shown = [(collection[i], collection.ids[i], shares) for i, shares in first]

@@ -1,4 +1,4 @@
-"""task=compare: several runs beside each other."""
+"""task=compare: compare several runs."""
 
 from pathlib import Path
 

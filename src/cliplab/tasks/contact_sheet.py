@@ -1,4 +1,4 @@
-"""debug=data: the first samples as the towers will see them, on one picture and one page; then stop."""
+"""debug=data: draw the first samples as the towers see them, as a picture and a page, and stop."""
 
 from cliplab.settings.job import Job, Outcome
 

@@ -1,4 +1,4 @@
-"""task=embed: a folder, a Parquet file or a data set to a table of embeddings."""
+"""task=embed: write a table of embeddings of a folder, a Parquet file or a data set."""
 
 from pathlib import Path
 from typing import Any, TypedDict
@@ -22,14 +22,14 @@ class Options(TypedDict):
 
 
 def check(job: Job) -> None:
-    """Raises ConfigError without pictures or a model, and for a table of another kind."""
+    """Raises ConfigError without pictures or a model, and for an unknown format of the table."""
     out_path(job.config)
     check_images(job.config)
     model_source(job.config)
 
 
 def absolute(images: Any) -> Any:
-    """Paths that mean the same wherever a later command is typed; names of the hub stay."""
+    """Existing paths as absolute paths, which a later command can use in any folder. Other names stay as they are."""
     if isinstance(images, list):
         return [absolute(image) for image in images]
     path = Path(str(images)).expanduser()
@@ -37,7 +37,7 @@ def absolute(images: Any) -> Any:
 
 
 def out_path(config: dict[str, Any]) -> Path:
-    """Where the table goes. Raises ConfigError for a format or a suffix that is neither Parquet's nor NumPy's."""
+    """The path of the table. Raises ConfigError for a format or a suffix other than those of Parquet and NumPy."""
     form, out = config["format"], config["out"]
     if form is not None and form not in FORMATS:
         raise ConfigError(
@@ -53,7 +53,7 @@ def out_path(config: dict[str, Any]) -> Path:
 
 
 def run(job: Job) -> Outcome:
-    """Write the table. Stopped, the same command with the same ``out=`` goes on. Returns the table's path."""
+    """Write the table. After a stop, the same command with the same ``out=`` goes on. Returns the path of the table."""
     from cliplab.assembly.collection import given_collection, report_skipped
     from cliplab.assembly.model import task_model
     from cliplab.embedding.table import embed_collection
@@ -62,12 +62,12 @@ def run(job: Job) -> Outcome:
     config = job.config
     out, collection = out_path(config), given_collection(config)
     model = task_model(job)
-    print(f"{len(collection):,} images into {out}; stopped, the same command with out={out} goes on")
+    print(f"{len(collection):,} images into {out}; if this is stopped, the same command with out={out} goes on")
     task, images = config["task"], absolute(config["images"])
     facts = {"model": model_name(model.source), "source": model.source, "images": images}
     facts |= {"split": task["split"], "id_column": task["id_column"]}
     result = embed_collection(model, collection, out, rows_per_part=task["rows_per_part"], facts=facts)
     if result["already"]:
-        print(f"{result['already']:,} rows were there already")
+        print(f"{result['already']:,} rows were already there")
     report_skipped(result["skipped"], len(collection))
     return Outcome(out)

@@ -1,4 +1,4 @@
-"""task=evaluate: one model or several against zero-shot sets; everything but the name comes out of a checkpoint."""
+"""task=evaluate: evaluate one or several models on zero-shot sets. Of a checkpoint, only the name must be given."""
 
 import copy
 import re
@@ -10,13 +10,13 @@ from cliplab.settings.model_source import ModelSource, model_sources
 
 
 def check(job: Job) -> None:
-    """Raises ConfigError without a model, or when one of several is not there."""
+    """Raises ConfigError without a model, or when one of several models is missing."""
     model_sources(job.config)
 
 
 def run(job: Job) -> Outcome:
-    """Evaluate the model that is named and write results and a report. Several, as ``ckpt=[a,b]``, get a report each in a
-    folder of their own, and one comparison."""
+    """Evaluate the named model, and write results and a report. Several models, as in ``ckpt=[a,b]``, get a folder and a
+    report each, and one comparison."""
     from cliplab.assembly.evaluating import evaluate
     from cliplab.reporting.comparison import write_comparison
 

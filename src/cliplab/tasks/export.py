@@ -1,4 +1,4 @@
-"""task=export: a trained model in another program's format, with a model card."""
+"""task=export: write a trained model in the format of another program, with a model card."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ FORMATS = ("huggingface", "open_clip", "openai", "onnx", "safetensors")
 
 
 def check(job: Job) -> None:
-    """Raises ConfigError without a format or a model, for a missing package, and for a folder that holds something."""
+    """Raises ConfigError without a format or a model, for a missing package, and for a folder that is not empty."""
     form = job.config["format"]
     if form not in FORMATS:
         hint = did_you_mean(str(form), FORMATS) if form else ""
@@ -22,12 +22,12 @@ def check(job: Job) -> None:
             check_package("format", package, "onnx")
     out = out_folder(job)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"out: {out} exists and is no empty folder; name another")
+        raise ConfigError(f"out: {out} exists and is not an empty folder; name another")
     model_source(job.config)
 
 
 def out_folder(job: Job) -> Path:
-    """``out=``, or a folder of the format's name in the run folder."""
+    """``out=``, or else a folder in the run folder that is named after the format."""
     return Path(job.config["out"] or job.run_dir / job.config["format"]).expanduser()
 
 

@@ -1,4 +1,4 @@
-"""task=prepare: a source is read once and written as shards; after a kill it goes on to the very same files."""
+"""task=prepare: read a source once and write it as shards. After a kill, the same command goes on."""
 
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict

@@ -1,4 +1,4 @@
-"""task=report: rebuild the pages of a run, a comparison or a multirun from their files."""
+"""task=report: write the pages of a run, a comparison or a multirun again from their files."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from cliplab.settings.model_source import named_run
 
 
 def run(job: Job) -> Outcome:
-    """Write the pages of ``run=<folder>`` again. Returns the page's path."""
+    """Write the pages of ``run=<folder>`` again. Returns the path of the page."""
     if not job.config["run"]:
         raise ConfigError("run: task=report needs a run folder; run=logs/train/<experiment>/<run>")
     named = Path(str(job.config["run"])).expanduser()

@@ -1,4 +1,4 @@
-"""task=search: a sentence or an image against a collection, or against a table of embeddings."""
+"""task=search: search a collection, or a table of embeddings, by a sentence or an image."""
 
 import csv
 import warnings
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from cliplab.embedding.model import EmbeddingModel
 
-PROBES = 200  # rows whose neighbours measure an approximate index
+PROBES = 200  # the recall of an approximate index is measured on so many rows
 
 
 class Options(TypedDict):
@@ -33,7 +33,7 @@ class Options(TypedDict):
 def check(job: Job) -> None:
     """Raises ConfigError without a query, pictures or a model."""
     if not job.config["query"]:
-        raise ConfigError('query: task=search needs one; query="a red car" or query=<image file>')
+        raise ConfigError('query: task=search needs a query; query="a red car" or query=<image file>')
     if not job.config["images"]:
         raise ConfigError("images: task=search needs pictures; images=<folder, data set or table of task=embed>")
     check_images(job.config)
@@ -41,7 +41,7 @@ def check(job: Job) -> None:
 
 
 def _pictures_of(facts: dict[str, Any], ids: Sequence[str]) -> Callable[[int], Any]:
-    """From a row of a table to its picture: None where the pictures lie elsewhere by now, or the data set is another."""
+    """A function from a row of a table to its picture. It returns None when pictures were moved or the set has changed."""
     from cliplab.embedding.collection import open_collection
 
     if facts["files"]:
@@ -57,10 +57,10 @@ def _pictures_of(facts: dict[str, Any], ids: Sequence[str]) -> Callable[[int], A
     return lambda i: collection[places[ids[i]]]
 
 
-def _searched(
+def _collection_vectors(
     config: dict[str, Any], model: "EmbeddingModel"
 ) -> tuple[Sequence[str], "np.ndarray", Callable[[int], Any]]:
-    """Ids, unit vectors, and how to get the picture of a row (None when a table's pictures are out of reach)."""
+    """Ids, unit vectors, and a function from a row to its picture, which returns None when the picture is out of reach."""
     from cliplab.assembly.collection import by_reason, given_collection, report_skipped
     from cliplab.embedding.collection import is_table
     from cliplab.embedding.table import read_table
@@ -96,7 +96,7 @@ def run(job: Job) -> Outcome:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*texts cut.*")
         vector = model.embed_query(str(query))
-    ids, vectors, picture = _searched(config, model)
+    ids, vectors, picture = _collection_vectors(config, model)
     index = build(config["index"], "index")(vectors)
     positions, scores = index.search(vector, top)
     facts = [f"{len(ids):,} images, model {model.source}"]

@@ -1,4 +1,4 @@
-"""Checkpoints are written whole or not at all."""
+"""Write checkpoints as a whole or not at all."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from cliplab.files import whole_file
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint to a temporary file and moves it into place once it is whole and on the disk.
+    """Writes a checkpoint to a temporary file, and renames the file when it is complete and on the disk.
 
     A kill, a power cut or a full disk leaves the previous checkpoint untouched. Raises OSError when a write fails.
     """
@@ -20,7 +20,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         try:
             with whole_file(target, "wb") as file:
                 torch.save(checkpoint, file)
-        except (OSError, RuntimeError) as error:  # torch wraps what a write raises
+        except (OSError, RuntimeError) as error:  # torch wraps the error of a write
             reason = str(error.__cause__ or error.__context__ or error).splitlines()[0]
-            kept = "; the previous checkpoint is whole: make room and resume" if target.is_file() else ""
+            kept = "; the previous checkpoint is intact: free disk space and resume" if target.is_file() else ""
             raise OSError(f"checkpoint {target} could not be written: {reason}{kept}") from error

@@ -1,4 +1,4 @@
-"""The LightningModule: encode once, one objective, one optimizer."""
+"""The LightningModule: encode the batch once, compute the objective, and step one optimizer."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -79,7 +79,7 @@ class TrainingModule(lightning.LightningModule):
         encoded = self.model(batch.images, batch.tokens, self.objective.reads)
         loss, figures = self.objective(encoded, batch)
         named = {"train/loss": loss, **{f"train/{name}": value for name, value in figures.items()}}
-        self.log_dict(named, logger=False)  # LogSteps hands them on
+        self.log_dict(named, logger=False)  # LogSteps passes them to the loggers
         return loss if world_size() == 1 else loss + _nothing(encoded)
 
     def on_train_batch_start(self, batch: Pairs, batch_idx: int) -> None:
@@ -115,13 +115,13 @@ class TrainingModule(lightning.LightningModule):
         )
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Raises ValueError for a run of a version whose optimizer grouped the parameters otherwise."""
+        """Raises ValueError for a checkpoint of an earlier version whose optimizer had other groups of parameters."""
         groups = [group for state in checkpoint.get("optimizer_states", ()) for group in state["param_groups"]]
         sizes = {group["name"]: len(group["params"]) for group in self._groups()}
         otherwise = [g for g in groups if "name" in g and len(g["params"]) != sizes.get(g["name"], len(g["params"]))]
         if otherwise or (groups and "name" not in groups[0]):
             raise ValueError(
-                "this checkpoint was written by an earlier version whose optimizer grouped the parameters otherwise, so the "
+                "this checkpoint was written by an earlier version whose optimizer had other groups of parameters, so the "
                 "run cannot be resumed. Begin a new run with its weights, run=<its folder>, or resume it with that version"
             )
 

@@ -1,4 +1,4 @@
-"""A fixed panel of images with the model's answers, at each evaluation; and what TensorBoard shows beside it."""
+"""A panel of fixed images with the model's answers, drawn at each evaluation; and reference lines for TensorBoard."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def fitting(text: str, font: Any, width: int) -> str:
     length = font.getlength(text)
     if length <= width:
         return text
-    text = text[: int(len(text) * width / length) + 2]  # nearly there at once
+    text = text[: int(len(text) * width / length) + 2]  # a first estimate
     while text and font.getlength(text + "…") > width:
         text = text[:-1]
     return text + "…"

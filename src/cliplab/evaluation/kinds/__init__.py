@@ -1,1 +1,1 @@
-"""One module a kind of evaluation, each with its ``KIND``; they are found by being here."""
+"""One module for each kind of evaluation, with its ``KIND``. All modules here are found."""

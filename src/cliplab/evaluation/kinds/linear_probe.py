@@ -1,6 +1,13 @@
-"""A linear probe, as it is shown."""
+"""How a linear probe is shown."""
 
-from cliplab.evaluation.kind import Kind, Metrics
+from cliplab.evaluation.kind import Details, Kind, Metrics
+
+
+class LinearProbeDetails(Details, total=False):
+    """``counts`` of each class are those of ``RankCounts``."""
+
+    class_names: list[str]
+    counts: list[list[int]]
 
 
 class LinearProbe(Kind):

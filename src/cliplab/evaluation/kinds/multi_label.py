@@ -1,4 +1,4 @@
-"""Zero-shot classification of pictures with several labels each, as it is shown."""
+"""How zero-shot classification of pictures with several labels is shown."""
 
 from cliplab.evaluation.blocks import Block, Cell, Column, Row, Table
 from cliplab.evaluation.kind import Details, Kind, Record
@@ -6,7 +6,7 @@ from cliplab.evaluation.words import percent
 
 
 class MultiLabelDetails(Details, total=False):
-    """``average_precision`` of each class, None for one that no image has."""
+    """``average_precision`` is that of each class; None for a class without images."""
 
     class_names: list[str]
     templates: list[str]
@@ -19,7 +19,7 @@ class MultiLabel(Kind):
     facts = {"labels_per_image": "labels per image", "images": "images", "classes": "classes"}
 
     def blocks(self, record: Record) -> list[Block]:
-        """Every class's average precision, the lowest first."""
+        """The average precision of every class, the lowest first."""
         names, values = record.details.get("class_names") or [], record.details.get("average_precision") or []
         known = sorted(((n, v) for n, v in zip(names, values, strict=False) if v is not None), key=lambda pair: pair[1])
         rows = [Row([Cell(name), Cell(percent(value), value)]) for name, value in known]

@@ -1,4 +1,4 @@
-"""Image-text retrieval, as it is shown."""
+"""How image-text retrieval is shown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from cliplab.evaluation.words import count, percent
 
 SHELF = 6
 KS = (1, 5, 10)
-VALIDATION = "val"  # the set of the validation pairs that training data bring
+VALIDATION = "val"  # the name of the set of validation pairs, which come with the training data
 WAYS = (("image_retrieval", "text to image", "captions"), ("text_retrieval", "image to text", "images"))  # and queries
 
 
 def shelves(samples: Samples) -> dict[str, list[int]]:
-    """Images whose caption was found first, with the highest score; and those where it came last of all."""
+    """Images whose caption was found first, the highest score first; and images whose caption was ranked lowest."""
     order = sorted(range(len(samples["text_rank"])), key=lambda i: -samples["top_text_scores"][i][0])
     misses = sorted((i for i in order if samples["text_rank"][i] > 0), key=lambda i: -samples["text_rank"][i])
     return {"Hits": [i for i in order if samples["text_rank"][i] == 0][:SHELF], "Misses": misses[:SHELF]}
@@ -33,7 +33,7 @@ class Retrieval(Kind):
     compared_under = "retrieval"
 
     def logged(self, name: str, metric: str) -> str:
-        """The validation pairs are no zero-shot set: ``val/<metric>``."""
+        """The metrics of the validation pairs are logged as ``val/<metric>``."""
         return f"{VALIDATION}/{metric}" if name == VALIDATION else super().logged(name, metric)
 
     def say(self, metrics: Metrics) -> str:
@@ -55,7 +55,7 @@ class Retrieval(Kind):
         return [Table([*columns, Column("median rank"), Column("queries")], rows, title=self.title)]
 
     def blocks(self, record: Record) -> list[Block]:
-        """Hits and misses from image to text, and what the first caption of each finds."""
+        """Hits and misses from image to text, and the images that the first caption of each finds."""
         samples = record.samples()
         if not {"thumbnail", "top_texts"} <= set(samples):
             return []
@@ -73,7 +73,7 @@ class Retrieval(Kind):
     def card(self, details: Mapping[str, Any], samples: Samples, row: int) -> Card:
         captions, rank = samples["captions"][row], samples["text_rank"][row]
         scores = zip(samples["top_texts"][row], samples["top_text_scores"][row], strict=True)
-        best = dict(reversed(list(scores)))  # a caption of several images once, with its best score
+        best = dict(reversed(list(scores)))  # a caption that several images share appears once, with its best score
         thumbnails = samples.get("thumbnail") or [None] * len(samples["captions"])
         found = [
             Thumbnail(thumbnails[j], bool(set(captions[:1]) & set(samples["captions"][j])))
@@ -90,7 +90,7 @@ class Retrieval(Kind):
         )
 
     def compare(self, name: str, runs: Sequence[tuple[str, Record]]) -> dict[str, Any]:
-        """Recalls with their intervals, one row a run."""
+        """Recalls with their intervals, a row for each run."""
         rows = []
         for label, record in runs:
             shares = {f"{way}_recall@1": record.metrics[queries] for way, _, queries in WAYS}

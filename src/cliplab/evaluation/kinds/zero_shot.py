@@ -1,4 +1,4 @@
-"""Zero-shot classification, as it is shown."""
+"""How zero-shot classification is shown."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
@@ -30,7 +30,7 @@ SCORE_COLUMNS = ("per-class recall", "mean rank", "calibration error", "chance",
 
 
 class Template(TypedDict):
-    """What one template reaches alone."""
+    """The accuracy of one template alone."""
 
     template: str
     acc1: float
@@ -38,9 +38,10 @@ class Template(TypedDict):
 
 
 class ZeroShotDetails(Details, total=False):
-    """``counts`` per class (see ``RankCounts``), ``calibration`` bins, ``confusions`` (label, answer, count; the most
-    frequent first), ``groups`` images and hits of named parts, ``per_template`` each template alone, empty when it was not
-    asked for. ``sigmoid`` is the scale and the bias by which probabilities were told, where it was no softmax."""
+    """``counts`` of each class are those of ``RankCounts``. ``calibration`` are the bins of ``CalibrationBins``.
+    ``confusions`` are label, answer and count, the most frequent first. ``groups`` are images and hits of named parts.
+    ``per_template`` is each template alone, in thorough evaluations. ``sigmoid`` is the scale and the bias of the
+    probabilities, when they are not a softmax."""
 
     class_names: list[str]
     templates: list[str]
@@ -67,12 +68,12 @@ class ZeroShot(Kind):
         return references_for(dataset, model)
 
     def levels(self, records: Sequence[Record]) -> list[tuple[str, float]]:
-        """Of the first set: what is published, and chance."""
+        """Published figures for the first set, and chance."""
         found = [(words, 100 * acc1) for words, acc1 in self._published(records[0])] if records else []
         return found + [("chance", 100 * r.metrics["chance"]) for r in records[:1] if "chance" in r.metrics]
 
     def _published(self, record: Record) -> list[tuple[str, float]]:
-        """The paper's own figure first, then the best, none within six points of another so that they can be told apart."""
+        """Up to three published figures: the paper's first, then the best, each at least six points from the others."""
         chosen: list[Reference] = []
         rows = self.references(record.dataset, record.model)
         for row in sorted(rows, key=lambda r: (not r.source.startswith("Radford"), -r.acc1)):
@@ -97,7 +98,7 @@ class ZeroShot(Kind):
         return Verdict(m["acc1"], "zero-shot top-1", sentence, self.interval(record), published, cards)
 
     def scores(self, records: Sequence[Record]) -> list[Block]:
-        """Every set, its named parts, and published figures of the architecture."""
+        """A table of every set, its named parts, and published figures of the architecture."""
         rows: list[Row] = []
         for record in records:
             m, interval = record.metrics, interval_cell(self.interval(record))
@@ -169,15 +170,16 @@ class ZeroShot(Kind):
 
 
 def _sigmoid(details: Mapping[str, Any]) -> list[Block]:
-    """A sentence about probabilities that are no softmax."""
-    told = details.get("sigmoid")
-    if not told:
+    """A sentence about probabilities that are not a softmax."""
+    sigmoid = details.get("sigmoid")
+    if not sigmoid:
         return []
-    formula = f"sigmoid({told['scale']:.4g} × cosine {'+' if told['bias'] >= 0 else '−'} {abs(told['bias']):.4g})"
+    sign = "+" if sigmoid["bias"] >= 0 else "−"
+    formula = f"sigmoid({sigmoid['scale']:.4g} × cosine {sign} {abs(sigmoid['bias']):.4g})"
     return [
         Note(
-            f"Each probability is {formula}, as the model was trained: every name by itself, so that those of one picture "
-            "need not sum to 1.",
+            f"Each probability is {formula}, as the model was trained. Each name is independent of the others, so the "
+            "probabilities of one picture need not sum to 1.",
             soft=True,
         )
     ]
@@ -193,7 +195,7 @@ def _confusions(names: Sequence[str], samples: Samples) -> list[Block]:
 
 
 def _prompts(details: Mapping[str, Any], metrics: Metrics) -> list[Block]:
-    """Every template alone, the best first, and what the ensemble gains over the best and over their mean."""
+    """Every template alone, the best first, and the gain of the ensemble over the best and over the mean."""
     alone = sorted(details.get("per_template") or [], key=lambda row: -row["acc1"])
     if not alone:
         templates = list(details.get("templates") or [])
@@ -214,7 +216,7 @@ def _prompts(details: Mapping[str, Any], metrics: Metrics) -> list[Block]:
 
 
 def _classes(names: Sequence[str], counts: Sequence[Sequence[int]], mistaken: Mapping[int, tuple[int, int]]) -> Table:
-    """A row for each class that has images, the worst first."""
+    """A row for each class with images, the worst first."""
     shown = [(i, c) for i, c in enumerate(counts) if c[0]]
     shown.sort(key=lambda row: (row[1][1] / row[1][0], -row[1][3] / row[1][0]))
     rows = []

@@ -1,6 +1,6 @@
-"""Callbacks: they call evaluators and write down what comes back; the arithmetic is elsewhere.
+"""The callbacks of a training run. They call other modules and record the results; the arithmetic is elsewhere.
 
-Configs name them here, whichever file they stand in.
+Configs name callbacks by this package, whatever file defines them.
 """
 
 from cliplab.training.callbacks.batches import WatchFirstBatch

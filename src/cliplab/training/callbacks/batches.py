@@ -1,4 +1,4 @@
-"""A look at the first batch: does it hold anything to tell apart?"""
+"""Check that a contrastive objective can learn from the first batch."""
 
 import sys
 from collections import Counter
@@ -15,7 +15,7 @@ GROUPED = (GroupedClipLoss, MaskedClipLoss)
 CONTRASTIVE = (ClipLoss, SigmoidLoss, *GROUPED)
 
 
-def what_hinders(captions: Sequence[Hashable], groups: Sequence[int], grouped: bool) -> str:
+def batch_problem(captions: Sequence[Hashable], groups: Sequence[int], grouped: bool) -> str:
     """A sentence about what keeps a contrastive objective from learning on this batch, with the key to change. It is empty
     when nothing is wrong.
 
@@ -72,4 +72,4 @@ def what_hinders_batch(pl_module: Any, batch: Any) -> str:
     everyone = gather_objects((ids, batch.groups.tolist()))
     captions = [caption for rank_captions, _ in everyone for caption in rank_captions]
     groups = [group for _, rank_groups in everyone for group in rank_groups]
-    return what_hinders(captions, groups, all(isinstance(part, GROUPED) for part in parts))
+    return batch_problem(captions, groups, all(isinstance(part, GROUPED) for part in parts))

@@ -1,4 +1,4 @@
-"""What happens when loss, gradient or weights are NaN or infinite: ``trainer.on_nan``."""
+"""Watch for NaN and infinity in loss, gradient and weights. ``trainer.on_nan`` says what happens then."""
 
 import sys
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
-MOST_IN_A_ROW = 10  # skipped steps in a row, after which the run stops
+MOST_IN_A_ROW = 10  # the run stops after so many skipped steps in a row
 NEVER = 2**62  # later than any step
-MOST_REPORTED = 10  # the first skipped steps, each of which is printed and named in the manifest
+MOST_REPORTED = 10  # so many skipped steps are printed, and listed in the manifest
 
 
 class NotFiniteError(RuntimeError):
@@ -31,8 +31,8 @@ class NotFiniteError(RuntimeError):
             tries.append(f"trainer.precision=32-true (now {trainer.precision})")
         skips = any(isinstance(callback, SkipNaN) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         super().__init__(
-            f"{what} at step {step} (epoch {_epoch(step, trainer)}); checkpoints are of steps before it. "
-            f"Try {', '.join(tries)}{'' if skips else '; trainer.on_nan=skip leaves out such steps, where they are few'}"
+            f"{what} at step {step} (epoch {_epoch(step, trainer)}); checkpoints are from earlier steps. "
+            f"Try {', '.join(tries)}{'' if skips else '; trainer.on_nan=skip leaves out such steps, if they are few'}"
         )
 
 
@@ -41,7 +41,7 @@ def _epoch(step: int, trainer: Trainer) -> int:
 
 
 def _loss_of(outputs: Any) -> Tensor:
-    """What ``training_step`` returned, as Lightning hands it to callbacks."""
+    """The loss that ``training_step`` returned, from what Lightning passes to callbacks."""
     return outputs["loss"] if isinstance(outputs, dict) else outputs
 
 
@@ -146,9 +146,9 @@ class SkipNaN(WatchWeights):
         with torch.no_grad():
             for buffer, before in zip(pl_module.buffers(), self.buffers, strict=True):
                 buffer.copy_(before)
-        self._note(trainer.global_step + 1, trainer)
+        self._record(trainer.global_step + 1, trainer)
 
-    def _note(self, step: int, trainer: Trainer) -> None:
+    def _record(self, step: int, trainer: Trainer) -> None:
         self.skipped, self.in_a_row = self.skipped + 1, self.in_a_row + 1
         if len(self.steps) < MOST_REPORTED:
             self.steps.append(step)

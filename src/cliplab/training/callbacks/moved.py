@@ -1,4 +1,4 @@
-"""A run that was moved or copied goes on with what its checkpoints have reached."""
+"""A run that was moved or copied keeps the best score of its checkpoints."""
 
 import os
 from pathlib import Path
@@ -11,8 +11,8 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 class FollowMove(Callback):
     """Tells each ModelCheckpoint of a resumed run where its files are now.
 
-    Lightning would forget the best score when the folder is another one, and a worse epoch would replace ``best.ckpt``. A
-    score whose file did not come along is forgotten, so that the next epoch writes it anew.
+    Lightning forgets the best score when the folder has changed, so that a worse epoch would replace ``best.ckpt``. A score
+    whose file is missing is forgotten, so that the next epoch writes the file again.
     """
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
@@ -26,17 +26,22 @@ class FollowMove(Callback):
 def _moved(state: dict[str, Any], place: Path) -> dict[str, Any]:
     """The state of a ModelCheckpoint whose folder is now ``place``."""
 
-    def here(path: str) -> str:
-        there = str(place / os.path.relpath(path, state["dirpath"])) if path and state.get("dirpath") else ""
-        return there if there and Path(there).exists() else ""
+    def moved_path(path: str) -> str:
+        """The path of a file in the new folder; "" when the file is missing there."""
+        if not path or not state.get("dirpath"):
+            return ""
+        moved = place / os.path.relpath(path, state["dirpath"])
+        return str(moved) if moved.exists() else ""
 
-    best = here(state["best_model_path"])
+    best = moved_path(state["best_model_path"])
     return {
         **state,
         "dirpath": str(place),
         "best_model_path": best,
         "best_model_score": state["best_model_score"] if best else None,
-        "kth_best_model_path": here(state["kth_best_model_path"]),
-        "last_model_path": here(state["last_model_path"]),
-        "best_k_models": {here(path): score for path, score in state["best_k_models"].items() if here(path)},
+        "kth_best_model_path": moved_path(state["kth_best_model_path"]),
+        "last_model_path": moved_path(state["last_model_path"]),
+        "best_k_models": {
+            moved_path(path): score for path, score in state["best_k_models"].items() if moved_path(path)
+        },
     }

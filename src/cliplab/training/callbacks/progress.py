@@ -1,4 +1,4 @@
-"""Progress of a run: a bar on a terminal, lines elsewhere."""
+"""Show the progress of a run: as a bar on a terminal, as lines elsewhere."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ SHOWN = {"train/loss": "loss", "train/logit_scale": "scale", "train/images_per_s
 
 
 def shown_figures(known: dict[str, Any]) -> dict[str, float]:
-    """The figures that are shown, by a short name."""
+    """The figures to show, by their short names."""
     return {short: float(known[key]) for key, short in SHOWN.items() if key in known}
 
 
@@ -39,7 +39,7 @@ class ProgressBar(RichProgressBar):
         return min(each, steps - step // each * each)
 
     def _initialize_train_progress_bar_id(self) -> None:
-        """A resumed run continues within an epoch, and by now one of its steps is done."""
+        """Start the bar of the epoch. A resumed run may continue within an epoch; one step of it is done by now."""
         total = self._batches_of_epoch(self.trainer.global_step - 1)
         self.train_progress_bar_id = self._add_task(total, self._get_train_description(self.trainer.current_epoch))
 

@@ -1,4 +1,4 @@
-"""Records of each step: figures for the loggers, counts of the data read, the norm of the gradient."""
+"""Log the figures of steps, the counts of the data that was read, and the norm of the gradient."""
 
 import sys
 import time

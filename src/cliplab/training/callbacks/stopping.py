@@ -1,4 +1,4 @@
-"""Signals: a run stops between two steps, and can be resumed from there."""
+"""Stop a run between two steps at a signal, so that it can be resumed."""
 
 from typing import Any
 
@@ -18,11 +18,11 @@ class StopBetweenSteps(Callback):
         self.path, self.request = path, StopRequest()
 
     def prepare(self, request: StopRequest) -> None:
-        """Called by the task. ``request`` notes signals."""
+        """Called by the task. ``request`` records signals."""
         self.request = request
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self.request.listen()  # Lightning has put its own handler before it
+        self.request.listen()  # Lightning has installed its own handler
         self.request.gentle = True
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:

@@ -1,6 +1,7 @@
-"""What training checks and counts before it begins: a device, parts that fit each other, steps."""
+"""What training checks and counts before it starts: the device, parts that must fit each other, steps."""
 
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +15,12 @@ from cliplab.settings.config import ConfigError
 
 
 def is_first_rank() -> bool:
-    """Also before the ranks have met: Lightning reads it from the environment it starts them with."""
+    """Whether this is the first rank. Lightning reads this from the environment, so it is known before the ranks connect."""
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
 def count_steps(config: dict[str, Any], steps_per_epoch: int) -> tuple[int, int]:
-    """Optimizer steps of an epoch and of the whole run: the trainer's own estimate would disturb a resumed loader."""
+    """The optimizer steps of an epoch, and of the whole run. Lightning's own estimate would disturb a resumed loader."""
     if steps_per_epoch < 1:
         raise ValueError(f"data.batch_size {config['data']['batch_size']} exceeds the training samples; lower it")
     limit = config["trainer"]["limit_train_batches"]
@@ -33,7 +34,7 @@ def count_steps(config: dict[str, Any], steps_per_epoch: int) -> tuple[int, int]
 
 
 def fitting_schedule(node: dict[str, Any], steps: int) -> dict[str, Any]:
-    """The schedule's config; a warm-up longer than a short trial run is cut to a tenth of it, and that is said."""
+    """The config of the schedule. A warm-up that would outlast the run is cut to a tenth of the run; this is printed."""
     warmup = node.get("warmup_steps", 0)
     if warmup < steps:
         return node
@@ -49,14 +50,14 @@ def check_device(trainer: dict[str, Any]) -> None:
 
 
 def check_parts(config: dict[str, Any]) -> None:
-    """Sizes that do not fit and settings that the optimizer refuses are told before any data is read."""
+    """Raises ConfigError for sizes that do not fit and for settings that the optimizer refuses, before data is read."""
     with torch.device("meta"):
         build(config["model"], "model")
     check_optimizer(config["optimizer"])
 
 
 def _refusal(node: dict[str, Any]) -> Exception | None:
-    """Why the optimizer cannot be made with these settings, tried on two small parameters."""
+    """The error that the optimizer raises for these settings and two small parameters; None without one."""
     groups: list[ParameterGroup] = [
         {"params": [nn.Parameter(torch.zeros(2, 2))], "name": "model.hidden", "role": "hidden", "lr_scale": 1.0},
         {"params": [nn.Parameter(torch.zeros(2))], "name": "model.vectors", "role": "vectors", "lr_scale": 1.0},
@@ -69,25 +70,37 @@ def _refusal(node: dict[str, Any]) -> Exception | None:
 
 
 def check_optimizer(node: dict[str, Any]) -> None:
-    """Raises ConfigError when the optimizer refuses its settings: with the key of the one without which it would not, or
-    that its message names."""
+    """Raises ConfigError when the optimizer refuses its settings. The error names the setting without which the optimizer
+    would work, or else the setting that the message of the optimizer names."""
     error = _refusal(node)
     if error is None:
         return
-    told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
     keys = [key for key in node if not key.startswith("_")]
-    at_fault = [key for key in keys if _refusal({k: v for k, v in node.items() if k != key}) is None]
-    at_fault = at_fault or [key for key in keys if key in told]
-    if at_fault:
-        key = at_fault[0]
-        raise ConfigError(f"optimizer.{key}: {node['_target_']} refuses {node[key]!r}: {told}") from error
-    raise ConfigError(f"optimizer: {node['_target_']} refuses its settings: {told}") from error
+    causes = [key for key in keys if _refusal({k: v for k, v in node.items() if k != key}) is None]
+    causes = causes or [key for key in keys if key in reason]
+    if causes:
+        key = causes[0]
+        raise ConfigError(f"optimizer.{key}: {node['_target_']} refuses {node[key]!r}: {reason}") from error
+    raise ConfigError(f"optimizer: {node['_target_']} refuses its settings: {reason}") from error
+
+
+def check_steps_left(total_steps: int, last: Path) -> None:
+    """Raises ConfigError when the run would end before the step of its last checkpoint."""
+    if not last.is_file():
+        return
+    done = torch.load(last, map_location="cpu", mmap=True, weights_only=True)["global_step"]
+    if total_steps < done:
+        raise ConfigError(
+            f"trainer.max_epochs: the run would end at step {total_steps}, but its checkpoint is at step {done}; let it end "
+            "later, or use the checkpoint as it is"
+        )
 
 
 def check_vocabulary(text_encoder: Any, tokenizer: Any) -> None:
-    """Raises ConfigError when the tokenizer knows more tokens than the text tower."""
+    """Raises ConfigError when the tokenizer has more tokens than the text tower."""
     known, embedded = getattr(tokenizer, "vocab_size", 0), getattr(text_encoder, "vocab_size", math.inf)
     if known > embedded:
         raise ConfigError(
-            f"tokenizer: it has {known} tokens, the text tower {embedded}; choose them together, model/text_encoder="
+            f"tokenizer: it has {known} tokens, but the text tower has {embedded}; choose both by model/text_encoder="
         )

@@ -1,0 +1,121 @@
+"""The parts of a training run, built from its config: module, data, evaluation and callbacks."""
+
+import pickle
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from cliplab.assembly.evaluators import build_evaluators, validation_evaluators
+from cliplab.assembly.training_checks import check_vocabulary, count_steps, fitting_schedule, is_first_rank
+from cliplab.assembly.weights import load_weights
+from cliplab.checkpoints.run_checkpoint import standalone_config, without_definitions
+from cliplab.checkpoints.weights import Weights
+from cliplab.data.datamodule import CaptionDataModule
+from cliplab.evaluation.kinds.retrieval import VALIDATION
+from cliplab.evaluation.model import Tokenizer
+from cliplab.settings.build import build
+from cliplab.signals import StopRequest
+from cliplab.training.callbacks import Evaluate, FollowMove, StopBetweenSteps, watch
+from cliplab.training.module import TrainingModule
+
+
+class TrainingParts(NamedTuple):
+    """What a trainer needs. ``evaluation`` is one of ``callbacks``, unless the config leaves it out."""
+
+    module: TrainingModule
+    datamodule: CaptionDataModule
+    evaluation: Evaluate
+    callbacks: list[Callback]
+
+
+def seed_training(seed: int) -> None:
+    """Seed this process and the workers of its data loaders."""
+    lightning.seed_everything(seed, workers=True, verbose=False)
+
+
+def last_checkpoint(run_dir: Path) -> Path:
+    """The checkpoint from which a resumed run continues."""
+    return run_dir / "checkpoints" / "last.ckpt"
+
+
+def config_to_build(config: dict[str, Any], last: Path) -> dict[str, Any]:
+    """The config from which parts are built. When the run has a checkpoint, weights and tokenizer come from it.
+
+    Raises ValueError for a damaged checkpoint.
+    """
+    if not last.is_file():
+        return config
+    try:
+        return standalone_config(config, torch.load(last, map_location="cpu", mmap=True, weights_only=True))
+    except (RuntimeError, EOFError, OSError, LookupError, pickle.UnpicklingError) as error:
+        raise ValueError(
+            f"{last}: this checkpoint is damaged; put a whole one in its place, or remove it to start over"
+        ) from error
+
+
+def build_parts(config: dict[str, Any], weights: Weights | None, request: StopRequest) -> TrainingParts:
+    """Build all parts. Raises ConfigError or ValueError for a part that cannot be built or is out of reach."""
+    run_dir = Path(config["paths"]["run"])
+    buildable = config_to_build(config, last_checkpoint(run_dir))
+    tokenizer = build(buildable["tokenizer"], "tokenizer")  # before the data: it may be out of reach
+    evaluators = build_evaluators(config)
+    datamodule: CaptionDataModule = build(buildable["data"], "data", tokenizer=tokenizer)
+    evaluators += validation_evaluators(datamodule)
+    steps_per_epoch, steps = count_steps(config, datamodule.steps_per_epoch)
+    module = build_module(config, buildable, tokenizer, weights, steps)
+    watching = watch(config["trainer"].get("on_nan", "stop"), config["trainer"]["log_every_n_steps"])
+    callbacks = [watching, FollowMove(), *build_callbacks(config, validation=datamodule.validation is not None)]
+    stopping = [callback for callback in callbacks if isinstance(callback, StopBetweenSteps)]
+    for callback in stopping:
+        callback.prepare(request)
+    evaluation = next((callback for callback in callbacks if isinstance(callback, Evaluate)), Evaluate())
+    evaluation.prepare(
+        check=watching.check,
+        request=request if stopping else StopRequest(),  # without StopBetweenSteps nothing would end the step
+        evaluators=evaluators,
+        tokenizer=tokenizer,
+        run_dir=run_dir,
+        steps_per_epoch=steps_per_epoch,
+        total_steps=steps,
+    )
+    one_pass = len(datamodule.train) if datamodule.sized else None
+    short_run = evaluation.plan(trained=steps * datamodule.batch_size, one_pass=one_pass)
+    if short_run and is_first_rank():
+        print(short_run, flush=True)
+    return TrainingParts(module, datamodule, evaluation, callbacks)
+
+
+def build_module(
+    config: dict[str, Any], buildable: dict[str, Any], tokenizer: Tokenizer, weights: Weights | None, steps: int
+) -> TrainingModule:
+    """The module of a run of so many steps. ``buildable`` is what ``config_to_build`` makes of ``config``."""
+    schedule = build(fitting_schedule(config["scheduler"], steps), "scheduler")
+    seed_training(config["seed"])
+    model = build(buildable["model"], "model")
+    check_vocabulary(model.text_encoder, tokenizer)
+    if weights is not None:
+        load_weights(model, weights)
+    if config["compile"]:
+        model.image_encoder.compile()
+        model.text_encoder.compile()
+    return TrainingModule(
+        model=model,
+        objective=build(config["objective"], "objective"),
+        optimizer=build(config["optimizer"], "optimizer"),
+        schedule=schedule,
+        total_steps=steps,
+        config=without_definitions(config),
+        locking=build(config["locking"], "locking"),
+        tokenizer_definition=getattr(tokenizer, "definition", None),
+    )
+
+
+def build_callbacks(config: dict[str, Any], *, validation: bool) -> list[Callback]:
+    """The callbacks of the config. Without validation pairs, ``best`` is left out if it monitors one of their metrics."""
+    nodes = {key: node for key, node in config["callbacks"].items() if node}
+    if not validation and str(nodes.get("best", {}).get("monitor")).startswith(f"{VALIDATION}/"):
+        nodes.pop("best")
+    return [build(node, f"callbacks.{key}") for key, node in nodes.items()]
