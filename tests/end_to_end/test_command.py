@@ -63,7 +63,7 @@ def test_a_value_that_cannot_work_is_told_without_torch(tmp_path: Path) -> None:
         (["trainer=gpu"], "use trainer=cpu"),
         (["task=evaluate"], "ckpt: task=evaluate needs a model: ckpt="),
         (["task=evaluate", "ckpt=nothing.ckpt"], "ckpt: nothing.ckpt is neither a file nor a folder"),
-        (["task=evaluate", f"ckpt={__file__}"], "it is not a file of weights"),
+        (["task=evaluate", f"ckpt={__file__}"], "is not a file of weights; ckpt="),
         (["--cfg", "job", "optimizer.lrr=1"], "optimizer.lrr: no such key; did you mean 'optimizer.lr'?"),
         (["task=export", "run=/nope"], "run: /nope is neither a file nor a folder"),
         (["task=export", "pretrained=nope.pt", "format=openai"], "pretrained: nope.pt is neither a file nor a folder"),
@@ -123,7 +123,7 @@ def test_multirun_runs_every_job_and_ends_with_a_leaderboard(
         manifest = json.loads((sweep / row["job"] / "manifest.json").read_text())
         assert float(row["value"]) == manifest["final"]["zeroshot/folder/acc5"]
     said = capsys.readouterr()
-    assert "data.batch_size 9999 exceeds the training samples" in said.err
+    assert "data.batch_size: 9999 exceeds the number of training samples; set data.batch_size lower" in said.err
     assert said.out.strip().endswith("summary.html")
     page = (sweep / "summary.html").read_text()
     assert "Leaderboard" in page

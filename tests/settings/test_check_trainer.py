@@ -103,8 +103,13 @@ def test_other_signs_of_a_gpu_leave_the_word_to_torch(tmp_path: Path, monkeypatc
 
 def test_only_training_on_a_gpu_needs_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "gpu_is_possible", lambda: False)
-    for accelerator, task in (("cpu", "train"), ("auto", "train"), ("gpu", "evaluate"), ("mps", "train")):
+    for accelerator, task in (("cpu", "train"), ("auto", "train"), ("gpu", "evaluate")):
         check_gpu({"trainer": {"accelerator": accelerator}, "task": {"name": task}})
+    monkeypatch.setattr("sys.platform", "darwin")
+    check_gpu({"trainer": {"accelerator": "mps"}, "task": {"name": "train"}})
+    monkeypatch.setattr("sys.platform", "linux")
+    with pytest.raises(ConfigError, match=r"trainer.accelerator: mps is for Apple's computers; use trainer=cpu"):
+        check_gpu({"trainer": {"accelerator": "mps"}, "task": {"name": "evaluate"}})
     with pytest.raises(ConfigError, match=r"trainer.accelerator: no GPU .* trainer=cpu"):
         check_gpu({"trainer": {"accelerator": "gpu"}, "task": {"name": "train"}})
 

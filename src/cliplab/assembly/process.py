@@ -19,6 +19,7 @@ def quiet() -> None:
     """Silence informational messages of Lightning and other libraries, and warnings that do not apply here."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it reports every request
     logging.getLogger("huggingface_hub.utils._http").setLevel(
         logging.ERROR
     )  # a message for each retry when the hub is out of reach

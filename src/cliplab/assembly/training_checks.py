@@ -22,7 +22,8 @@ def is_first_rank() -> bool:
 def count_steps(config: dict[str, Any], steps_per_epoch: int) -> tuple[int, int]:
     """The optimizer steps of an epoch, and of the whole run. Lightning's own estimate would disturb a resumed loader."""
     if steps_per_epoch < 1:
-        raise ValueError(f"data.batch_size {config['data']['batch_size']} exceeds the training samples; lower it")
+        size = config["data"]["batch_size"]
+        raise ValueError(f"data.batch_size: {size} exceeds the number of training samples; set data.batch_size lower")
     limit = config["trainer"]["limit_train_batches"]
     if isinstance(limit, int):
         steps_per_epoch = min(limit, steps_per_epoch)

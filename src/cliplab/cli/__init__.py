@@ -59,7 +59,7 @@ def _command(arguments: Arguments) -> int:
     from cliplab.cli.grammar import check_typed
 
     if not arguments.flags.get("shell_completion"):
-        check_typed(arguments.overrides)
+        check_typed(arguments.overrides, multirun=bool(arguments.flags.get("multirun")))
     if any(o.startswith("resume=") for o in arguments.overrides):
         from cliplab.cli.resume import resumed
 

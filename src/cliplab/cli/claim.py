@@ -6,6 +6,7 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
 
 TRIES = 1000
 
@@ -31,6 +32,9 @@ class ClaimFolder(Callback):
     def on_run_start(self, config: Any, **_: Any) -> None:
         if any(str(word).startswith("hydra.run.dir=") for word in config.hydra.overrides.hydra):
             return
-        folder = claimed(Path(config.hydra.run.dir))
+        try:
+            folder = claimed(Path(config.hydra.run.dir))
+        except (OSError, OmegaConfBaseException):
+            return  # Hydra makes the folder again, and what it raises is told with its key
         with read_write(config.hydra), open_dict(config.hydra):
             config.hydra.run.dir = str(folder)

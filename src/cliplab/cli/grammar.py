@@ -16,6 +16,8 @@ from cliplab.program import command, hydra_quoted, shell_quoted
 LISTS = ("labels", "run", "ckpt", "pretrained", "images")  # keys that take several things at once
 NEVER_REMOVED = ("optimizer.lr",)  # the library would take a value of its own
 PARTS = ("model.image_encoder", "model.text_encoder", "data.train", "data.tokenizer", "data.batch_size")
+FREE_TEXT = ("note", "where")
+OF_THE_VERB = ("task.name", "task.function", "task.builds")
 NEVER_EMPTY = ("name", "hydra.run.dir", "hydra.sweep.dir", "paths.run", "paths.logs", "paths.root")
 
 
@@ -39,9 +41,11 @@ def parses(override: str) -> bool:
     return True
 
 
-def check_typed(overrides: Sequence[str]) -> None:
+def check_typed(overrides: Sequence[str], *, multirun: bool = False) -> None:
     """Raises UsageError for words that Hydra would read as something nobody means."""
     known = places.groups()
+    if multirun:
+        _check_values(overrides)
     _check_spaces(overrides, known)
     _check_repeated(overrides)
     _check_sweeps(overrides)
@@ -65,8 +69,14 @@ def check_typed(overrides: Sequence[str]) -> None:
         needed = bare.split(".")[0] in ("trainer", "task", "paths") or "." not in bare.replace("/", ".")
         if word in map("~{}".format, NEVER_REMOVED):
             raise UsageError(f"{word}: without it the library would take its own value; set it instead: {bare}=…")
-        if equals and not value and bare in NEVER_EMPTY:
-            raise UsageError(f"{word}: its value is missing; {word}…")
+        if equals and value in ("", "null") and bare in NEVER_EMPTY:
+            raise UsageError(f"{word}: its value is missing; {bare}=…")
+        if bare == "name" and re.fullmatch(r"['\"]?(/.*|[\[{].*|.*\.\.?/.*|\.\.?)['\"]?", value):
+            raise UsageError(f"{word}: this is not a name, which becomes that of a folder in logs/<task>; name=<words>")
+        if bare in OF_THE_VERB:
+            raise UsageError(
+                f"{word}: a task is chosen by its name: task=<choice>, the choices are {listed(known['task'])}"
+            )
         needed = (needed and bare not in ("local", "hydra") and _is_base_key(bare)) or bare in PARTS
         if word.startswith("~") and bare and needed:
             group = bare.replace(".", "/") if bare.startswith("model.") else bare.split(".")[0]
@@ -87,6 +97,13 @@ def _check_spaces(overrides: Sequence[str], known: Mapping[str, Sequence[str]]) 
             whole = " ".join([value, *more])
             quoted = shell_quoted(f"{key}={whole if whole[0] in '[{(' else hydra_quoted(whole)}")
             raise UsageError(f"{key}: a value with spaces is put in quotes: {quoted}")
+
+
+def _check_values(overrides: Sequence[str]) -> None:
+    """Raises UsageError for a key without a value, with which all jobs of a multirun would fail."""
+    for word in overrides:
+        if re.fullmatch(r"\+{0,2}[\w./@]+=", word) and key_of(word) not in FREE_TEXT:
+            raise UsageError(f"{word}: its value is missing; {word}…, several values with commas between them")
 
 
 def _check_sweeps(overrides: Sequence[str]) -> None:

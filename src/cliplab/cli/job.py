@@ -132,6 +132,7 @@ def _error_message(error: Exception, folder: Path) -> str:
 
 def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | None:
     from cliplab.settings.check_hub import check_hub
+    from cliplab.settings.check_parts import check_parts
     from cliplab.settings.check_targets import check_sources, check_top_level
     from cliplab.settings.check_values import check_optimized, check_values
     from cliplab.settings.config import base_config, fill_known_values, origins, resolved
@@ -145,6 +146,8 @@ def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | Non
                 "# @package _global_"
             )
     value_origins = origins(cfg)
+    if cfg.task.get("builds", True):
+        check_parts(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[arg-type]
     config = resolved(cfg)
     check_values(config, value_origins)
     if config["task"].get("builds", True):

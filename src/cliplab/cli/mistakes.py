@@ -31,7 +31,7 @@ def explain(error: BaseException, arguments: Arguments) -> str:
     if isinstance(error, UnicodeDecodeError):
         return next((f"{file}: {text}; save it as UTF-8" for file in _files(arguments) if not _is_text(file)), text)
     if isinstance(error, OSError) and error.filename:
-        key = next((key_of(o) for o in overrides if o.startswith("hydra.") and str(error.filename) in o), "")
+        key = next((key_of(o) for o in overrides if o.startswith(("hydra.", "paths.")) and _leads(o, error)), "")
         return f"{key + ': ' if key else ''}{error.filename} cannot be made or written: {error.strerror}"
     mark = getattr(error, "problem_mark", None)  # the YAML parser sets it
     if mark is not None:
@@ -41,6 +41,12 @@ def explain(error: BaseException, arguments: Arguments) -> str:
     if full:
         return f"{full[1]}: {str(error).splitlines()[0]}"
     return text if isinstance(error, HydraException | ValueError) else f"{type(error).__name__}: {text}"
+
+
+def _leads(override: str, error: OSError) -> bool:
+    """Whether the typed path is the one that the error is about, or one above or below it."""
+    typed, path = value_of(override).strip("'\""), str(error.filename)
+    return bool(typed) and (path in typed or typed in path)
 
 
 def _typed(key: str, overrides: Sequence[str]) -> str:
@@ -178,6 +184,13 @@ def _nothing_to_delete(found: re.Match[str], arguments: Arguments) -> str:
     )
 
 
+def _replaced(found: re.Match[str], arguments: Arguments) -> str:
+    key = found[1]
+    own = [name for name in known_keys(arguments) if name.startswith(f"{key}.") and not name.endswith("_")]
+    hint = f"; set its keys, as {own[0]}=…" if own else ""
+    return f"{key}: {value_of(_typed(key, arguments.overrides))} cannot replace what has keys of its own{hint}"
+
+
 def _other_value(found: re.Match[str], arguments: Arguments) -> str:
     return f"{found[1]}: it is {found[2]}, not {found[3]}; ~{found[1]} removes it, whatever its value is"
 
@@ -210,6 +223,7 @@ _EXPLANATIONS: dict[str, Any] = {
     r"(?:In '([^']*)': )?Could not (?:find|load) '([^']*)/([^'/]*)'": _missing_choice,
     r"Could not override '([^']*)'": _unknown_key,
     r"Could not append to config. An item is already at '([^']*)'": _key_exists,
+    r"Error merging override ([\w.]+)=": _replaced,
     r"(\S+) appears more than once in the final defaults list": _group_twice,
     r"Could not delete from config. '([^']*)' does not exist": _nothing_to_delete,
     r"Could not delete '([^']*)'. No match": _nothing_to_delete,

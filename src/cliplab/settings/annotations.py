@@ -73,7 +73,7 @@ def _fits_class(value: Any, wanted: Any) -> bool:
         return isinstance(value, str)
     if wanted is Any or wanted is object or not inspect.isclass(wanted):
         return True
-    return not isinstance(value, str | int | float)  # another class cannot be written as a scalar
+    return value is not None and not isinstance(value, str | int | float)  # another class is no plain value
 
 
 def _elements_fit(value: list[Any], origin: Any, arguments: tuple[Any, ...]) -> bool:

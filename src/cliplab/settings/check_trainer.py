@@ -4,6 +4,7 @@ break cliplab's counting of steps, samples and epochs.
 This looks at plain values only. Nothing heavy is imported.
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -112,7 +113,8 @@ def _check_devices(devices: Any) -> None:
         )
 
 
-NO_GPU = "trainer.accelerator: no GPU was found; use trainer=cpu, or trainer=default for any"
+OTHER_DEVICES = "trainer=cpu, or trainer=default for any"
+NO_GPU = f"trainer.accelerator: no GPU was found; use {OTHER_DEVICES}"
 # Files of the drivers of NVIDIA, of Linux in Windows, of Jetson boards and of AMD
 DRIVERS = (
     "/dev/nvidiactl",
@@ -138,7 +140,14 @@ def gpu_is_possible(root: Path = Path("/")) -> bool:
 
 def check_gpu(config: Mapping[str, Any]) -> None:
     """Raises ConfigError when training asks for a GPU and there cannot be one."""
-    wanted = (config.get("trainer") or {}).get("accelerator") in ("gpu", "cuda")
+    accelerator = (config.get("trainer") or {}).get("accelerator")
+    if accelerator == "mps" and sys.platform != "darwin":
+        raise ConfigError(f"trainer.accelerator: mps is for Apple's computers; use {OTHER_DEVICES}")
+    if accelerator == "tpu" and importlib.util.find_spec("torch_xla") is None:
+        raise ConfigError(
+            f"trainer.accelerator: tpu needs the package torch_xla, which is not installed; or use {OTHER_DEVICES}"
+        )
+    wanted = accelerator in ("gpu", "cuda")
     if wanted and (config.get("task") or {}).get("name") == "train" and not gpu_is_possible():
         raise ConfigError(NO_GPU)
 

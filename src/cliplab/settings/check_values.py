@@ -9,6 +9,7 @@ from cliplab.evaluation.kind import kind_of_evaluator
 from cliplab.evaluation.kinds.retrieval import VALIDATION
 from cliplab.rules import NonNegative
 from cliplab.settings.annotations import problem
+from cliplab.settings.check_machine import check_memory, check_workers
 from cliplab.settings.check_trainer import check_gpu, check_processes, check_trainer
 from cliplab.settings.config import ConfigError, value_at
 
@@ -30,7 +31,9 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     trainer = config.get("trainer") or {}
     if {"max_epochs", "max_steps"} <= set(trainer) and {trainer["max_epochs"], trainer["max_steps"]} <= {None, -1}:
         raise ConfigError("trainer.max_epochs: without a limit here, set trainer.max_steps to say how long to train")
+    check_workers(config.get("data") or {})
     _check_towers(config.get("model") or {})
+    check_memory(config.get("model") or {})
     for key, path in labelled_paths(config.get("zeroshot") or {}):
         if path:
             _check_path(key, path)
@@ -51,8 +54,10 @@ def _check_towers(model: Mapping[str, Any]) -> None:
         for size_key, divisor_key in (("width", "heads"), ("image_size", "patch_size")):
             size, divisor = node.get(size_key), node.get(divisor_key)  # type: ignore[union-attr]
             if isinstance(size, int) and isinstance(divisor, int) and divisor > 0 and size % divisor:
+                fitting = max(1, size // divisor) * divisor
+                fix = "one of the two" if size_key == "width" else f"model.{tower}.{size_key} to {fitting}"
                 raise ConfigError(
-                    f"model.{tower}.{divisor_key}: {divisor} does not divide {size_key} {size}; set one of the two"
+                    f"model.{tower}.{divisor_key}: {divisor} does not divide {size_key} {size}; set {fix}"
                 )
 
 

@@ -32,6 +32,7 @@ TRAINER = {
     "gradient_clip_algorithm": Literal["norm", "value"] | None,
     "log_every_n_steps": Count,
     "accumulate_grad_batches": Count,
+    "profiler": Literal["simple", "advanced", "pytorch", "xla"] | None,
 }
 OPTIMIZER = {
     "lr": Positive,

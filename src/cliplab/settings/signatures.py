@@ -72,7 +72,9 @@ def read_signature(target: str) -> Signature | None:
     when there is no such package, module or name."""
     try:
         module, names = split_target(target)
-        found = find(module, names[0], 0) if names else None
+        if not names:
+            raise NotThere("it is a module; name a class or a function in it")
+        found: Found | None = find(module, names[0], 0)
         for name in names[1:]:
             found = _member(found, name)
         return _signature(found, 0)
