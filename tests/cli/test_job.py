@@ -106,7 +106,7 @@ def test_sigterm_before_a_task_listens_ends_the_command_as_ctrl_c_does(run: Call
 
 
 def test_a_sweep_goes_on_whatever_a_job_raises(
-    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors: dict[int, Any] = {1: KeyError("x"), 2: MemoryError(), 3: SystemExit(3), 4: None}
 
@@ -126,6 +126,10 @@ def test_a_sweep_goes_on_whatever_a_job_raises(
     assert "holds the runs of another multirun, without data.batch_size=8" in capsys.readouterr().err
     assert run(task, "-m", "seed=1,4", "sweep.fail_on_error=true", f"hydra.sweep.dir={sweep}") == 1
     assert run(task, "-m", "seed=4", f"hydra.sweep.dir={tmp_path}/good") == 0
+    monkeypatch.setattr("cliplab.runs.sweep.summarise", lambda folder: {}["half imported"])
+    capsys.readouterr()
+    assert run(task, "-m", "seed=4", f"hydra.sweep.dir={tmp_path}/good") == 1
+    assert "could not be written: KeyError: 'half imported'; make it with: " in capsys.readouterr().err
 
 
 def test_a_sweep_that_does_not_compose_leaves_nothing(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from cliplab.cli.naming import model_name, results_name
+from cliplab.cli.naming import model_name, results_name, sweep_folder
 
 
 def name_of(task: str = "evaluate", typed: tuple[str, ...] = (), **given: object) -> str:
@@ -50,3 +50,12 @@ def test_the_experiment_and_a_typed_name_come_first(run: Path) -> None:
     assert name_of("train", pretrained="ViT-B-32.pt") == "emoji"
     assert name_of(typed=("name=emoji",), run=str(run)) == "emoji"
     assert name_of() == "emoji"
+
+
+@pytest.mark.parametrize(("typed", "folder"), [("1e3", "1e3"), ("2026.10", "2026.10"), ("'007'", "007"), ("b", "b")])
+def test_a_sweep_is_called_as_it_was_typed(typed: str, folder: str) -> None:
+    held = {"b": "b"}.get(typed, 1000.0)  # what the grammar made of it
+    root = {"sweep_name": held, "hydra": {"overrides": {"task": [f"sweep_name={typed}", "seed=1,2"]}}}
+    assert sweep_folder("emoji-2026", OmegaConf.create(root)) == folder
+    for none in (None, ""):
+        assert sweep_folder("emoji-2026", OmegaConf.create({**root, "sweep_name": none})) == "emoji-2026"

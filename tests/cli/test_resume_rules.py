@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from cliplab.cli import config_dir
 from cliplab.cli.arguments import UsageError, read_arguments
-from cliplab.cli.further import about_schedule
+from cliplab.cli.further import about_schedule, newest_unfinished
 from cliplab.cli.resume import resumed
 from cliplab.program import hydra_quoted
 from cliplab.runs.status import this_process
@@ -210,6 +210,16 @@ def test_the_newest_unfinished_run_is_found(
     facts = {"status": "running", **this_process(), "process_started": "before", "started": "2026-11-09T00:00:00+00:00"}
     (tmp_path / "logs/train/emoji/live/manifest.json").write_text(json.dumps(facts))  # it was killed
     assert Path(resumed(read_arguments(["resume=auto"])).flags["config_path"]).name == "live"
+    elsewhere = resumed(read_arguments(["resume=auto", f"paths.logs={tmp_path}/logs/train", "trainer.devices=1"]))
+    assert Path(elsewhere.flags["config_path"]).name == "live"
+    assert not any(word.startswith("paths.logs=") for word in elsewhere.overrides)
+    monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path / "other"))
+    settings = tmp_path / "configs" / "local" / "default.yaml"  # of this machine
+    settings.parent.mkdir(parents=True)
+    settings.write_text(f"# @package _global_\npaths:\n  logs: {tmp_path}/logs\n")
+    (tmp_path / "configs" / "config.yaml").write_text("defaults: [_self_, local: default]\n")
+    monkeypatch.setattr("cliplab.cli.further.places.config_dir", lambda: tmp_path / "configs")
+    assert newest_unfinished().name == "live"
 
 
 CONSTANT = "cliplab.optim.schedule.constant"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from cliplab.cli import places
 from cliplab.cli.arguments import UsageError
 from cliplab.cli.grammar import key_of
 from cliplab.runs.listing import RunRow, find_runs
@@ -19,7 +20,7 @@ DONE = ("finished", "pruned")
 
 def newest_unfinished(logs: Path | None = None) -> Path:
     """The newest training run below ``logs`` that neither finished nor still runs. Raises UsageError when there is none."""
-    place = logs or Path(os.environ.get("CLIPLAB_ROOT", ".")) / "logs"
+    place = logs or _usual_logs()
     rows = [row for row in find_runs(str(place.resolve())) if row.status not in DONE and _trains(row)]
     waiting = sorted((row for row in rows if row.status != RUNNING), key=lambda row: row.age)
     if waiting:
@@ -30,6 +31,19 @@ def newest_unfinished(logs: Path | None = None) -> Path:
     raise UsageError(
         f"resume=auto: no run in {place} is unfinished; name a folder, resume=logs/train/<experiment>/<run>"
     )
+
+
+def _usual_logs() -> Path:
+    """``paths.logs`` of this machine's own settings, or else ``logs`` of the clone."""
+    if (places.config_dir() / "local" / "default.yaml").is_file():
+        from hydra import compose, initialize_config_dir
+
+        try:
+            with initialize_config_dir(str(places.config_dir()), version_base="1.3"):
+                return Path(str(compose("config").paths.logs)).expanduser()
+        except Exception:  # any other command tells what is wrong in that file
+            pass
+    return Path(os.environ.get("CLIPLAB_ROOT", ".")) / "logs"
 
 
 def _trains(row: RunRow) -> bool:

@@ -61,8 +61,10 @@ def check_typed(overrides: Sequence[str], *, multirun: bool = False) -> None:
             raise UsageError(f"{word} {after}: leave out the spaces around =; {shell_quoted(f'{word}={rest}')}")
         if equals and not value and after and alone and not after.startswith("~"):
             raise UsageError(f"{word} {after}: leave out the spaces around =; {shell_quoted(f'{word}{after}')}")
-        if bare == "sweep_name" and not re.fullmatch(r"[\w-][\w.-]*|", value.strip("'\"")):
-            raise UsageError(f"{word}: the name of a folder is made of letters, digits, -, _ and dots")
+        if bare == "sweep_name" and not re.fullmatch(r"\w[\w.-]*", value.strip("'\"")):
+            raise UsageError(
+                f"{word}: the name of a folder is made of letters, digits, -, _ and dots, as sweep_name=rates"
+            )
         group = bare.replace(".", "/")
         if "." in bare and group in known and re.fullmatch(r"\w+", value) and value != "null":
             raise UsageError(f"{word}: a choice is typed with /, values with dots: {group}={value}")

@@ -50,8 +50,8 @@ def _leads(override: str, error: OSError) -> bool:
 
 
 def _typed(key: str, overrides: Sequence[str]) -> str:
-    """The override of the key, as it was typed."""
-    return next((o for o in overrides if key_of(o) == key), key)
+    """The override of the key, as it was typed; the last one, which is the one that counts."""
+    return next((o for o in reversed(overrides) if key_of(o) == key), key)
 
 
 def _sweep_without_m(found: re.Match[str], arguments: Arguments) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from cliplab.program import hydra_unquoted
 from cliplab.runs.outcome import read_manifest
 from cliplab.settings.config import ConfigError
 from cliplab.settings.model_source import KEYS, SUFFIXES, model_sources
@@ -26,9 +27,11 @@ def results_name(_root_: Any) -> str:
 
 
 def sweep_folder(otherwise: str, _root_: Any) -> str:
-    """A resolver of Hydra's configs: ``sweep_name=``, or else the name that is given."""
+    """A resolver of Hydra's configs: ``sweep_name=`` as it was typed (1e3 and 2026.10 are no numbers here), or else the name
+    that is given."""
     named = OmegaConf.select(_root_, "sweep_name")
-    return otherwise if named is None else str(named)
+    typed = [str(word).partition("=")[2] for word in _root_.hydra.overrides.task if str(word).startswith("sweep_name=")]
+    return otherwise if named in (None, "") else hydra_unquoted(typed[-1]) if typed else str(named)
 
 
 def _names(config: Mapping[str, Any]) -> list[str]:

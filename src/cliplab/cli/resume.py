@@ -93,7 +93,9 @@ def _named_run(arguments: Arguments) -> tuple[Path, list[str]]:
             )
     (target,) = targets
     if target == AUTO:
-        target = str(newest_unfinished())
+        logs = [hydra_unquoted(value_of(o)) for o in others if key_of(o) == "paths.logs"]
+        others = [o for o in others if key_of(o) != "paths.logs"]
+        target = str(newest_unfinished(Path(logs[-1]).expanduser() if logs else None))
     if not target:
         raise UsageError("resume: the folder is missing; resume=logs/train/<experiment>/<run>")
     path = Path(target).expanduser().resolve()

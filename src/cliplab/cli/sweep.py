@@ -33,11 +33,7 @@ def sweep_status(error: BaseException | None) -> int:
         raise error  # nothing was begun now
     if not jobs:
         return 0
-    from cliplab.runs.sweep import summarise
-
-    page = summarise(folder)
-    if page is not None:
-        print(page)
+    summarised = _summarise(folder)
     failed = [job for job in jobs if read_manifest(job).get("status") == "failed"]
     if len(failed) == len(jobs):
         print(
@@ -50,7 +46,24 @@ def sweep_status(error: BaseException | None) -> int:
         print(f"go on with: {command_line(f'resume={hydra_quoted(folder)}')}", file=sys.stderr)
     if isinstance(error, KeyboardInterrupt):
         raise error
-    return 1 if error is not None or (fail_on_error and failed) else 0
+    return 1 if error is not None or not summarised or (fail_on_error and failed) else 0
+
+
+def _summarise(folder: Path) -> bool:
+    """Print the leaderboard and write the page, and return whether that could be done: a signal that comes while a library
+    is being imported leaves it unusable in this process."""
+    from cliplab.runs.sweep import summarise
+
+    try:
+        page = summarise(folder)
+    except Exception as error:
+        again = command_line("task=report", f"run={hydra_quoted(folder)}")
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        print(f"error: the sweep's summary could not be written: {reason}; make it with: {again}", file=sys.stderr)
+        return False
+    if page is not None:
+        print(page)
+    return True
 
 
 def remove_empty(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from typing import TypedDict
 
+from cliplab.runs.selection import is_multirun
 from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
 from cliplab.settings.model_source import named_run
@@ -16,6 +17,10 @@ def check(job: Job) -> None:
     if not job.config["run"]:
         raise ConfigError("run: task=reproduce needs a run; run=logs/train/<experiment>/<run>")
     folder = named_run("run", job.config["run"])
+    if is_multirun(folder):
+        raise ConfigError(
+            f"run: {folder} is a sweep, and one run is made again at a time; run={folder / '0'} is a job of it"
+        )
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"run: {folder} has no config.yaml, so that it is not known how it was made")
 
