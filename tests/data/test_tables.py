@@ -174,6 +174,8 @@ PLAIN = {"image": ["0.jpg", "1.jpg"], "caption": ["a", "b"]}
         (COCO, {**PLAIN, "caption": [["a", "c"], ["b"]], "id": [7, 8]}),
         (KARPATHY, {"image": ["val/0.jpg", "1.jpg"], "caption": [["a", "b"], ["c"]], "split": ["train", "test"]}),
         ([{"image": {"path": "0.jpg"}, "caption": 5}], {"image": ["0.jpg"], "caption": ["5"]}),
+        ([{"image": "0.jpg", "caption": float("nan")}, RECORDS[1]], {**PLAIN, "caption": [None, "b"]}),
+        ([{"image": "0.jpg", "caption": ["a", float("nan")]}, RECORDS[1]], {**PLAIN, "caption": [["a"], ["b"]]}),
         ([{"image": "0.jpg", "caption": None}, {"image": "1.jpg"}], {"image": ["0.jpg", "1.jpg"]}),
         (
             [{"image": "0.jpg", "caption": "a", "n": 1}, {"image": "1.jpg", "caption": 2.5, "n": "x"}],

@@ -40,6 +40,7 @@ def _text(value: Any) -> str | None:
 
 
 def _captions(values: Sequence[Any]) -> pyarrow.Array:
+    values = [None if value != value else value for value in values]  # NaN, which pandas writes where nothing was
     if all(value is None or isinstance(value, str | int | float) for value in values):
         return pyarrow.array([None if value is None else str(value) for value in values], pyarrow.string())
     found = [None if value is None else texts_in(value) for value in values]

@@ -24,7 +24,7 @@ def texts_in(value: Any) -> list[str]:
     """The captions in a JSON value: a text or number, a list of those, or an object with a usual field."""
     if isinstance(value, str):
         return [value]
-    if isinstance(value, bool) or value is None:
+    if isinstance(value, bool) or value is None or value != value:  # NaN, which pandas writes where nothing was
         return []
     if isinstance(value, int | float):
         return [str(value)]
