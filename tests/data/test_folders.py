@@ -103,6 +103,16 @@ def test_several_splits_are_one(streaming: bool, tmp_path: Path) -> None:
     assert joint.fingerprint != source_of(tmp_path, streaming).fingerprint
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_splits_that_share_a_file_would_count_its_rows_twice(streaming: bool, tmp_path: Path) -> None:
+    parquet(tmp_path / "pairs.parquet", range(3))
+    for path in (tmp_path, tmp_path / "pairs.parquet", tmp_path / "*.parquet"):
+        with pytest.raises(
+            ValueError, match=r"split: train and restval are both read from pairs.parquet.*column_equals"
+        ):
+            source_of(path, streaming, split=["train", "restval"])
+
+
 def test_one_split_never_stands_for_another(tmp_path: Path) -> None:
     for name in ("train-0", "train-1", "valid-0"):
         parquet(tmp_path / f"{name}.parquet", range(2))

@@ -106,6 +106,7 @@ def assorted(folder: Path) -> str:
         ({"column_min": {"score": 0.25}}, range(4, 12)),
         ({"column_min": {"json.score": 9}}, (9, 10, 11)),
         ({"column_equals": {"safe": "yes"}}, range(1, 12, 2)),
+        ({"column_equals": {"safe": ["yes", "maybe"]}}, range(1, 12, 2)),
         ({"languages": ["en", "fr"]}, [i for i in range(12) if i % 3 != 1]),
         ({"languages": ["yes"], "language_column": "safe", "min_side": 18}, (9, 11)),
     ],

@@ -38,8 +38,8 @@ class RowFilters:
 
     ``min_side`` is the smallest side in pixels, ``max_aspect`` the longer side over the shorter. Both are checked on width
     and height columns when there are any, else on the image's header. ``min_characters`` and ``max_characters`` bound the
-    captions; a row with no caption left is refused. ``column_min`` and ``column_equals`` map columns to bounds and values.
-    ``languages`` are compared with ``language_column``. A missing value does not pass.
+    captions; a row with no caption left is refused. ``column_min`` and ``column_equals`` map columns to bounds and values,
+    or to lists of values of which a row has one. ``languages`` are compared with ``language_column``. A missing value does not pass.
     """
 
     def __init__(
@@ -83,7 +83,8 @@ class RowFilters:
             if not number(cell(row, column)) >= bound:
                 return f"{column} below {bound}"
         for column, wanted in self.column_equals.items():
-            if cell(row, column) != wanted:
+            value = cell(row, column)
+            if value != wanted and not (isinstance(wanted, list | tuple) and value in wanted):
                 return f"{column} not {wanted}"
         if self.languages and cell(row, self.language_column) not in self.languages:
             return "language"

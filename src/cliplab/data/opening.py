@@ -199,9 +199,29 @@ def _opened(location: Location, split: str, how: Callable[[Location, str], T]) -
         raise UnreachableData(f"data set {location.where!r} (split {split!r}) cannot be opened: {reason}") from error
 
 
+def _refuse_twice(location: Location) -> None:
+    """Raises ValueError when two splits of a local folder or file are read from the same file."""
+    path = local_path(location.where)
+    if len(location.splits) < 2 or path is None:
+        return
+    named = location.data_files if path == Path(location.where).expanduser() else matching_files(location.where)
+    used: dict[str, str] = {}
+    for split in location.splits:
+        kind, files = choose_files(path, split, named)
+        for file in files if kind is not None else ():
+            if file in used:
+                raise ValueError(
+                    f"data.train.split: {used[file]} and {split} are both read from {name_within(file, path)}, so its rows "
+                    "would count twice; name one split, and choose rows by their column: "
+                    f'"data.train.filters.column_equals={{split: [{", ".join(location.splits)}]}}"'
+                )
+            used[file] = split
+
+
 def open_layout(location: Location) -> Layout:
     """Open a data set part by part. Raises UnreachableData with what can be done."""
     layouts = [_opened(location, split, _split_layout) for split in location.splits]
+    _refuse_twice(location)
     return layouts[0] if len(layouts) == 1 else JoinedLayout(layouts)
 
 
@@ -209,6 +229,7 @@ def open_rows(location: Location) -> OpenedRows:
     """Open a data set by row. The content of a local folder decides how it is read: as ``save_to_disk`` output, by a reader
     of ``layouts/``, or as images. Raises UnreachableData with what can be done, or ValueError when it is empty."""
     opened = [_opened(location, split, _split_rows) for split in location.splits]
+    _refuse_twice(location)
     if len(opened) == 1:
         return opened[0]
     starts = list(itertools.accumulate((len(rows.dataset) for rows in opened), initial=0))
