@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from cliplab.data.layout import DamagedPart
+from cliplab.data.layout import DamagedPart, Unusable
 from cliplab.data.layouts.tars import TarReader
+from cliplab.data.shards import Recipe, make_ready
+from cliplab.data.sources import caption_source
 from cliplab.data.tar import index as index_module
 from cliplab.data.tar.index import index_tar
 from cliplab.data.tar.members import list_members
@@ -212,3 +214,18 @@ def test_the_fingerprint_follows_content_not_place(tmp_path: Path) -> None:
         return TarReader([str(tmp_path / place / "0.tar")], tmp_path / place).fingerprint
 
     assert of("a", *pairs(3)) == of("b", *pairs(3)) != of("c", *pairs(4))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_that_a_damaged_tar_has_lost_are_read_as_unusable(streaming: bool, tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", pairs(WHOLE, PNG[:100]))
+    damaged(tmp_path / "1.tar", "in a picture")
+    write_tar(tmp_path / "2.tar", pairs(WHOLE, PNG[:100]))
+    source = caption_source(path=str(tmp_path), **({"streaming": True, "samples_per_epoch": 9} if streaming else {}))
+    rows = list(source.raw_rows())
+    lost = [row for row in rows if isinstance(row, Unusable)]
+    assert len(rows) == 3 * WHOLE
+    assert [row.reason for row in lost] == ["damaged_tar"] * 10
+    assert lost[0].place == "1.tar: cut short inside 010.png, at byte 21032"
+    assert list(source.raw_rows(35)) == rows[35:]
+    assert len(make_ready(list(enumerate(rows)), source.rows, Recipe(None, "jpeg", 90, None))) == 3 * WHOLE

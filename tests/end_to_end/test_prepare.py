@@ -141,5 +141,11 @@ def test_mistakes(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     assert "holds other files" in told(f"out={tmp_path}/full")
+    unusable = told(f"out={tmp_path}/none", "data.train.filters.min_side=900")
+    assert (
+        "none of 14 rows can be used: 12 smaller than 900, 1 not_an_image, 1 empty; the first is train.parquet row 0; repair"
+        in unusable
+    )
+    assert not (tmp_path / "none").exists()
     assert command(*arguments, f"out={tmp_path}/done") == 0
     assert "was begun with other settings: quality was 95 and is 50" in told(f"out={tmp_path}/done", "task.quality=50")

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,10 @@ from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
 
 CHUNK = 32  # rows that a process gets at a time
+FIX = (
+    "repair the data, or set the right columns: data.train.image_columns=[…] data.train.caption_columns=[…], for tars "
+    "data.train.reader.caption_names=[…]"
+)
 DONE, UNFINISHED = "prepared.json", "unfinished"  # a file when all is written, a folder before
 
 
@@ -98,10 +102,16 @@ class Shards:
         whole = {"settings": settings, "statistics": statistics}
         with whole_file(self.out / DONE) as file:
             file.write(json.dumps(whole, indent=2) + "\n")
+        self.forget()
+        return statistics
+
+    def forget(self) -> None:
+        """Remove the records, and the folder when nothing else is in it."""
         for path in self.records.iterdir():
             path.unlink()
         self.records.rmdir()
-        return statistics
+        with contextlib.suppress(OSError):
+            self.out.rmdir()
 
 
 def check_same_settings(settings: dict[str, Any], earlier: dict[str, Any], out: Path) -> None:
@@ -113,6 +123,11 @@ def check_same_settings(settings: dict[str, Any], earlier: dict[str, Any], out: 
         raise ConfigError(
             f"out: {out} was begun with other settings: {'; '.join(changed)}. Restore them, or name another folder"
         )
+
+
+def counted(reasons: Mapping[str, int]) -> str:
+    """``3 broken, 1 no_caption``"""
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
 
 
 def _in_order(source: CaptionSource, start: int, recipe: Recipe, workers: int) -> Iterator[Ready | LeftOut]:
@@ -161,8 +176,12 @@ def prepare(source: CaptionSource, out: Path, settings: dict[str, Any], recipe: 
     if rows or left_out:
         write_shard()
     if not any(f["rows"] for f in shards.facts):
-        reasons = dict(Counter(LeftOut(*row).reason for f in shards.facts for row in f["left_out"]))
-        raise RuntimeError(f"none of {shards.next_row} rows could be used: {reasons}")
+        lost = [LeftOut(*row) for facts in shards.facts for row in facts["left_out"]]
+        shards.forget()
+        raise RuntimeError(
+            f"none of {number + 1:,} rows can be used: {counted(Counter(row.reason for row in lost))}; the first is "
+            f"{lost[0].place if lost else 'missing'}; {FIX}"
+        )
     return shards.finish(settings)
 
 
@@ -186,7 +205,7 @@ def prepare_job(job: Job) -> Outcome:
         print("nothing to do: all shards are written")
         return Outcome(out)
     statistics = prepare(source, out, settings, recipe, task["workers"] or len(os.sched_getaffinity(0)))
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in statistics["left_out"].items()) or "none"
+    dropped = counted(statistics["left_out"]) or "none"
     print(f"{statistics['rows']:,} rows in {statistics['shards']} shards; left out: {dropped}")
     with contextlib.suppress(OSError):
         job.run_dir.rmdir()  # Hydra made it, but everything is in out

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cliplab.benchmarks.measured import Measured
 from cliplab.data.images import decode_image, decode_pixels
+from cliplab.data.layout import Row
 from cliplab.data.loader import CaptionLoader, Collate
 from cliplab.data.order import sample_rng
 from cliplab.data.source import CaptionSource, Source
@@ -56,7 +57,8 @@ def _rows_of_folder(path: str, images: int) -> Rows:
 def _rows_of_source(source: Source, images: int) -> Rows:
     if not isinstance(source, CaptionSource):
         raise ConfigError("benchmark.from_data: a mixture cannot be measured; name one source")
-    wanted = (row.values for row in source.raw_rows() if not source.rows.refused(row.values))
+    rows = (row.values for row in source.raw_rows() if isinstance(row, Row))
+    wanted = (values for values in rows if not source.rows.refused(values))
     return [
         (source.rows.picture(values), source.rows.captions(values)[0]) for values in itertools.islice(wanted, images)
     ]

@@ -125,7 +125,7 @@ class CaptionDataset(RowSource):
 
     @property
     def total_rows(self) -> int:
-        return len(self.dataset)
+        return len(self.dataset) + len(self.damaged)
 
     def __len__(self) -> int:
         return len(self.kept)
@@ -134,8 +134,9 @@ class CaptionDataset(RowSource):
         """A row of the data set by its number before filters."""
         return Row(read_row(self.dataset, number), self.opened.place(number))
 
-    def raw_rows(self, start: int = 0) -> Iterator[Row]:
-        return map(self.row, range(start, len(self.dataset)))
+    def raw_rows(self, start: int = 0) -> Iterator[Row | Unusable]:
+        yield from map(self.row, range(start, len(self.dataset)))
+        yield from self.damaged[max(0, start - len(self.dataset)) :]
 
     def place(self, index: int) -> str:
         """The place of a sample's row, for messages."""

@@ -15,7 +15,7 @@ import pyarrow.parquet
 from PIL import Image
 
 from cliplab.data.images import BadImage, decode_pixels, encoded
-from cliplab.data.layout import Row
+from cliplab.data.layout import Row, Unusable
 from cliplab.data.rows import CaptionRows
 
 SUFFIX = {"jpeg": "jpg", "webp": "webp", "png": "png"}
@@ -111,10 +111,16 @@ def _plain_pixels(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
 
-def make_ready(rows: Sequence[tuple[int, Row]], reader: CaptionRows, recipe: Recipe) -> list[Ready | LeftOut]:
+def make_ready(
+    rows: Sequence[tuple[int, Row | Unusable]], reader: CaptionRows, recipe: Recipe
+) -> list[Ready | LeftOut]:
     """Prepare numbered rows. A row that is refused or unusable gives LeftOut with the reason. Runs in other processes."""
     done: list[Ready | LeftOut] = []
-    for number, (values, place) in rows:
+    for number, row in rows:
+        if isinstance(row, Unusable):
+            done.append(LeftOut(number, row.place, row.reason, "lost with its file"))
+            continue
+        values, place = row
         try:
             unwanted = reader.refused(values)
             done.append(

@@ -92,8 +92,9 @@ class CaptionSource(Source, Protocol):
     @property
     def total_rows(self) -> int | None: ...
 
-    def raw_rows(self, start: int = 0) -> Iterator[Row]:
-        """Each row once, in the order of the data set and before filters, from row ``start`` on."""
+    def raw_rows(self, start: int = 0) -> Iterator[Row | Unusable]:
+        """Each row once, in the order of the data set and before filters, from row ``start`` on. A row that is lost with its
+        file is Unusable."""
         ...
 
 

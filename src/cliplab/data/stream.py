@@ -185,19 +185,26 @@ class CaptionStream(StreamSource):
     def row_count(self) -> int | None:
         return None if self.rows.needed_to_choose else self.total_rows
 
-    def raw_rows(self, start: int = 0) -> Iterator[Row]:
-        """The rows in the order of the layout and before filters, from row ``start`` on."""
+    def raw_rows(self, start: int = 0) -> Iterator[Row | Unusable]:
+        """The rows in the order of the layout and before filters, from row ``start`` on. Rows that a damaged part has lost
+        come where it ends."""
         for number, part in enumerate(self.layout.parts):
             if part.rows is not None and part.rows <= start:
                 start -= part.rows
                 continue
             known = part.rows is not None
-            for row in self.layout.rows(number, start if known else 0):
+            for row in self._with_lost(number, start if known else 0):
                 if known or start == 0:
                     yield row
                 else:
                     start -= 1
             start = 0 if known else start
+
+    def _with_lost(self, part: int, start: int) -> Iterator[Row | Unusable]:
+        try:
+            yield from self.layout.rows(part, start)
+        except DamagedPart as error:
+            yield from [Unusable(error.reason, error.place)] * error.lost
 
     def _share(self, turn: int, number: int, count: int) -> tuple[list[int], int, int]:
         """The parts of the layout that part ``number`` of ``count`` reads in a turn, in order, and which of their rows: the
