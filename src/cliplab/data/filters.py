@@ -39,7 +39,8 @@ class RowFilters:
     ``min_side`` is the smallest side in pixels, ``max_aspect`` the longer side over the shorter. Both are checked on width
     and height columns when there are any, else on the image's header. ``min_characters`` and ``max_characters`` bound the
     captions; a row with no caption left is refused. ``column_min`` and ``column_equals`` map columns to bounds and values,
-    or to lists of values of which a row has one. ``languages`` are compared with ``language_column``. A missing value does not pass.
+    or to lists of values of which a row has one. ``languages`` are compared with ``language_column``. A missing value does
+    not pass.
     """
 
     def __init__(
