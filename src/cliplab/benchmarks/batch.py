@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
+from cliplab.data.layout import Row
 from cliplab.data.source import CaptionSource, Source
 from cliplab.models.tokens import Tokens
 from cliplab.settings.build import build
@@ -54,7 +55,8 @@ def first_captions(source: Source, count: int) -> list[str]:
     """One caption of each of the first rows that can be used. Raises ConfigError for a mixture, and where there is none."""
     if not isinstance(source, CaptionSource):
         raise ConfigError("benchmark.from_data: a mixture has no rows of its own; name one source")
-    usable = (row.values for row in source.raw_rows() if not source.rows.refused(row.values))
+    rows = (row.values for row in source.raw_rows() if isinstance(row, Row))
+    usable = (values for values in rows if not source.rows.refused(values))
     captions = [source.rows.captions(values)[0] for values in itertools.islice(usable, count)]
     if not captions:
         raise ConfigError("benchmark.from_data: no row of data.train can be used")
