@@ -1,11 +1,15 @@
 """What is typed beside a checkpoint, and what the checkpoint keeps."""
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from cliplab.assembly.model import checkpoint_config
+from cliplab.assembly.pretraining import announce_weights
+from cliplab.checkpoints.weights import Weights
 from cliplab.cli import config_dir
 from cliplab.settings.config import resolved
 
@@ -47,3 +51,19 @@ def test_other_data_are_seen_as_the_weights_were_trained_to_see(
     assert config["data"]["eval_transform"] == expected
     if "data.path=x.csv" in typed:
         assert config["data"]["path"] == "x.csv"
+
+
+def test_a_new_run_from_the_weights_of_another_says_so_and_how_that_one_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "a run=1"
+    (run / "checkpoints").mkdir(parents=True)
+    file = run / "checkpoints" / "last.ckpt"
+    announce_weights(Weights({}, {}, {}, source=str(file)))
+    assert capsys.readouterr().out == f"a new run, which begins with the weights of {file}\n"
+    for name in ("manifest.json", "config.yaml"):
+        (run / name).touch()
+    announce_weights(Weights({}, {}, {}, source=str(file)))
+    said = capsys.readouterr().out
+    assert f"of {file}; to go on with that run instead: " in said
+    assert shlex.split(said)[-1] == f"resume='{run}'", "it can be typed as it stands"

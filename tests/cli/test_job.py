@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from cliplab.cli.job import _error_message, _one_line_warning
 from cliplab.runs.outcome import job_folders, read_manifest, record_end, unfinished_jobs
 from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
@@ -147,3 +148,14 @@ def test_what_a_job_ended_with_is_added_to_what_it_wrote(tmp_path: Path) -> None
     assert (tmp_path / "overrides.yaml").read_text() == "- a=1\n"
     (tmp_path / "manifest.json").write_text("{")
     assert read_manifest(tmp_path) == {}
+
+
+def test_an_error_of_the_file_system_names_the_typed_key(tmp_path: Path) -> None:
+    error = FileNotFoundError(2, "No such file or directory", "/proc/x.parquet.parts")
+    said = _error_message(error, tmp_path, ["images=pictures", "out=/proc/x.parquet"])
+    assert said == "error: out: [Errno 2] No such file or directory: '/proc/x.parquet.parts'"
+    assert _error_message(error, tmp_path, ["images=pictures"]).startswith("error: [Errno 2]")
+
+
+def test_a_warning_is_one_line_without_its_place_in_the_code() -> None:
+    assert _one_line_warning(UserWarning("one\n two"), UserWarning, "a.py", 3, line="x") == "warning: one two\n"

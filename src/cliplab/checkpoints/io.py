@@ -55,8 +55,10 @@ def read_pickled(path: Path) -> Any:
             f"{path}: refused, since loading it could run any code ({reason}); save its state dict as safetensors"
         ) from error
     except (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, OSError) as error:
+        text = next(iter(str(error).splitlines()), "")
+        reason = text if re.search(r"[a-z]", text) else type(error).__name__
         raise ValueError(
-            f"{path}: this is not a whole file of weights ({(str(error) or type(error).__name__).splitlines()[0]})"
+            f"{path}: this is not a whole file of weights ({reason}); download or copy it again"
         ) from error
 
 

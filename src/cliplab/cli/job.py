@@ -4,6 +4,7 @@ import os
 import secrets
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cliplab.cli import places
-from cliplab.cli.grammar import notes_on_repeated, one_line
+from cliplab.cli.grammar import key_of, notes_on_repeated, one_line, value_of
 from cliplab.cli.naming import results_name, sweep_folder
 from cliplab.cli.sweep import remove_empty
 from cliplab.program import SWEEP_JOB, command_line, hydra_quoted
@@ -62,13 +63,21 @@ def run_job(cfg: Any) -> float | None:
         remove_empty(output)
         sys.exit(f"error: {_occupied_message(folder)}")
     before = {name: os.environ.get(name) for name in RANK_VARIABLES}
+    form = warnings.formatwarning
+    warnings.formatwarning = _one_line_warning  # type: ignore[assignment]
     try:
         return _run_and_record(cfg, typed, folder, sweeping, resumed=bool(resumed))
     finally:
+        warnings.formatwarning = form
         remove_empty(output)  # the task may have written elsewhere
         for name in RANK_VARIABLES:
             if before[name] is None:
                 os.environ.pop(name, None)
+
+
+def _one_line_warning(message: object, *_: object, **__: object) -> str:
+    """A warning on the screen: its words, without the place in the code and the line of code."""
+    return f"warning: {one_line(message)}\n"
 
 
 def _occupied_message(folder: Path) -> str:
@@ -96,7 +105,7 @@ def _run_and_record(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool
     except BrokenPipeError:  # what reads the output has seen enough
         raise
     except Exception as error:
-        message = _error_message(error, folder)
+        message = _error_message(error, folder, typed)
         print(message, file=sys.stderr)
         if isinstance(error, ConfigError) and not (sweeping or resumed or is_further_rank()):
             remove_start_files(folder)
@@ -112,21 +121,28 @@ def _run_and_record(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool
     return value
 
 
-def _error_message(error: Exception, folder: Path) -> str:
+def _key_of_file(error: Exception, typed: Sequence[str]) -> str:
+    """``key: `` of the typed path that an error of the file system is about, or that it lies below; "" otherwise."""
+    path = str(error.filename or "") if isinstance(error, OSError) else ""
+    return next((f"{key_of(o)}: " for o in typed if len(value_of(o)) > 1 and path.startswith(value_of(o))), "")
+
+
+def _error_message(error: Exception, folder: Path, typed: Sequence[str] = ()) -> str:
     """The error in one line. The traceback goes into the folder of the run, unless the error is a mistake in the config."""
     if os.environ.get("CLIPLAB_TRACEBACK"):
         traceback.print_exc()
     if isinstance(error, ConfigError):
         return f"config error: {one_line(error)}"
+    place = _key_of_file(error, typed)
     expected = isinstance(error, EXPECTED_ERRORS) and str(error) and not isinstance(error, NotImplementedError)
     if expected and not holds_run(folder):
-        return f"error: {one_line(error)}"
+        return f"error: {place}{one_line(error)}"
     try:
         path = record_traceback(folder, error)
     except OSError:  # the disk may be full
         return f"error: {type(error).__name__}: {one_line(error) or 'no message'}"
     if expected and not isinstance(error, RuntimeError):
-        return f"error: {one_line(error)}"
+        return f"error: {place}{one_line(error)}"
     return f"error: {type(error).__name__}: {one_line(error) or 'no message'}; the traceback is in {path}"
 
 

@@ -25,7 +25,14 @@ class Options(TypedDict):
 
 def check(job: Job) -> None:
     """Raises ConfigError without labels, pictures or a model."""
-    given_labels(job.config["labels"])
+    labels = [label.strip() for label in given_labels(job.config["labels"])]
+    if not labels or not all(labels):
+        raise ConfigError(f"labels: {job.config['labels']} has no name, or an empty one; labels=[cat,dog]")
+    twice = [label for label, times in Counter(labels).items() if times > 1]
+    if twice:
+        raise ConfigError(f"labels: {twice[0]!r} is given {labels.count(twice[0])} times; leave out all but one")
+    if job.out.is_file():
+        raise ConfigError(f"out: {job.out} is a file, and the results go into a folder; name another")
     check_images(job.config)
     model_source(job.config)
 
@@ -34,6 +41,9 @@ def given_labels(labels: Any) -> list[str]:
     """Labels from a list, a file with one on each line, or words joined by commas. Raises ConfigError for anything else."""
     ways = "labels=<file with one on each line> or labels=[cat,dog]"
     if isinstance(labels, list):
+        nested = [label for label in labels if isinstance(label, list | dict)]
+        if nested:
+            raise ConfigError(f"labels: {nested[0]} among the labels is not a name; labels=[cat,dog]")
         return [str(label) for label in labels]
     if not labels:
         raise ConfigError(f"labels: task=classify needs labels; {ways}")
