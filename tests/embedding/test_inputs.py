@@ -122,6 +122,21 @@ def test_labels_that_are_none_are_told(labels: Any, message: str, model: Embeddi
         model.classify(RGB, labels)
 
 
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (None, "texts None must be a list of sentences"),
+        (b"a dog", "texts b'a dog' must be a list of sentences"),
+        (["a dog", None], "text 1 is None, of type NoneType; texts are strings"),
+        ([["a dog"]], r"text 0 is \['a dog'\], of type list; texts are strings"),
+        ([], "no texts were given"),
+    ],
+)
+def test_texts_that_are_none_are_told(texts: Any, message: str, model: EmbeddingModel) -> None:
+    with pytest.raises(ValueError, match=message):
+        model.embed_texts(texts)
+
+
 def test_labels_that_say_little_are_told(model: EmbeddingModel) -> None:
     with pytest.warns(UserWarning, match="'cat' is the only label: its probability is always 1"):
         assert model.classify(RGB, "cat").probabilities.tolist() == [[1.0]]

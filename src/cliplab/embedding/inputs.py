@@ -68,17 +68,29 @@ def _one_picture(array: Any) -> list[Image.Image]:
     return found
 
 
+def _strings(values: Any, what: str, wanted: str) -> list[str]:
+    """One string, or several, as a list of strings. Raises ValueError for another type; ``what`` names one of them."""
+    listed = [values] if isinstance(values, str) else values
+    if isinstance(listed, Mapping | bytes) or not isinstance(listed, Iterable):
+        raise ValueError(f"{what}s {values!r} must be a list of {wanted}")
+    strings = list(listed)
+    for place, value in enumerate(strings):
+        if not isinstance(value, str):
+            raise ValueError(f"{what} {place} is {value!r}, of type {type(value).__name__}; {what}s are strings")
+    return [str(value) for value in strings]
+
+
+def given_texts(texts: Any) -> list[str]:
+    """Raises ValueError for an empty list or another type."""
+    strings = _strings(texts, "text", "sentences")
+    if not strings:
+        raise ValueError("no texts were given")
+    return strings
+
+
 def given_labels(labels: Any) -> list[str]:
     """Labels without spaces around them. Raises ValueError for an empty list, a repeated label or another type."""
-    named = [labels] if isinstance(labels, str) else labels
-    if isinstance(named, Mapping | bytes) or not isinstance(named, Iterable):
-        raise ValueError(f"labels {labels!r} must be a list of names")
-    names = list(named)
-    wrong = next(((i, name) for i, name in enumerate(names) if not isinstance(name, str)), None)
-    if wrong is not None:
-        place, value = wrong
-        raise ValueError(f"label {place} is {value!r}, of type {type(value).__name__}; labels are strings")
-    names = [str(name).strip() for name in names]
+    names = [name.strip() for name in _strings(labels, "label", "names")]
     if not names or not all(names):
         raise ValueError("labels must be one or more names, none of them empty")
     twice = [label for label, n in Counter(names).items() if n > 1]

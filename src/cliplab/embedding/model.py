@@ -15,7 +15,7 @@ from torch import Tensor
 from cliplab.data.images import BadImage, decode_image
 from cliplab.embedding.arrays import is_array
 from cliplab.embedding.index import ExactIndex, Index
-from cliplab.embedding.inputs import SUFFIXES, as_list, given_labels, list_images, query_file
+from cliplab.embedding.inputs import SUFFIXES, as_list, given_labels, given_texts, list_images, query_file
 from cliplab.evaluation.batches import Transform
 from cliplab.evaluation.prompts import Prompts, embed_texts, load_templates
 from cliplab.models.clip import CLIP
@@ -166,11 +166,8 @@ class EmbeddingModel:
         return ", ".join(f"{reason} {n}" for reason, n in Counter(s.reason for s in self.skipped).most_common())
 
     def embed_texts(self, texts: str | Sequence[str]) -> Float[np.ndarray, "texts embed_dim"]:
-        """Unit vectors, float32, one row for each text. Raises ValueError when none is given."""
-        texts = [texts] if isinstance(texts, str) else list(texts)
-        if not texts:
-            raise ValueError("no texts were given")
-        tokens = self._tokens(texts)
+        """Unit vectors, float32, one row for each text. Raises ValueError when none is given, or no string."""
+        tokens = self._tokens(given_texts(texts))
         with torch.inference_mode():
             return embed_texts(self.model, tokens, self.device).cpu().numpy()
 
