@@ -49,6 +49,8 @@ def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Capture
 # Words that Hydra's grammar does not read, or reads as what nobody means: no config is composed
 WORDS = [
     ("emoji", "did you mean data=emoji or experiment=emoji or zeroshot=emoji?"),
+    ("labels=[cat,😀, b]", "put its texts in quotes: \"labels=[cat,'😀',b]\""),
+    ("labels=[cat,'a, b',it's]", "put its texts in quotes"),
     ("vit-b32", "did you mean experiment=vit_b32?"),
     ("seed", "seed: its value is missing; seed=…"),
     ("experiment", "experiment: its choice is missing; experiment=…, the choices are emoji"),

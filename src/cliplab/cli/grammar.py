@@ -181,9 +181,20 @@ def explain_unreadable(override: str) -> str:
         return f"{bare}: {value} ends in a comma; leave it out: {override[:-1]}"
     if value.startswith("$") and not value.endswith("}"):
         return f"{bare}: {value} needs a closing }}; {shell_quoted(override + '}')}"
+    in_quotes = _with_quoted_items(value)
+    if in_quotes != value and parses(f"{key}={in_quotes}"):
+        return f"{bare}: {value!r} cannot be read; put its texts in quotes: {shell_quoted(f'{key}={in_quotes}')}"
     text = value.strip("'\"") if value[0] in "'\"" else value
     quoted = shell_quoted(f"{key}={hydra_quoted(text)}")
     return f"{bare}: {value!r} cannot be read; put a text with {_special_characters(text)} in quotes: {quoted}"
+
+
+def _with_quoted_items(value: str) -> str:
+    """A flat list with quotes around the items that cannot be read without; another value as it is."""
+    if not re.fullmatch(r"\[[^\[\]{}]+\]", value):
+        return value
+    items = re.findall(r"""\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^,]+)""", value[1:-1])
+    return f"[{','.join(item if parses(f'x=[{item}]') else hydra_quoted(item) for item in items)}]"
 
 
 def _special_characters(text: str) -> str:

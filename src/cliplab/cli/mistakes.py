@@ -12,7 +12,7 @@ from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
 from cliplab.cli.grammar import LISTS, explain_unreadable, key_of, one_line, parses, value_of
 from cliplab.cli.suggestions import known_keys, listed, nearest_choice, takes_list, unknown_key
-from cliplab.program import command_line, shell_quoted
+from cliplab.program import command_line, hydra_quoted, shell_quoted
 from cliplab.settings.check_trainer import why_refused
 
 
@@ -64,6 +64,8 @@ def _sweep_without_m(found: re.Match[str], arguments: Arguments) -> str:
     number = re.fullmatch(r"\d{1,3}(,\d{3})+", value)
     if number:
         return f"{key}: {value} reads as several values; a number has no commas: {key}={value.replace(',', '')}"
+    if key == "query":
+        return f"{key}: a text with a comma needs quotes: {shell_quoted(f'{key}={hydra_quoted(value)}')}"
     several = "(" not in value and takes_list(key, arguments)
     listed = f"; one list is written {shell_quoted(f'{key}=[{value}]')}" if several else ""
     return f"{key}: {value} are several values; to run one job for each: {line}{listed}"
