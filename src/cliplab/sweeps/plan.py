@@ -70,6 +70,11 @@ def make_plan(
     method = choices.get("sweep", "grid")
     space = read_space(own, _space_of_files(own, settings, choices, loader), loader)
     metrics = _listed(settings["metric"])
+    if not all(metrics) or not metrics:
+        raise PlanError(
+            f"sweep.metric: {settings['metric']} names nothing that jobs could be compared by; name a logged metric, as "
+            "sweep.metric=val/recall@1"
+        )
     if metrics[0] != optimized:
         kept = [w for w in space.fixed if _key(w) != "optimized_metric"]
         space = replace(space, fixed=(*kept, f"optimized_metric={hydra_quoted(metrics[0])}"))
@@ -114,7 +119,7 @@ def _key(word: str) -> str:
 
 
 def _listed(value: Any) -> list[str]:
-    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+    return ["" if one is None else str(one) for one in (value if isinstance(value, list) else [value])]
 
 
 def _space_of_files(own: Sequence[str], settings: Mapping[str, Any], choices: Mapping[str, str], loader: Any) -> Any:
