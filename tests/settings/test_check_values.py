@@ -8,8 +8,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from cliplab.cli import config_dir
+from cliplab.settings.check_metric import check_metric, check_optimized
 from cliplab.settings.check_targets import check, check_sources
-from cliplab.settings.check_values import check_optimized, check_values
+from cliplab.settings.check_values import check_values
 from cliplab.settings.config import ConfigError, base_config, origins, resolved
 
 BASE = base_config(config_dir())
@@ -177,3 +178,27 @@ def test_a_sweep_without_validation_pairs_is_told_what_to_compare_by(zeroshot: s
         check_optimized(config)
     check_optimized({**config, "optimized_metric": fix})
     check_optimized(resolved(composed()))
+
+
+def test_a_metric_that_will_not_be_logged_is_told_before_the_sweep() -> None:
+    config = resolved(composed("zeroshot=emoji"))
+    told = {
+        "zeroshot/imagenet/acc1": "of a set that zeroshot= does not evaluate; .* as sweep.metric=zeroshot/emoji_com",
+        "zeroshot/emoji_composition/acc1": "of a set that zeroshot= does not evaluate",
+        "val/recal@1": "did you mean sweep.metric=val/recall@1",
+        "val/loss": "did you mean sweep.metric=val/recall@1",
+        "zeroshot/emoji_compositions/accuracy": "did you mean sweep.metric=zeroshot/emoji_compositions/acc1",
+        "acc1": "did you mean sweep.metric=zeroshot/emoji_compositions/acc1",
+        "loss": "did you mean sweep.metric=train/loss",
+        **dict.fromkeys(("zeroshot/emoji_compositions/mean_rank", "zeroshot/emoji_compositions/acc1_ci_low")),
+        **dict.fromkeys(("val/recall@5", "val/image_retrieval_median_rank", "val/text_retrieval_recall@10")),
+        **dict.fromkeys(("train/loss", "train/images_per_second", "data/bad", "lr", "own/thing")),
+    }
+    for metric, message in told.items():
+        if message is None:
+            check_metric(metric, config, "sweep.metric")
+            continue
+        with pytest.raises(ConfigError, match=rf"^sweep.metric: {metric} is .*{message}"):
+            check_metric(metric, config, "sweep.metric")
+    own = {**config, "zeroshot": {**config["zeroshot"], "mine": {"_target_": "mine.Thing", "name": "mine"}}}
+    check_metric("zeroshot/mine/score", own, "sweep.metric")

@@ -148,9 +148,10 @@ def _error_message(error: Exception, folder: Path, typed: Sequence[str] = ()) ->
 
 def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | None:
     from cliplab.settings.check_hub import check_hub
+    from cliplab.settings.check_metric import check_optimized
     from cliplab.settings.check_parts import check_parts
     from cliplab.settings.check_targets import check_sources, check_top_level
-    from cliplab.settings.check_values import check_optimized, check_values
+    from cliplab.settings.check_values import check_values
     from cliplab.settings.config import base_config, fill_known_values, origins, resolved
     from cliplab.settings.job import Job
     from cliplab.settings.verbs import check_verb, run_verb

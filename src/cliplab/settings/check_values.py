@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from cliplab.data.patterns import is_pattern, matching_files
-from cliplab.evaluation.kind import kind_of_evaluator
-from cliplab.evaluation.kinds.retrieval import VALIDATION
 from cliplab.rules import NonNegative
 from cliplab.settings.annotations import problem
 from cliplab.settings.check_machine import check_memory, check_workers
@@ -59,20 +57,6 @@ def _check_towers(model: Mapping[str, Any]) -> None:
                 raise ConfigError(
                     f"model.{tower}.{divisor_key}: {divisor} does not divide {size_key} {size}; set {fix}"
                 )
-
-
-def check_optimized(config: Mapping[str, Any]) -> None:
-    """Raises ConfigError when a sweep optimizes a metric of validation pairs and the data have none."""
-    metric = str(config["optimized_metric"])
-    validated = metric.startswith(f"{VALIDATION}/")
-    if config["task"]["name"] == "train" and validated and not config["data"].get("validation"):
-        nodes = [node for node in (config.get("zeroshot") or {}).values() if node and "name" in node]
-        known = [(kind_of_evaluator(node["_target_"]), node["name"]) for node in nodes]
-        sets = [kind.logged(name, kind.headline) for kind, name in known if kind]
-        raise ConfigError(
-            f"optimized_metric: {metric} needs validation pairs, and these data have none; compare by what is logged, as "
-            f"optimized_metric={(sets or ['train/image_accuracy'])[0]}"
-        )
 
 
 def _check_mixture(train: Mapping[str, Any]) -> None:

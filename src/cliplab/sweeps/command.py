@@ -11,7 +11,9 @@ from omegaconf import OmegaConf, open_dict
 
 from cliplab.runs.outcome import record_end
 from cliplab.settings.build import build
+from cliplab.settings.check_metric import check_metric
 from cliplab.settings.check_targets import check_sources
+from cliplab.settings.config import ConfigError
 from cliplab.sweeps.conductor import Conductor
 from cliplab.sweeps.display import show
 from cliplab.sweeps.drawing import Method, Setting
@@ -110,7 +112,7 @@ def _composed(job: Job, config: Any, loader: Any) -> Mapping[str, Any]:
 
 def check_composes(plan: Plan, config: Any, loader: Any, known: Callable[[str], str | None]) -> None:
     """Compose the config once for each choice that could be wrong, the other parameters at their first value, so that it is
-    told before any job begins. Raises what Hydra raises."""
+    told before any job begins. Raises what Hydra raises, and ConfigError when none of these logs a metric of the sweep."""
     space = plan.space
     first = {p.key: _first(p) for p in space.parameters if not p.conditions}
     samples = [first]
@@ -119,9 +121,27 @@ def check_composes(plan: Plan, config: Any, loader: Any, known: Callable[[str], 
         is_group = "/" in parameter.key or parameter.key.lstrip("+") in config.hydra.runtime.choices
         chosen = parameter.listed() if is_group else [_first(parameter)]
         samples += [{**first, **needed, parameter.key: value} for value in chosen if is_group or parameter.conditions]
-    for values in samples:
-        if all(space.active(p, values, known) for p in space.parameters if p.key in values):
-            loader.load_sweep_config(config, space.overrides(values))
+    composed = [
+        loader.load_sweep_config(config, space.overrides(values))
+        for values in samples
+        if all(space.active(p, values, known) for p in space.parameters if p.key in values)
+    ]
+    for metric in plan.metrics:
+        errors = [_not_logged(metric, cfg) for cfg in composed]
+        if errors and all(errors):
+            raise PlanError(str(errors[0]))
+
+
+def _not_logged(metric: str, cfg: Any) -> ConfigError | None:
+    try:
+        config: Any = {key: OmegaConf.to_container(cfg[key], resolve=True) for key in ("task", "data", "zeroshot")}
+    except Exception:  # the job itself tells it
+        return None
+    try:
+        check_metric(metric, config, "sweep.metric")
+    except ConfigError as error:
+        return error
+    return None
 
 
 def _first(parameter: Parameter) -> str:
