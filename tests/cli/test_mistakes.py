@@ -205,6 +205,10 @@ def test_what_does_not_compose(word: str, message: str, told: Callable[..., str]
         ("experiment=emoji experiment=vit_b32", "experiment: a run has one, and emoji and vit_b32 are typed"),
         ("-m optimizer.lr= seed=1,2", "optimizer.lr=: its value is missing; optimizer.lr=…"),
         *((f"-m seed=1,2 sweep_name={bad}", "the name of a folder is made of") for bad in ("..", "a/b", "'a b'")),
+        *(
+            (f"seed=1 {word}", f"{word}: only a sweep reads this, which is begun with -m: ")
+            for word in ("sweep_name=x", "sweep.trials=3", "launcher=joblib", "space=optimizer")
+        ),
         ("-m seed=1,2 sweep_name=", "sweep_name=: its value is missing"),
         ("-m seed=range(0)", "seed=range(0): this range has no value, so that no job would start"),
         ("task=evaluate ckpt=notes.md", "ckpt: notes.md is not a file of weights; ckpt=<run>/checkpoints/last.ckpt"),

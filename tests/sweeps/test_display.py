@@ -49,7 +49,7 @@ def test_a_line_for_each_change(
     lines.moved()
     now = 120.0
     lines.ended(job(tmp_path, 0, 40, {10: 0.25, 40: 0.5}), Ended("finished", (0.5,)))
-    failed = job(tmp_path, 1)
+    failed = job(tmp_path, 1, 2, {2: 0.9})
     lines.started(failed)
     record_end(failed.folder, "failed", [], error="error: no")
     now = 121.0
@@ -61,7 +61,8 @@ def test_a_line_for_each_change(
         "job 0  optimizer.lr=0.1  finished in 2 min  step 40/40, val/acc 0.5000  "
         "[1 of 4 jobs; best 0.5000 (job 0); about 6 min left]",
         "job 1  optimizer.lr=0.1  started",
-        "job 1  optimizer.lr=0.1  failed in 1 s  step 0/40  [2 of 4 jobs, 1 failed; best 0.5000 (job 0); about 4 min left]",
+        "job 1  optimizer.lr=0.1  failed in 1 s  step 2/40, val/acc 0.9000  "
+        "[2 of 4 jobs, 1 failed; best 0.5000 (job 0); about 4 min left]",
     ]
     assert said.err == "job 1: error: no\n"
 

@@ -56,10 +56,13 @@ def _command(arguments: Arguments) -> int:
 
         print(f"cliplab {version('cliplab')}")
         return 0
-    from cliplab.cli.grammar import check_typed
+    from cliplab.cli.grammar import check_of_a_sweep, check_typed
 
+    multirun = bool(arguments.flags.get("multirun"))
     if not arguments.flags.get("shell_completion"):
-        check_typed(arguments.overrides, multirun=bool(arguments.flags.get("multirun")))
+        check_typed(arguments.overrides, multirun=multirun)
+        if not (multirun or arguments.shows_only or SWEEP_JOB in os.environ):
+            check_of_a_sweep(arguments.overrides)
     if any(o.startswith("resume=") for o in arguments.overrides):
         from cliplab.cli.resume import resumed
 

@@ -11,7 +11,7 @@ from cliplab.cli import places
 from cliplab.cli.arguments import UsageError
 from cliplab.cli.help import settings
 from cliplab.cli.suggestions import listed, nearest_choice
-from cliplab.program import command, hydra_quoted, shell_quoted
+from cliplab.program import command, command_line, hydra_quoted, shell_quoted
 
 LISTS = ("labels", "run", "ckpt", "pretrained", "images")  # keys that take several things at once
 NEVER_REMOVED = ("optimizer.lr",)  # the library would take a value of its own
@@ -39,6 +39,9 @@ def parses(override: str) -> bool:
     except HydraException:
         return False
     return True
+
+
+OF_A_SWEEP = ("sweep_name", "launcher", "space")  # sweep=asha stands in the command that repeats one of its jobs
 
 
 def check_typed(overrides: Sequence[str], *, multirun: bool = False) -> None:
@@ -106,6 +109,17 @@ def _check_values(overrides: Sequence[str]) -> None:
     for word in overrides:
         if re.fullmatch(r"\+{0,2}[\w./@]+=", word) and key_of(word) not in FREE_TEXT:
             raise UsageError(f"{word}: its value is missing; {word}…, several values with commas between them")
+
+
+def check_of_a_sweep(overrides: Sequence[str]) -> None:
+    """Raises UsageError for settings of a sweep beside a single job, which would not read them."""
+    keys = [key_of(word) for word in overrides]
+    if any(key in ("resume", "hydra.mode") for key in keys):
+        return
+    for word, key in zip(overrides, keys, strict=True):
+        if key in OF_A_SWEEP or key.startswith(("sweep.", "launcher.")):
+            line = command_line("-m", *overrides)
+            raise UsageError(f"{word}: only a sweep reads this, which is begun with -m: {line}")
 
 
 def _check_sweeps(overrides: Sequence[str]) -> None:
