@@ -37,3 +37,7 @@ def test_what_differs_is_told_without_training(
         assert any(line.startswith(beginning) for line in said)
     assert said[-1].endswith("reproduced.json")
     assert command("task=reproduce") == 1
+    for name in ("config.yaml", "composed.yaml"):  # of another program
+        (stopped_run / name).write_text("experiment: x\n")
+    assert command("task=reproduce", f"run={stopped_run}", "task.check_only=true") == 1
+    assert f"run: {stopped_run} has no config that can be read" in capsys.readouterr().err

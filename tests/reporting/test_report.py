@@ -221,6 +221,12 @@ def test_what_is_missing_is_left_out(run: Path, missing: str) -> None:
     assert "<h1>" in write_report(run).read_text()
 
 
+@pytest.mark.parametrize("text", ["[", "a sentence", ""])
+def test_a_damaged_config_is_left_out(run: Path, text: str) -> None:
+    (run / "config.yaml").write_text(text)
+    assert "<h1>" in write_report(run).read_text()
+
+
 def test_gallery_shelves() -> None:
     shelves = gallery_rows(classification().samples)
     assert shelves["Confidently right"] == [0, 1, 4]

@@ -26,7 +26,7 @@ def same_job(job: Job, folder: Path) -> Job:
     """The job of the run in ``folder``, to be run in the folder of ``job``. Raises ConfigError when its config cannot be
     read."""
     stored = read_yaml(folder / "composed.yaml") or read_yaml(folder / "config.yaml")
-    if not isinstance(stored, Mapping):
+    if not (isinstance(stored, Mapping) and isinstance(stored.get("task"), Mapping) and "paths" in stored):
         raise ConfigError(f"run: {folder} has no config that can be read; put the right config.yaml back")
     places = (read_yaml(folder / "config.yaml") or {}).get("paths") or {}
     cfg = OmegaConf.create(moved(current(stored), places, job.config["paths"]))

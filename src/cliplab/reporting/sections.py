@@ -8,9 +8,9 @@ from typing import Any
 
 from cliplab.evaluation.blocks import Block
 from cliplab.evaluation.kind import Record, kind_of
-from cliplab.files import read_yaml
 from cliplab.reporting.plots import line_plot
 from cliplab.reporting.results import read_history
+from cliplab.reporting.sweep.typed import read_yaml
 
 TRAINING = "train/"  # the prefix of the logged names of training figures
 FIRST_CURVES = ("loss", "lr")  # the others follow in the order of metrics.csv
@@ -18,8 +18,9 @@ CURVE_TITLES = {"lr": "learning rate"}  # for names that would not read well
 
 
 def read_config(run_dir: Path) -> dict[str, Any]:
-    path = run_dir / "config.yaml"
-    return read_yaml(path) if path.is_file() else {}
+    """The config of a run; empty when it is not there or damaged."""
+    found = read_yaml(run_dir / "config.yaml")
+    return found if isinstance(found, dict) else {}
 
 
 def by_kind(records: Sequence[Record]) -> Iterator[list[Record]]:
