@@ -95,3 +95,17 @@ def test_types_that_do_not_go_together_are_told(tmp_path: Path) -> None:
     message = r"1.parquet: column 'size' is struct<width: int64>, but in .*0.parquet it is int64; .*data_files="
     with pytest.raises(UnreachableData, match=message):
         open_rows(Location(str(tmp_path)))
+
+
+def test_columns_may_be_in_other_capitals_and_another_order_in_each_file(tmp_path: Path) -> None:
+    first = pyarrow.table({"image": [png(0), png(1)], "caption": ["a", "b"]})
+    other = pyarrow.table({"Caption": ["c", "d"], "IMAGE": [png(2), png(3)]})
+    pyarrow.parquet.write_table(first, tmp_path / "train-0.parquet")
+    pyarrow.parquet.write_table(other, tmp_path / "train-1.parquet")
+    location = Location(str(tmp_path))
+    layout = open_layout(location)
+    streamed = [row.values for part in range(len(layout.parts)) for row in layout.rows(part)]
+    assert [row["caption"] for row in streamed] == ["a", "b", "c", "d"]
+    held = open_rows(location).dataset
+    assert held["caption"][:] == ["a", "b", "c", "d"]
+    assert len({str(row["image"]) for row in held}) == 4

@@ -63,6 +63,7 @@ class ParquetReader:
         # Files without rows are ignored: their types, and sometimes their columns, are unknown.
         self.schemas = {file: schemas[file] for file, count in zip(files, counts, strict=True) if count} or schemas
         self.columns = list(next(iter(self.schemas.values())).names)
+        self.other_case: set[str] = set()  # files whose columns have the first file's names in other capitals
         self.kinds = self._kinds()
 
     def _add(self, file: str, schemas: dict[str, pyarrow.Schema]) -> int:
@@ -86,7 +87,13 @@ class ParquetReader:
         """The type of each column that holds the types of all files."""
         (first, schema), *others = self.schemas.items()
         for file, other in others:
-            if set(other.names) != set(schema.names):
+            if set(other.names) == set(schema.names):
+                continue
+            known = {name.lower(): name for name in schema.names}
+            if len(known) == len(other.names) and {name.lower() for name in other.names} == set(known):
+                self.schemas[file] = pyarrow.schema([one.with_name(known[one.name.lower()]) for one in other])
+                self.other_case.add(file)
+            else:
                 raise ValueError(
                     f"{file} has the columns {other.names}, but {first} has {schema.names}; read them separately"
                 )
@@ -104,7 +111,8 @@ class ParquetReader:
         return found
 
     def _differs(self, file: str) -> bool:
-        return any(self.schemas[file].field(name).type != kind for name, kind in self.kinds.items())
+        changed = any(self.schemas[file].field(name).type != kind for name, kind in self.kinds.items())
+        return changed or file in self.other_case
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -123,7 +131,9 @@ class ParquetReader:
                 number += len(batch)
 
     def _fitted(self, batch: pyarrow.RecordBatch) -> pyarrow.RecordBatch:
-        arrays = [converted(batch.column(name), kind) for name, kind in self.kinds.items()]
+        place = {name.lower(): number for number, name in enumerate(batch.schema.names)} if self.other_case else {}
+        columns = [batch.column(place.get(name.lower(), name)) for name in self.kinds]
+        arrays = [converted(column, kind) for column, kind in zip(columns, self.kinds.values(), strict=True)]
         return pyarrow.record_batch(arrays, pyarrow.schema([*self.kinds.items()]))
 
     def dataset(self, split: str) -> datasets.Dataset:
@@ -140,6 +150,8 @@ class ParquetReader:
     def _needs_more_than_a_cast(self, file: str) -> bool:
         """Whether the datasets library cannot convert the file's types. It can convert to text, wider numbers and images."""
         schema = self.schemas[file]
+        if file in self.other_case:
+            return True
         lists = [name for name, kind in self.kinds.items() if pyarrow.types.is_list(kind)]
         return any(schema.field(name).type != self.kinds[name] for name in lists)
 
