@@ -200,6 +200,7 @@ def test_what_does_not_compose(word: str, message: str, told: Callable[..., str]
             "in quotes: 'zeroshot.emoji_compositions.templates=[a photo]'",
         ),
         ("seed=1 emoji", "did you mean"),
+        ("image_encoder=vit_tiny", "image_encoder: no such key; did you mean 'model/image_encoder'?"),
         ("task=compare run=A run=B", "run: it is typed 2 times; for all of them: 'run=[A,B]'"),
         ("task=compare run=[A,B] run=C", "for all of them: 'run=[A,B,C]'"),
         ("experiment=emoji experiment=vit_b32", "experiment: a run has one, and emoji and vit_b32 are typed"),
@@ -299,6 +300,7 @@ def test_a_key_typed_without_its_group_finds_it() -> None:
         "epochs": "trainer.max_epochs",
         "trainer.gpus": "trainer.devices",
         "task.batch_size": "data.batch_size",
+        **dict.fromkeys(("batchsize", "batchSize", "batch-size"), "data.batch_size"),
         "dta.path": "data.path",
     }
     assert {key: _similar_keys(key, known)[0] for key in expected} == expected

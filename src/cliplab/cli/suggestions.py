@@ -55,6 +55,9 @@ def unknown_key(key: str, arguments: Arguments, sign: str = "") -> str:
     parent, _, leaf = key.rpartition(".")
     if not sign and parent in known and _is_argument(parent, leaf, arguments):
         return f"{key}: it is not set in the config; add it with a plus, +{key}=…"
+    group = next((name for name in places.groups() if name.rpartition("/")[2] == key), None)
+    if group and not sign:
+        return f"{key}: no such key; did you mean {group!r}?"
     similar = [name for name in _similar_keys(key, known) if name != parent]
     if similar:
         return f"{key}: no such key; did you mean {' or '.join(map(repr, similar))}?"
@@ -78,6 +81,11 @@ def _is_argument(parent: str, name: str, arguments: Arguments) -> bool:
     return signature is not None and name in signature.parameters
 
 
+def _plain(name: str) -> str:
+    """A name without what is easily left out: batchSize and batch-size are batch_size."""
+    return name.replace("_", "").replace("-", "").lower()
+
+
 def _similar_keys(key: str, known: list[str]) -> list[str]:
     """Keys with the same last name, else a similar key under the same parent, else any key that looks similar."""
     parent, _, leaf = key.rpartition(".")
@@ -85,7 +93,9 @@ def _similar_keys(key: str, known: list[str]) -> list[str]:
     for name in (SYNONYMS.get(key), SYNONYMS.get(leaf)):
         if name in leaves and (not parent or (name or "").startswith(f"{parent}.")):
             return [str(name)]
-    same_name = sorted((k for k, name in leaves.items() if name == leaf), key=lambda k: (k.count("."), known.index(k)))
+    plain = _plain(leaf)
+    alike = (k for k, name in leaves.items() if _plain(name) == plain)
+    same_name = sorted(alike, key=lambda k: (k.count("."), known.index(k)))
     if same_name and not parent:
         return [k for k in same_name if k.count(".") == same_name[0].count(".")][:3]
     siblings = difflib.get_close_matches(
