@@ -4,6 +4,7 @@ import json
 import math
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -241,8 +242,8 @@ def test_retrieval_of_a_constant_scores_nothing_and_shared_captions_match_all() 
     assert metrics["recall@1"] == 1
 
 
+@patch.dict(prompts.TOKENS_PER_BATCH, {"cpu": 3})  # several text batches for the ranks to share
 def everything() -> dict[str, dict[str, float]]:
-    prompts.TOKENS_PER_BATCH["cpu"] = 3  # several text batches for the ranks to share
     generator = torch.Generator().manual_seed(5)
     images, texts = (torch.randn(11, 4, generator=generator) for _ in range(2))
     labels = [i % 6 for i in range(11)]

@@ -22,7 +22,7 @@ def run(job: Job) -> Outcome:
     for step in range(done, STEPS):
         if job.config["seed"] == 2 and step == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(job.config["trainer"]["max_time"] or 0)
+        time.sleep(job.config["trainer"]["limit_train_batches"] or 0)
         with file.open("a") as out:
             out.write(f"{step} {os.getppid()} {seen}\n")
     return Outcome(None, job.config["seed"] + 0.01 * len(file.read_text().splitlines()))

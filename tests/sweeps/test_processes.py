@@ -19,7 +19,7 @@ from tests.processes import start, status
 from .pretend import STEPS
 
 ROOT = Path(__file__).parents[2]
-PRETEND = ["task.function=tests.sweeps.pretend.run", "+task.builds=false", "+trainer.max_time=null"]
+PRETEND = ["task.function=tests.sweeps.pretend.run", "+task.builds=false", "+trainer.limit_train_batches=null"]
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_a_sweep_that_was_ended_goes_on(
 ) -> None:
     """No step is done twice, and none is left out: no process of the first command works on."""
     sweep = tmp_path / "logs" / "multiruns" / "s"
-    slow = [a.replace("max_time=null", "max_time=0.15") for a in PRETEND]
+    slow = [a.replace("limit_train_batches=null", "limit_train_batches=0.15") for a in PRETEND]
     command = ["-m", *slow, "sweep_name=s", "seed=1,3", f"launcher={launcher}"]
     child = start(_command, tmp_path, command)
     deadline = time.monotonic() + 60
@@ -95,7 +95,7 @@ def test_a_sweep_that_was_ended_goes_on(
 def test_a_job_that_the_cluster_preempts_is_queued_again_and_goes_on(tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     sweep = tmp_path / "logs" / "multiruns" / "s"
-    slow = [a.replace("max_time=null", "max_time=0.15") for a in PRETEND]
+    slow = [a.replace("limit_train_batches=null", "limit_train_batches=0.15") for a in PRETEND]
     cluster = ["launcher=slurm", "launcher.executor=local", "launcher.poll_seconds=0.1"]
     child = start(_command, tmp_path, ["-m", *slow, "sweep_name=s", "seed=1", *cluster])
     deadline = time.monotonic() + 60
