@@ -19,7 +19,7 @@ from tests.processes import start, status
 from .pretend import STEPS
 
 ROOT = Path(__file__).parents[2]
-PRETEND = ["task.function=tests.sweeps.pretend.run", "+task.builds=false", "+trainer.limit_train_batches=null"]
+PRETEND = ["++task.function=tests.sweeps.pretend.run", "++task.builds=false", "++trainer.limit_train_batches=null"]
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def check_typed(overrides: Sequence[str], *, multirun: bool = False) -> None:
             raise UsageError(f"{word}: its value is missing; {bare}=…")
         if bare == "name" and re.fullmatch(r"['\"]?(/.*|[\[{].*|.*\.\.?/.*|\.\.?)['\"]?", value):
             raise UsageError(f"{word}: this is not a name, which becomes that of a folder in logs/<task>; name=<words>")
-        if bare in OF_THE_VERB:
+        if bare in OF_THE_VERB and not key.startswith("++"):  # a task of one's own is forced
             raise UsageError(
                 f"{word}: a task is chosen by its name: task=<choice>, the choices are {listed(known['task'])}"
             )
