@@ -5,6 +5,7 @@ import importlib.util
 import os
 import shutil
 import tempfile
+from pathlib import Path
 from typing import Any
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
@@ -57,6 +58,25 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log) if config.getoption("dist") == "loadfile" else None
 
 
+LONG = {  # files of four seconds and more, which -m quick leaves out
+    "checkpoints/test_damage.py",
+    "checkpoints/test_read.py",
+    "checkpoints/test_stated_open_clip.py",
+    "checkpoints/test_stated_transformers.py",
+    "checkpoints/test_write.py",
+    "cli/test_job.py",
+    "cli/test_resume_rules.py",
+    "configs/test_configs.py",
+    "data/test_bad_rows.py",
+    "data/test_broken.py",
+    "data/test_sources.py",
+    "reporting/test_light.py",
+    "reporting/test_report.py",
+    "sweeps/test_processes.py",
+    "training/test_trackers.py",
+}
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """The caches go when the first process ends."""
     if not hasattr(config, "workerinput"):
@@ -84,13 +104,18 @@ def browser_programs() -> tuple[str, str] | None:
     return (browser, driver) if browser and driver and importlib.util.find_spec("selenium") else None
 
 
+def _is_long(file: Path) -> bool:
+    return "end_to_end" in file.parts or "/".join(file.parts[-2:]) in LONG
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """``-m quick`` does not import the files that it leaves out."""
+    return True if config.getoption("markexpr") == "quick" and _is_long(collection_path) else None
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """``-m quick`` takes all but whole runs and what is marked slow: for while one writes."""
-    if (
-        "end_to_end" not in item.path.parts
-        and not any(item.iter_markers("slow"))
-        and not any(item.iter_markers("browser"))
-    ):
+    """``-m quick`` takes all but whole runs, long files and what is marked slow: for while one writes."""
+    if not _is_long(item.path) and not any(item.iter_markers("slow")) and not any(item.iter_markers("browser")):
         item.add_marker("quick")
 
 
