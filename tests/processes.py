@@ -1,10 +1,15 @@
 """Child processes that have everything imported already, so that a test with ranks does not wait for imports."""
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
+# The server looks for the tests on its own path, whatever folder it is started in.
+ROOT = str(Path(__file__).parents[1])
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
 # Children are forked from a server process. It never trains: autograd does not survive a fork.
 CHILDREN = multiprocessing.get_context("forkserver")
 CHILDREN.set_forkserver_preload(["tests.prepared"])

@@ -222,7 +222,7 @@ def test_the_first_siglips_tokenizer_makes_texts_bare(bases: dict[str, Path], tm
     model = cliplab.load(str(folder), device="cpu")
     texts = [" A photo,\tof a  CAT!! ", "ca_t"]
     assert [model.tokenizer.clean(text) for text in texts] == ["a photo of a cat", "cat"]
-    np.testing.assert_array_equal(*model.embed_texts(["A photo, of a CAT!", "a photo of a cat"]))
+    np.testing.assert_allclose(*model.embed_texts(["A photo, of a CAT!", "a photo of a cat"]), atol=1e-6)
     edit(folder / TOKENIZER, {"do_lower_case": False})
     assert cliplab.load(str(folder), device="cpu").tokenizer.clean("A Cat!") == "A Cat"
 

@@ -14,7 +14,7 @@ from tests.processes import start, status
 
 from .conftest import nothing_but_the_run, only_run
 
-SAME = ("train/loss", "train/logit_scale", "train/grad_norm", "train/lr", "train/image_accuracy")
+SAME = ("train/loss", "train/logit_scale", "train/grad_norm", "train/lr")
 
 
 def _first_rank(folder: Path, argv: list[str]) -> None:
@@ -46,4 +46,8 @@ def test_two_ranks_log_and_evaluate_what_one_does(
     for a, b in zip(one[1:], two[1:], strict=True):
         for key in SAME:
             assert float(b[key]) == pytest.approx(float(a[key]), rel=1e-4, abs=1e-5)
+        accuracies = [float(row["train/image_accuracy"]) for row in (a, b)]
+        assert accuracies[0] == pytest.approx(
+            accuracies[1], abs=1.01 / 16
+        )  # one near tie of the batch may fall otherwise
     assert two[-1]["zeroshot/folder/images"] == "8.0"
