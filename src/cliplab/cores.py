@@ -1,4 +1,4 @@
-"""How many cores this process may use."""
+"""How many cores this process may use, and how much memory the machine has."""
 
 import os
 from pathlib import Path
@@ -14,3 +14,11 @@ def usable_cores() -> int:
         return max(1, min(cores, int(quota) // int(period)))
     except (OSError, ValueError):  # not in such a container, or "max"
         return cores
+
+
+def memory_bytes() -> int | None:
+    """The main memory of this machine. None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

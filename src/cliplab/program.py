@@ -36,6 +36,11 @@ def shell_quoted(word: str) -> str:
     return shlex.quote(word)
 
 
+def key_of(override: str) -> str:
+    """The key of an override, without its value and signs."""
+    return override.lstrip("+~").split("=")[0]
+
+
 def hydra_quoted(value: object) -> str:
     """A value as Hydra's grammar of overrides reads it, in single quotes if it needs them."""
     text = str(value)

@@ -1,9 +1,14 @@
 """What is typed reaches Hydra as it was meant."""
 
+import shlex
+
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
-from cliplab.cli.arguments import UsageError, read_arguments
+from cliplab.cli.arguments import Arguments, UsageError, read_arguments
+from cliplab.cli.grammar import parses
+from cliplab.program import hydra_quoted, hydra_unquoted, shell_quoted
 
 
 @pytest.mark.parametrize(
@@ -52,3 +57,25 @@ def test_braces_that_the_shell_expanded_are_told() -> None:
     ):
         read_arguments(words)
     assert read_arguments(["data.path=/d/0.tar", "data.path=/d/0.tar", "seed=1", "seed=2"]).overrides
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/a b/c=d,e", "it's", "back\\", "q'\\'x", "é", "null", "12", "{x}", "[0]", "${x}", 'a"b', "a:b", "#", "", "a/b"],
+)
+def test_quoted_text_is_read_back_by_hydra_and_by_us(text: str) -> None:
+    value = OverridesParser.create().parse_override(f"k={hydra_quoted(text)}").value()
+    assert OmegaConf.create({"k": value}).k == text
+    assert hydra_unquoted(hydra_quoted(text)) == text
+
+
+def test_shells_read_a_quoted_word_back() -> None:
+    for word in ("a=b", "k='a b'", "$x", 'k="', "a'b\"c", "k='${x}'"):
+        assert shlex.split(shell_quoted(word)) == [word]
+
+
+def test_flags_may_stand_anywhere() -> None:
+    assert read_arguments(["a=1", "-m", "b=2"]) == Arguments({"multirun": True}, ("a=1", "b=2"))
+    assert read_arguments(["a=1", "--cfg", "job"]).argv() == ["--cfg=job", "a=1"]
+    assert read_arguments(["-sc", "install=bash"]).argv() == ["--shell-completion", "install=bash"]
+    assert parses("a=1")

@@ -10,10 +10,7 @@ from typing import Any
 import pytest
 
 from cliplab import cli
-from cliplab.cli.arguments import Arguments
-from cliplab.cli.grammar import notes_on_repeated, parses
-from cliplab.cli.suggestions import _similar_keys
-from cliplab.program import hydra_quoted, hydra_unquoted, shell_quoted
+from cliplab.cli.grammar import notes_on_repeated
 
 
 class Started(BaseException):
@@ -280,57 +277,3 @@ def test_an_experiment_that_forgets_its_package_or_its_name(told: Callable[..., 
     assert "its first line must be # @package _global_" in told(f"--config-dir={tmp_path}", "experiment=mine")
     file.write_text("# @package _global_\n")
     assert "name: it has no value; set it, name=…" in told(f"--config-dir={tmp_path}", "experiment=mine")
-
-
-def test_a_key_typed_without_its_group_finds_it() -> None:
-    known = [
-        "seed",
-        "data",
-        "data.batch_size",
-        "data.path",
-        "optimizer.lr",
-        "trainer.devices",
-        "trainer.max_epochs",
-        "a.b.lr",
-    ]
-    expected = {
-        "batch_size": "data.batch_size",
-        "lr": "optimizer.lr",
-        "learning_rate": "optimizer.lr",
-        "epochs": "trainer.max_epochs",
-        "trainer.gpus": "trainer.devices",
-        "task.batch_size": "data.batch_size",
-        **dict.fromkeys(("batchsize", "batchSize", "batch-size"), "data.batch_size"),
-        "dta.path": "data.path",
-    }
-    assert {key: _similar_keys(key, known)[0] for key in expected} == expected
-    assert _similar_keys("zzz", known) == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["/a b/c=d,e", "it's", "back\\", "q'\\'x", "é", "null", "12", "{x}", "[0]", "${x}", 'a"b', "a:b", "#", "", "a/b"],
-)
-def test_quoted_text_is_read_back_by_hydra_and_by_us(text: str) -> None:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from omegaconf import OmegaConf
-
-    value = OverridesParser.create().parse_override(f"k={hydra_quoted(text)}").value()
-    assert OmegaConf.create({"k": value}).k == text
-    assert hydra_unquoted(hydra_quoted(text)) == text
-
-
-def test_shells_read_a_quoted_word_back() -> None:
-    import shlex
-
-    for word in ("a=b", "k='a b'", "$x", 'k="', "a'b\"c", "k='${x}'"):
-        assert shlex.split(shell_quoted(word)) == [word]
-
-
-def test_flags_may_stand_anywhere() -> None:
-    from cliplab.cli.arguments import read_arguments
-
-    assert read_arguments(["a=1", "-m", "b=2"]) == Arguments({"multirun": True}, ("a=1", "b=2"))
-    assert read_arguments(["a=1", "--cfg", "job"]).argv() == ["--cfg=job", "a=1"]
-    assert read_arguments(["-sc", "install=bash"]).argv() == ["--shell-completion", "install=bash"]
-    assert parses("a=1")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cliplab.text import duration
 from cliplab.training.callbacks import Evaluate, ProgressBar, ProgressLines, progress_display
-from cliplab.training.callbacks.progress import duration
 
 from .toys import ToyEvaluator, checkpoints, fit
 

@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from cliplab.assembly.process import quiet
+from cliplab.cores import usable_cores
 from cliplab.data.shards import FORMATS, LeftOut, Ready, Recipe, make_ready
 from cliplab.data.source import CaptionSource
 from cliplab.files import whole_file
@@ -204,7 +205,7 @@ def prepare_job(job: Job) -> Outcome:
         check_same_settings(settings, json.loads((out / DONE).read_text())["settings"], out)
         print("nothing to do: all shards are written")
         return Outcome(out)
-    statistics = prepare(source, out, settings, recipe, task["workers"] or len(os.sched_getaffinity(0)))
+    statistics = prepare(source, out, settings, recipe, task["workers"] or usable_cores())
     dropped = counted(statistics["left_out"]) or "none"
     print(f"{statistics['rows']:,} rows in {statistics['shards']} shards; left out: {dropped}")
     with contextlib.suppress(OSError):

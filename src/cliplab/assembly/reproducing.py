@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from cliplab.checkpoints.earlier import current
 from cliplab.reporting.results import read_json, write_json
-from cliplab.reporting.sweep.typed import read_typed, read_yaml
+from cliplab.reporting.sweep.typed import read_typed, readable_yaml
 from cliplab.runs.differences import Difference, config_differences, figure_differences, moved, surrounding_differences
 from cliplab.runs.manifest import now_facts
 from cliplab.runs.outcome import read_manifest
@@ -25,10 +25,10 @@ MOST_SHOWN = 12
 def same_job(job: Job, folder: Path) -> Job:
     """The job of the run in ``folder``, to be run in the folder of ``job``. Raises ConfigError when its config cannot be
     read."""
-    stored = read_yaml(folder / "composed.yaml") or read_yaml(folder / "config.yaml")
+    stored = readable_yaml(folder / "composed.yaml") or readable_yaml(folder / "config.yaml")
     if not (isinstance(stored, Mapping) and isinstance(stored.get("task"), Mapping) and "paths" in stored):
         raise ConfigError(f"run: {folder} has no config that can be read; put the right config.yaml back")
-    places = (read_yaml(folder / "config.yaml") or {}).get("paths") or {}
+    places = (readable_yaml(folder / "config.yaml") or {}).get("paths") or {}
     cfg = OmegaConf.create(moved(current(stored), places, job.config["paths"]))
     cfg.paths = job.config["paths"]
     cfg.resume = None
@@ -45,7 +45,7 @@ def data_fingerprint(config: Mapping[str, Any]) -> str | None:
 
 def differences(folder: Path, again: Job) -> list[Difference]:
     """All that is otherwise than in the run of ``folder``."""
-    then, stored = read_manifest(folder), read_yaml(folder / "config.yaml")
+    then, stored = read_manifest(folder), readable_yaml(folder / "config.yaml")
     found = config_differences(current(stored), again.config) if isinstance(stored, Mapping) else []
     found += surrounding_differences(then, now_facts())
     before = (then.get("data") or {}).get("fingerprint")

@@ -16,17 +16,18 @@ from cliplab.settings.build import build
 WARM_UP = 3  # runs of each work before it is timed
 
 
-class Compared(NamedTuple):
-    """By contender, ours first: the contender, seconds of each round, and peak memory in bytes (None where it is not
-    counted). ``operations`` are those that our model needs; ``speed`` is the device's, in operations a second. ``too_large``
-    names the peers that did not fit into the device's memory."""
+class Timed(NamedTuple):
+    """By name, ours first: seconds of each round, and peak memory in bytes (None where it is not counted). ``operations``
+    are those that our model needs; ``speed`` is the device's, in operations a second."""
 
-    contenders: dict[str, Contender]
     seconds: dict[str, list[float]]
     peaks: dict[str, int | None]
     operations: int
     speed: float
-    too_large: list[str]
+
+    @property
+    def others(self) -> list[str]:
+        return [name for name in self.seconds if name != OURS]
 
     def typical(self, name: str) -> float:
         return median(self.seconds[name])
@@ -36,8 +37,20 @@ class Compared(NamedTuple):
         return self.operations / self.typical(name) / self.speed
 
     def ratio(self, name: str) -> Ratio:
-        """How many times as fast as this contender ours is."""
+        """How many times as fast as this one ours is."""
         return Ratio.of(self.seconds[name], self.seconds[OURS])
+
+    def ratios_in_words(self) -> list[str]:
+        return [f"{self.ratio(name)} times as fast as {name}" for name in self.others]
+
+
+class Compared(NamedTuple):
+    """The contenders by name, ours first, and what they took. ``too_large`` names the peers that did not fit into the
+    device's memory."""
+
+    contenders: dict[str, Contender]
+    timed: Timed
+    too_large: list[str]
 
 
 class Ready(NamedTuple):
@@ -93,14 +106,9 @@ def compare(
             contender.optimizer.zero_grad(set_to_none=True)
     order = [OURS, *(name for name in peers if name in found)]
     seconds = in_turn({name: found[name].work for name in order}, rounds, steps, setting)
-    return Compared(
-        {name: found[name].contender for name in order},
-        seconds,
-        {name: found[name].peak for name in order},
-        operations,
-        matrix_speed(setting),
-        too_large,
-    )
+    peaks = {name: found[name].peak for name in order}
+    timed = Timed(seconds, peaks, operations, matrix_speed(setting))
+    return Compared({name: found[name].contender for name in order}, timed, too_large)
 
 
 def _ready(
@@ -122,33 +130,34 @@ def table(figures: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> lis
     ]
 
 
-def figures_of(compared: Compared, counts: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+def figures_of(timed: Timed, counts: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     """Milliseconds, ``counts`` (what the work handles) a second, peak memory, and the share of the device's speed."""
-    names = list(compared.contenders)
-    figures: dict[str, dict[str, Any]] = {"ms": {name: 1000 * compared.typical(name) for name in names}}
+    figures: dict[str, dict[str, Any]] = {"ms": {name: 1000 * timed.typical(name) for name in timed.seconds}}
     for what, count in counts.items():
-        figures[f"{what}/s"] = {name: count / compared.typical(name) for name in names}
-    peaks = {name: None if peak is None else peak / 2**20 for name, peak in compared.peaks.items()}
+        figures[f"{what}/s"] = {name: count / timed.typical(name) for name in timed.seconds}
+    peaks = {name: None if peak is None else peak / 2**20 for name, peak in timed.peaks.items()}
     figures["peak memory, MiB"] = peaks
-    figures["share of the device's matrix products, %"] = {name: 100 * compared.share_of_speed(name) for name in names}
-    figures[f"{OURS} is times as fast"] = {name: str(compared.ratio(name)) for name in names if name != OURS}
+    shares = {name: 100 * timed.share_of_speed(name) for name in timed.seconds}
+    figures["share of the device's matrix products, %"] = shares
+    figures[f"{OURS} is times as fast"] = {name: str(timed.ratio(name)) for name in timed.others}
     return figures
 
 
 def said(compared: Compared, count: float, what: str) -> str:
     """Such as "812 images/s, 54 % of the device's matrix products; 1.65 (1.60 to 1.71) times as fast as open_clip"."""
-    share = compared.share_of_speed(OURS)
-    told = f"{count / compared.typical(OURS):,.0f} {what}/s, {share:.0%} of the device's matrix products"
-    peers = [f"{compared.ratio(name)} times as fast as {name}" for name in compared.contenders if name != OURS]
-    return "; ".join([told, *peers, *(f"{name} does not fit into memory" for name in compared.too_large)])
+    timed = compared.timed
+    share = timed.share_of_speed(OURS)
+    told = f"{count / timed.typical(OURS):,.0f} {what}/s, {share:.0%} of the device's matrix products"
+    missing = [f"{name} does not fit into memory" for name in compared.too_large]
+    return "; ".join([told, *timed.ratios_in_words(), *missing])
 
 
-def facts_of(compared: Compared, setting: Setting) -> dict[str, Any]:
+def facts_of(timed: Timed, setting: Setting) -> dict[str, Any]:
     return {
         "device": str(setting),
-        "seconds": compared.seconds,
-        "peak_bytes": compared.peaks,
-        "operations": compared.operations,
-        "matrix_products_per_second": compared.speed,
-        "ratios": {name: compared.ratio(name)._asdict() for name in compared.contenders if name != OURS},
+        "seconds": timed.seconds,
+        "peak_bytes": timed.peaks,
+        "operations": timed.operations,
+        "matrix_products_per_second": timed.speed,
+        "ratios": {name: timed.ratio(name)._asdict() for name in timed.others},
     }

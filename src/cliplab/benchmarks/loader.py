@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from cliplab.benchmarks.measured import Measured
+from cliplab.cores import usable_cores
 from cliplab.data.images import decode_image, decode_pixels
 from cliplab.data.layout import Row
 from cliplab.data.loader import CaptionLoader, Collate
@@ -199,7 +199,7 @@ def measure(
         rows = _rows_of_folder(path, images)
     else:
         rows = [(photograph(i, width, height), CAPTION) for i in range(images)]
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or usable_cores()
     pipelines: dict[str, Pipeline] = {"ours": Ours(transform), "torchvision": Torchvision(transform)}
     loaders = _loaders(rows, transform, tokenizer, min(batch_size, len(rows)), workers)
     passes = {name: _passes(loader, rounds) for name, loader in loaders.items()}

@@ -3,7 +3,6 @@
 import importlib.util
 import math
 from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import torch
@@ -11,10 +10,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cliplab.benchmarks.batch import MadeBatch
-from cliplab.benchmarks.comparing import table
+from cliplab.benchmarks.comparing import Timed, facts_of, figures_of, table
 from cliplab.benchmarks.contenders import OURS
 from cliplab.benchmarks.measured import Measured
-from cliplab.benchmarks.measuring import Ratio, Work, allocated, in_turn, matrix_speed, peak_bytes
+from cliplab.benchmarks.measuring import Work, allocated, in_turn, matrix_speed, peak_bytes
 from cliplab.benchmarks.operations import logit_operations
 from cliplab.benchmarks.setting import Setting
 from cliplab.models.clip import EMBEDS, Encoded
@@ -73,23 +72,12 @@ def measure(
         return work
 
     works = {name: work_of(loss) for name, loss in _losses(config, setting, batch_size).items()}
-    peaks = {}
+    peaks: dict[str, int | None] = {}
     for name, work in works.items():
         work()
         peaks[name] = peak_bytes(work, setting, pairs, allocated(setting))
     seconds = in_turn(works, rounds, steps, setting)
-    operations, speed = logit_operations(batch_size, width), matrix_speed(setting)
-    typical = {name: median(taken) for name, taken in seconds.items()}
-    ratios = {name: Ratio.of(seconds[name], seconds[OURS]) for name in works if name != OURS}
-    figures: dict[str, dict[str, Any]] = {
-        "ms": {name: 1000 * x for name, x in typical.items()},
-        "pairs/s": {name: batch_size / x for name, x in typical.items()},
-        "peak memory, MiB": {name: x / 2**20 for name, x in peaks.items()},
-        "share of the device's matrix products, %": {name: 100 * operations / x / speed for name, x in typical.items()},
-        f"{OURS} is times as fast": {name: str(ratio) for name, ratio in ratios.items()},
-    }
-    told = [f"{ratio} times as fast as {name}" for name, ratio in ratios.items()]
-    summary = f"loss of {batch_size} pairs in {width} dimensions, {setting}: {1000 * typical[OURS]:.2f} ms"
-    facts = {"device": str(setting), "seconds": seconds, "peak_bytes": peaks, "operations": operations}
-    facts |= {"matrix_products_per_second": speed, "ratios": {name: r._asdict() for name, r in ratios.items()}}
-    return Measured(table(figures, list(works)), "; ".join([summary, *told]), facts)
+    timed = Timed(seconds, peaks, logit_operations(batch_size, width), matrix_speed(setting))
+    summary = f"loss of {batch_size} pairs in {width} dimensions, {setting}: {1000 * timed.typical(OURS):.2f} ms"
+    rows = table(figures_of(timed, {"pairs": batch_size}), list(works))
+    return Measured(rows, "; ".join([summary, *timed.ratios_in_words()]), facts_of(timed, setting))

@@ -53,5 +53,5 @@ def measure_tower(
         steps=steps,
     )
     what, count = next(iter(counts.items()))
-    rows = table(figures_of(compared, counts), list(compared.contenders))
-    return Measured(rows, f"{about}, {setting}: {said(compared, count, what)}", facts_of(compared, setting))
+    rows = table(figures_of(compared.timed, counts), list(compared.contenders))
+    return Measured(rows, f"{about}, {setting}: {said(compared, count, what)}", facts_of(compared.timed, setting))

@@ -1,17 +1,16 @@
 """benchmark=train_step: one step of training, ours beside open_clip's and transformers' on the same batch and weights."""
 
-from collections.abc import Sequence
 from statistics import median
-from typing import Any
 
-from cliplab.benchmarks.batch import Captions, MadeBatch, make_batch
+from cliplab.benchmarks.batch import MadeBatch
 from cliplab.benchmarks.comparing import compare, facts_of, figures_of, said, table
-from cliplab.benchmarks.contenders import Contender, Peer
+from cliplab.benchmarks.contenders import Contender
 from cliplab.benchmarks.measured import Measured
 from cliplab.benchmarks.operations import image_operations, logit_operations, text_operations
 from cliplab.benchmarks.setting import Setting
+from cliplab.benchmarks.workload import Workload
+from cliplab.data.fields import takes_fields
 from cliplab.evaluation.clock import Phases
-from cliplab.rules import Count, NonNegative, Positive
 
 PARTS = ("load", "image tower", "text tower", "loss", "optimizer")
 
@@ -62,36 +61,25 @@ def operations_of(contender: Contender, setting: Setting, batch: MadeBatch) -> i
     return total + logit_operations(len(batch.images), contender.model.embed_dim)  # type: ignore[arg-type]
 
 
-def measure(
-    *,
-    config: dict[str, Any],
-    tokenizer: Any,
-    batch_size: Count,
-    peers: Sequence[Peer],
-    rounds: Count,
-    steps: Count,
-    from_data: bool,
-    mean_tokens: Positive,
-    spread: NonNegative,
-    threads: Count | None,
-) -> Measured:
-    """Time steps of each contender in alternation, then their parts; ``threads`` of a CPU."""
-    setting, captions = Setting.of(config, threads), Captions(from_data, mean_tokens, spread)
-    batch = make_batch(config, tokenizer, captions, batch_size)
+@takes_fields(Workload)
+def measure(work: Workload) -> Measured:
+    """Time steps of each contender in alternation, then their parts."""
+    setting, batch, about = work.prepared()
     compared = compare(
-        config,
+        work.config,
         setting,
         batch,
         lambda contender: lambda: step(contender, setting),
         lambda contender: operations_of(contender, setting, batch),
-        peers=peers,
-        rounds=rounds,
-        steps=steps,
+        peers=work.peers,
+        rounds=work.rounds,
+        steps=work.steps,
     )
     tokens = int(batch.tokens.lengths.sum())
-    figures = figures_of(compared, {"images": batch_size, "tokens": tokens})
-    parts = {name: milliseconds_by_part(c, setting, rounds) for name, c in compared.contenders.items()}
+    timed, contenders = compared.timed, compared.contenders
+    figures = figures_of(timed, {"images": work.batch_size, "tokens": tokens})
+    parts = {name: milliseconds_by_part(c, setting, work.rounds) for name, c in contenders.items()}
     for part in PARTS:
         figures[f"{part}, ms"] = {name: parts[name][part] for name in parts}
-    told = f"batch {batch_size}, {captions.told(batch.tokens)}, {setting}: {said(compared, batch_size, 'images')}"
-    return Measured(table(figures, list(compared.contenders)), told, facts_of(compared, setting) | {"parts_ms": parts})
+    told = f"{about}, {setting}: {said(compared, work.batch_size, 'images')}"
+    return Measured(table(figures, list(contenders)), told, facts_of(timed, setting) | {"parts_ms": parts})

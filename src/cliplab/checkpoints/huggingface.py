@@ -25,6 +25,7 @@ from cliplab.checkpoints.weights import (
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.models.encoders import CLIP_MEAN, CLIP_STD
 from cliplab.models.hf_sources import quiet
+from cliplab.text import one_line
 
 BLOCK = {
     "ln_1": "layer_norm1",
@@ -153,7 +154,7 @@ def library_config(family: str, file: Path) -> tuple[Stated, Stated, Stated]:
         with quiet():
             config = CONFIGS[family].from_dict(values)
     except Exception as error:  # its validators raise errors of several kinds
-        raise ValueError(f"{file}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"{file}: {one_line(error)}") from error
     top = Stated(config.to_dict(), file)
     parts = top.part("vision_config"), top.part("text_config")
     for part in (top, *parts):

@@ -8,7 +8,7 @@ from typing import Any
 
 from cliplab.cli import places
 from cliplab.cli.arguments import UsageError
-from cliplab.cli.grammar import key_of
+from cliplab.program import key_of
 from cliplab.runs.listing import RunRow, find_runs
 from cliplab.runs.outcome import read_manifest
 from cliplab.runs.status import RUNNING

@@ -11,7 +11,7 @@ from cliplab.cli import places
 from cliplab.cli.arguments import UsageError
 from cliplab.cli.help import settings
 from cliplab.cli.suggestions import listed, nearest_choice
-from cliplab.program import command, command_line, hydra_quoted, shell_quoted
+from cliplab.program import command, command_line, hydra_quoted, key_of, shell_quoted
 
 LISTS = ("labels", "run", "ckpt", "pretrained", "images")  # keys that take several things at once
 NEVER_REMOVED = ("optimizer.lr",)  # the library would take a value of its own
@@ -19,14 +19,6 @@ PARTS = ("model.image_encoder", "model.text_encoder", "data.train", "data.tokeni
 FREE_TEXT = ("note", "where")
 OF_THE_VERB = ("task.name", "task.function", "task.builds")
 NEVER_EMPTY = ("name", "hydra.run.dir", "hydra.sweep.dir", "paths.run", "paths.logs", "paths.root")
-
-
-def one_line(error: object) -> str:
-    return " ".join(str(error).split())
-
-
-def key_of(override: str) -> str:
-    return override.lstrip("+~").split("=")[0]
 
 
 def value_of(override: str) -> str:
@@ -71,7 +63,6 @@ def check_typed(overrides: Sequence[str], *, multirun: bool = False) -> None:
         group = bare.replace(".", "/")
         if "." in bare and group in known and re.fullmatch(r"\w+", value) and value != "null":
             raise UsageError(f"{word}: a choice is typed with /, values with dots: {group}={value}")
-        needed = bare.split(".")[0] in ("trainer", "task", "paths") or "." not in bare.replace("/", ".")
         if word in map("~{}".format, NEVER_REMOVED):
             raise UsageError(f"{word}: without it the library would take its own value; set it instead: {bare}=…")
         if equals and value in ("", "null") and bare in NEVER_EMPTY:
@@ -82,13 +73,19 @@ def check_typed(overrides: Sequence[str], *, multirun: bool = False) -> None:
             raise UsageError(
                 f"{word}: a task is chosen by its name: task=<choice>, the choices are {listed(known['task'])}"
             )
-        needed = (needed and bare not in ("local", "hydra") and _is_base_key(bare)) or bare in PARTS
-        if word.startswith("~") and bare and needed:
-            group = bare.replace(".", "/") if bare.startswith("model.") else bare.split(".")[0]
-            fix = f"{group}=<choice>" if bare in (*known, *PARTS) else f"{bare}=null" if "." in bare else f"{bare}=…"
-            raise UsageError(
-                f"{word}: every command reads this key, so it cannot be removed; give it another value: {fix}"
-            )
+        if word.startswith("~") and bare:
+            _check_removed(word, bare, known)
+
+
+def _check_removed(word: str, key: str, known: Mapping[str, Sequence[str]]) -> None:
+    """Raises UsageError for the removal of a key that every command reads."""
+    at_the_top = "." not in key.replace("/", ".") and key not in ("local", "hydra")
+    in_a_group = key.split(".")[0] in ("trainer", "task", "paths")
+    if key not in PARTS and not ((at_the_top or in_a_group) and _is_base_key(key)):
+        return
+    group = key.replace(".", "/") if key.startswith("model.") else key.split(".")[0]
+    fix = f"{group}=<choice>" if key in (*known, *PARTS) else f"{key}=null" if "." in key else f"{key}=…"
+    raise UsageError(f"{word}: every command reads this key, so it cannot be removed; give it another value: {fix}")
 
 
 def _check_spaces(overrides: Sequence[str], known: Mapping[str, Sequence[str]]) -> None:

@@ -12,13 +12,14 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from cliplab.cli import places
-from cliplab.cli.grammar import key_of, notes_on_repeated, one_line, value_of
+from cliplab.cli.grammar import notes_on_repeated, value_of
 from cliplab.cli.naming import results_name, sweep_folder
 from cliplab.cli.sweep import remove_empty
-from cliplab.program import SWEEP_JOB, command_line, hydra_quoted
+from cliplab.program import SWEEP_JOB, command_line, hydra_quoted, key_of
 from cliplab.runs.outcome import holds_run, read_manifest, record_end, record_traceback, remove_start_files
 from cliplab.runs.status import status_after, status_of
 from cliplab.settings.config import ConfigError
+from cliplab.text import one_line
 
 # Environment variables that Lightning and schedulers set for ranks
 RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE")

@@ -10,10 +10,11 @@ from hydra.errors import HydraException, OverrideParseException
 
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
-from cliplab.cli.grammar import LISTS, explain_unreadable, key_of, one_line, parses, value_of
+from cliplab.cli.grammar import LISTS, explain_unreadable, parses, value_of
 from cliplab.cli.suggestions import known_keys, listed, nearest_choice, takes_list, unknown_key
-from cliplab.program import command_line, hydra_quoted, shell_quoted
+from cliplab.program import command_line, hydra_quoted, key_of, shell_quoted
 from cliplab.settings.check_trainer import why_refused
+from cliplab.text import one_line
 
 
 def explain(error: BaseException, arguments: Arguments) -> str:

@@ -15,12 +15,13 @@ from cliplab.checkpoints.earlier import current
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments, UsageError
 from cliplab.cli.further import AUTO, about_schedule, lengthens, newest_unfinished
-from cliplab.cli.grammar import key_of, value_of
+from cliplab.cli.grammar import value_of
 from cliplab.cli.job import is_further_rank
 from cliplab.files import read_yaml
-from cliplab.program import command_line, hydra_quoted, hydra_unquoted, shell_quoted
+from cliplab.program import command_line, hydra_quoted, hydra_unquoted, key_of, shell_quoted
 from cliplab.runs.outcome import read_manifest
 from cliplab.runs.sweep_file import SWEEP, read_sweep_file
+from cliplab.text import one_line
 
 ABSENT = object()
 # Where and how long a run goes on, and what it writes. Everything else stays as it was when the run began.
@@ -137,8 +138,7 @@ def _read(file: Path) -> Any:
         config = read_yaml(file)
         assert isinstance(config["paths"]["run"], str)
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AssertionError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"resume: {file} is not the config of a run; restore it: {reason}") from error
+        raise UsageError(f"resume: {file} is not the config of a run; restore it: {one_line(error)}") from error
     return current(config)
 
 

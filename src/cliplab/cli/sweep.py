@@ -7,10 +7,10 @@ from typing import Any
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 
-from cliplab.cli.grammar import one_line
 from cliplab.program import command_line, hydra_quoted
 from cliplab.runs.outcome import job_folders, read_manifest
 from cliplab.settings.config import ConfigError
+from cliplab.text import one_line
 
 
 class NoteSweep(Callback):

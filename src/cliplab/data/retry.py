@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 from cliplab.data.layout import DamagedPart
+from cliplab.text import one_line
 
 T = TypeVar("T")
 RETRY_SECONDS = (1, 2, 4, 8, 16, 32)  # waits before each new attempt
@@ -26,7 +27,7 @@ def persistent(start: Callable[[int], Iterator[T]], where: str) -> Iterator[T]:
             raise
         except Exception as error:
             if failures == len(RETRY_SECONDS):
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+                reason = f"{type(error).__name__}: {one_line(error)[:300]}"
                 raise RuntimeError(
                     f"{where} cannot be read any more, after {failures} more attempts: {reason}"
                 ) from error

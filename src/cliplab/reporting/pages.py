@@ -9,6 +9,7 @@ import jinja2
 
 from cliplab.evaluation.words import count, percent
 from cliplab.reporting.plots import calibration, curve
+from cliplab.text import one_line
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -36,7 +37,7 @@ def hue(text: Any) -> int:
 
 def cell(text: Any) -> str:
     """Escape a text for a cell of a Markdown table."""
-    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+    return one_line(text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def render(template: str, **values: Any) -> str:

@@ -10,7 +10,7 @@ from cliplab.evaluation.blocks import Block
 from cliplab.evaluation.kind import Record, kind_of
 from cliplab.reporting.plots import line_plot
 from cliplab.reporting.results import read_history
-from cliplab.reporting.sweep.typed import read_yaml
+from cliplab.reporting.sweep.typed import readable_yaml
 
 TRAINING = "train/"  # the prefix of the logged names of training figures
 FIRST_CURVES = ("loss", "lr")  # the others follow in the order of metrics.csv
@@ -19,7 +19,7 @@ CURVE_TITLES = {"lr": "learning rate"}  # for names that would not read well
 
 def read_config(run_dir: Path) -> dict[str, Any]:
     """The config of a run; empty when it is not there or damaged."""
-    found = read_yaml(run_dir / "config.yaml")
+    found = readable_yaml(run_dir / "config.yaml")
     return found if isinstance(found, dict) else {}
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from cliplab.checkpoints.run_checkpoint import without_definitions
 from cliplab.files import read_yaml
+from cliplab.runs.outcome import with_further
 from cliplab.settings.config import save_yaml
 from cliplab.settings.interpolations import with_interpolations
 from cliplab.settings.job import Job
@@ -23,7 +24,7 @@ def save_config(config: dict[str, Any], job: Job) -> None:
     written = without_definitions(config)
     save_yaml(run_dir / "composed.yaml", with_interpolations(written, job.composed))
     save_yaml(run_dir / "config.yaml", written)
-    save_yaml(typed, [*earlier, *(o for o in job.typed if o not in earlier)])
+    save_yaml(typed, with_further(earlier, job.typed))
 
 
 def run_of(source: str) -> Path | None:

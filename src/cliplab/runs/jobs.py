@@ -12,7 +12,7 @@ from cliplab.program import command_line, hydra_quoted
 from cliplab.reporting.results import read_history
 from cliplab.reporting.sweep.drawings import Series
 from cliplab.reporting.sweep.jobs import JobRecord, Metric, Setting
-from cliplab.reporting.sweep.typed import UNKEPT, read_typed, read_yaml, typed_values, value_text, with_defaults
+from cliplab.reporting.sweep.typed import UNKEPT, read_typed, readable_yaml, typed_values, value_text, with_defaults
 from cliplab.runs.outcome import read_manifest
 from cliplab.runs.status import status_of
 
@@ -76,15 +76,9 @@ def optimized_metric(folders: Sequence[Path]) -> Metric | None:
     for folder in folders:
         name = (read_manifest(folder).get("optimized_metric") or {}).get("name")
         if name:
-            return metric_of(str(name))
-    names = [value_text(read_yaml(folder / "config.yaml"), "optimized_metric") for folder in folders[:3]]
-    return next((metric_of(name) for name in names if name), None)
-
-
-def metric_of(name: str) -> Metric:
-    """More is better, but of a loss, a rank or a calibration error less is."""
-    leaf = name.rpartition("/")[2]
-    return Metric(name, not (leaf.endswith(("loss", "_rank", "ece")) or leaf == "loss"))
+            return Metric.named(str(name))
+    names = [value_text(readable_yaml(folder / "config.yaml"), "optimized_metric") for folder in folders[:3]]
+    return next((Metric.named(name) for name in names if name), None)
 
 
 def curve_of(folder: Path, name: str) -> tuple[list[float], list[float]]:
@@ -109,9 +103,3 @@ def curves_of(settings: Sequence[Setting], others: Sequence[JobRecord], metric: 
         if len(xs) > 1:
             series.append(Series(label, xs, ys, place if place < IN_COLOUR else None))
     return series
-
-
-def read_sweep_facts(folder: Path) -> dict[str, Any]:
-    """What stands in ``sweep.yaml`` of a multirun; empty without one."""
-    facts = read_yaml(folder / "sweep.yaml")
-    return facts if isinstance(facts, dict) else {}

@@ -14,11 +14,10 @@ from cliplab.evaluation.kind import headlines
 from cliplab.reporting.sweep.jobs import label_of, number, short_names
 from cliplab.reporting.sweep.typed import read_typed, typed_values
 from cliplab.runs.index import INDEX, Index, read_facts
-from cliplab.runs.outcome import MANIFEST, MARKS
+from cliplab.runs.outcome import DEEPEST, MANIFEST, MARKS
 from cliplab.runs.status import status_of
 from cliplab.settings.config import ConfigError, did_you_mean
 
-DEEPEST = 4  # levels below logs at which runs are looked for
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 FACTS = ("status", "experiment", "task", "seed", "age", "disk", "tags", "note", "run", "metric")
 
@@ -201,15 +200,20 @@ def _parts(where: str) -> list[str]:
     return [part for part in re.split(r"\s+and\s+|\s*[,;&]+\s*", where) if part.strip()]
 
 
+def _check_known(option: str, name: str, rows: Sequence[RunRow]) -> None:
+    """Raises ConfigError for a name that no run has a value for."""
+    if name not in FACTS and rows and all(row.value(name) is None for row in rows):
+        known = dict.fromkeys([*FACTS, *(key for row in rows for key in (*row.figures, *row.typed))])
+        raise ConfigError(f"{option}: no run has {name!r}{did_you_mean(name, known)}")
+
+
 def selected(rows: Sequence[RunRow], where: str | None) -> list[RunRow]:
     """The runs for which every condition holds; conditions are joined by ``and``. Raises ConfigError for a condition that
     cannot be read, or that is about what no run has."""
     if not where:
         return list(rows)
     for name in names_in(where):
-        if name not in FACTS and rows and all(row.value(name) is None for row in rows):
-            known = dict.fromkeys([*FACTS, *(key for row in rows for key in (*row.figures, *row.typed))])
-            raise ConfigError(f"where: no run has {name!r}{did_you_mean(name, known)}")
+        _check_known("where", name, rows)
     conditions = [condition(part) for part in _parts(where)]
     return [row for row in rows if all(holds(row) for holds in conditions)]
 
@@ -219,9 +223,7 @@ def ordered(rows: Sequence[RunRow], sort: str | None) -> list[RunRow]:
     if not sort:
         return sorted(rows, key=lambda row: row.age)
     name = sort.removeprefix("-")
-    if name not in FACTS and rows and all(row.value(name) is None for row in rows):
-        known = dict.fromkeys([*FACTS, *(key for row in rows for key in (*row.figures, *row.typed))])
-        raise ConfigError(f"sort: no run has {name!r}{did_you_mean(name, known)}")
+    _check_known("sort", name, rows)
     there = [(row, row.value(name)) for row in rows]
     with_value = [pair for pair in there if pair[1] not in (None, "", [])]
 

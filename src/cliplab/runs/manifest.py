@@ -12,9 +12,12 @@ from typing import Any
 
 import torch
 
+from cliplab.cores import memory_bytes
 from cliplab.program import command_line
 from cliplab.reporting.results import read_json, write_json
+from cliplab.runs.outcome import with_further
 from cliplab.runs.status import this_process
+from cliplab.settings.config import tags_of
 
 PACKAGES = (
     "cliplab",
@@ -48,11 +51,11 @@ def git_state(root: Path) -> dict[str, Any]:
 
 def hardware() -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30 if hasattr(os, "sysconf") else None
+    memory = memory_bytes()
     return {
         "cpu": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
-        "memory_gb": round(memory, 1) if memory else None,
+        "memory_gb": round(memory / 2**30, 1) if memory else None,
         "gpus": gpus,
         "torch_threads": torch.get_num_threads(),
     }
@@ -68,12 +71,6 @@ def now_facts() -> dict[str, Any]:
     }
 
 
-def tags_of(config: dict[str, Any]) -> list[str]:
-    """``tags=[a,b]``, or ``tags=a`` for one."""
-    tags = config.get("tags") or []
-    return [str(tag) for tag in (tags if isinstance(tags, list) else [tags])]
-
-
 class Manifest:
     """manifest.json of a run. Each change writes the whole file. Only the first rank writes (``write``)."""
 
@@ -87,10 +84,7 @@ class Manifest:
             **this_process(),
             "tags": tags_of(config),
             "note": config.get("note"),
-            "overrides": [
-                *earlier.get("overrides", []),
-                *(o for o in overrides if o not in earlier.get("overrides", [])),
-            ],
+            "overrides": with_further(earlier.get("overrides", []), overrides),
             "command": earlier.get("command", command_line(*overrides)),
             "seed": config["seed"],
             "started": earlier.get("started", now()),

@@ -11,6 +11,7 @@ import yaml
 from cliplab.files import whole_file
 
 MANIFEST, TRACEBACK = "manifest.json", "traceback.txt"
+DEEPEST = 4  # levels below a folder at which runs are looked for
 MARKS = (MANIFEST, "config.yaml", "composed.yaml", "checkpoints")  # a folder with one of these holds a run
 
 
@@ -21,6 +22,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def with_further(earlier: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """What was typed for a run, with what is typed anew when it goes on."""
+    return [*earlier, *(o for o in overrides if o not in earlier)]
 
 
 def holds_run(folder: Path) -> bool:

@@ -5,12 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cliplab.runs.outcome import holds_run
+from cliplab.runs.outcome import DEEPEST, holds_run
 from cliplab.settings.config import ConfigError
 from cliplab.settings.model_source import named_run
 
 PATTERN = "*?["
-DEEPEST = 4  # levels below a folder at which runs are looked for
 
 
 def is_pattern(value: Any) -> bool:

@@ -8,8 +8,9 @@ from cliplab.reporting.sweep.jobs import Metric, differing_keys, settings_of
 from cliplab.reporting.sweep.page import write_csv, write_page
 from cliplab.reporting.sweep.screen import print_leaderboard
 from cliplab.reporting.sweep.verdict import Sweep
-from cliplab.runs.jobs import curves_of, metric_of, optimized_metric, read_jobs, read_sweep_facts
+from cliplab.runs.jobs import curves_of, optimized_metric, read_jobs
 from cliplab.runs.outcome import job_folders
+from cliplab.runs.sweep_file import read_sweep_file
 
 UNTOLD = Metric("value")
 
@@ -25,7 +26,7 @@ def summarise(folder: Path) -> Path | None:
 
 def summarise_runs(out: Path, folders: Sequence[Path], names: Sequence[str], title: str) -> Path:
     """The same of any runs, written into ``out``; ``names`` are what they are called."""
-    facts = read_sweep_facts(out)
+    facts = read_sweep_file(out)
     jobs = read_jobs(folders, names)
     metrics = metrics_of(facts) or [optimized_metric(folders) or UNTOLD]
     keys = _kept(differing_keys(jobs))
@@ -56,5 +57,5 @@ def metrics_of(facts: Mapping[str, Any]) -> list[Metric]:
     for place, one in enumerate(named):
         name = one if isinstance(one, str) else str(one.get("name"))
         way = ways[place] if place < len(ways) else None if isinstance(one, str) else one.get("direction")
-        found.append(metric_of(name) if way is None else Metric(name, str(way).startswith("max")))
+        found.append(Metric.named(name) if way is None else Metric(name, str(way).startswith("max")))
     return found

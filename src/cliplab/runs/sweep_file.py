@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from cliplab.files import whole_file
+from cliplab.reporting.sweep.typed import readable_yaml
 
 SWEEP = "sweep.yaml"
 
@@ -18,10 +19,7 @@ def read_sweep_file(folder: Path) -> dict[str, Any]:
     ``method`` (the choice of sweep=) ``how`` (the same in words) ``jobs`` (how many there will be) ``seed``;
     ``metric`` and ``direction``, lists; ``storage`` and ``study`` of a search; ``id``; ``started``.
     """
-    try:
-        facts = yaml.safe_load((folder / SWEEP).read_text(encoding="utf8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
+    facts = readable_yaml(folder / SWEEP)
     return facts if isinstance(facts, dict) else {}
 
 

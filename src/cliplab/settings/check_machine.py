@@ -4,20 +4,13 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from cliplab.cores import memory_bytes
 from cliplab.settings.config import ConfigError
 
 FLOAT_BYTES = 4
 MATRICES = 12  # of a block of a transformer, each of width times width: attention has 4, the MLP 8
 WORKERS_PER_CORE, MOST_WORKERS = 4, 32
 TOWERS = ("image_encoder", "text_encoder")
-
-
-def memory_bytes() -> int | None:
-    """The main memory of this machine. None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def check_memory(model: Mapping[str, Any], available: int | None = None) -> None:

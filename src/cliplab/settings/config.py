@@ -11,6 +11,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from cliplab.files import read_yaml, whole_file
+from cliplab.program import key_of
 
 OWN_TRAINER_KEYS = ("on_nan",)  # keys of the trainer group that are not arguments of lightning.Trainer
 
@@ -35,7 +36,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def typed_keys(overrides: Iterable[str]) -> list[str]:
     """The keys of overrides, without values and signs."""
-    return [override.lstrip("+~").split("=")[0] for override in overrides]
+    return [key_of(override) for override in overrides]
 
 
 def value_at(node: Any, key: str, absent: Any = None) -> Any:
@@ -43,6 +44,12 @@ def value_at(node: Any, key: str, absent: Any = None) -> Any:
     for name in key.split("."):
         node = node.get(name, absent) if isinstance(node, Mapping) else absent
     return node
+
+
+def tags_of(config: Mapping[str, Any]) -> list[str]:
+    """``tags=[a,b]``, or ``tags=a`` for one."""
+    tags = config.get("tags") or []
+    return [str(tag) for tag in (tags if isinstance(tags, list) else [tags])]
 
 
 def origins(cfg: DictConfig) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """``-m``: from Hydra's config of a sweep to its conductor."""
 
+import copy
+import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from cliplab.sweeps.launchers.launcher import Here, Launcher, several_ranks
 from cliplab.sweeps.launchers.process import LOCK, locked
 from cliplab.sweeps.plan import Plan, PlanError, known_value, make_plan
 from cliplab.sweeps.space import Choices, Parameter
+from cliplab.text import one_line
 
 JOURNAL = "study.journal"
 
@@ -52,9 +55,8 @@ def run_sweep(typed: Sequence[str], config: Any, context: HydraContext, task: Ta
     try:
         method = make(_setting(plan, known))
         plan.write(method.total)
-        here = Here(
-            folder, _in_this_process(config, context, task), lambda job: several_ranks(_composed(job, config, loader))
-        )
+        compose = _composer(config, loader)
+        here = Here(folder, _in_this_process(compose, context, task), lambda job: _ranks(job, compose))
         launcher.prepare(here)
         with show(plan, method.total, launcher.slots) as display:
             Conductor(plan, method, launcher, display, hydra_typed, flags).conduct()
@@ -80,10 +82,20 @@ def _setting(plan: Plan, known: Callable[[str], str | None]) -> Setting:
     return Setting(plan.space, plan.folder, facts["seed"], tuple(facts["direction"]), known, study)
 
 
-def _in_this_process(config: Any, context: HydraContext, task: TaskFunction) -> Callable[[Job], None]:
+def _composer(config: Any, loader: Any) -> Callable[[Job], Any]:
+    """Composes the config of a job. The last one is kept: a launcher asks for it before it runs the job."""
+
+    @functools.lru_cache(maxsize=1)
+    def kept(overrides: tuple[str, ...]) -> Any:
+        return loader.load_sweep_config(config, list(overrides))
+
+    return lambda job: copy.deepcopy(kept(job.overrides))
+
+
+def _in_this_process(compose: Callable[[Job], Any], context: HydraContext, task: TaskFunction) -> Callable[[Job], None]:
     def run(job: Job) -> None:
         try:
-            cfg = context.config_loader.load_sweep_config(config, list(job.overrides))
+            cfg = compose(job)
             with open_dict(cfg):
                 cfg.hydra.sweep.dir, cfg.hydra.sweep.subdir = str(job.folder.parent), job.name
                 cfg.hydra.job.id = cfg.hydra.job.num = int(job.name) if job.name.isdigit() else 0
@@ -96,18 +108,19 @@ def _in_this_process(config: Any, context: HydraContext, task: TaskFunction) -> 
             )
             _ = done.return_value
         except Exception as error:
-            record_end(job.folder, "failed", job.overrides, error=f"config error: {' '.join(str(error).split())}")
+            record_end(job.folder, "failed", job.overrides, error=f"config error: {one_line(error)}")
 
     return run
 
 
-def _composed(job: Job, config: Any, loader: Any) -> Mapping[str, Any]:
+def _ranks(job: Job, compose: Callable[[Job], Any]) -> int:
+    """How many processes the job's own config asks for."""
     try:
-        cfg = loader.load_sweep_config(config, list(job.overrides))
+        cfg = compose(job)
     except Exception:  # the job itself tells it
-        return {}
+        return several_ranks({})
     trainer: Any = OmegaConf.to_container(cfg.trainer, resolve=True) if "trainer" in cfg else {}
-    return {"trainer": trainer}
+    return several_ranks({"trainer": trainer})
 
 
 def check_composes(plan: Plan, config: Any, loader: Any, known: Callable[[str], str | None]) -> None:

@@ -16,6 +16,7 @@ from cliplab.sweeps.drawing import Ended
 from cliplab.sweeps.jobs import OVER, Job
 from cliplab.sweeps.plan import Plan
 from cliplab.sweeps.progress import Progress, read_progress
+from cliplab.text import duration
 
 EVERY = {True: 1.0, False: 5.0}  # seconds between two looks at the folders, on a terminal and elsewhere
 SHOWN_OVER = 5  # of the jobs that are over, the latest
@@ -109,14 +110,6 @@ class Lines:
         if left is not None and len(over) < self.total:
             text += f"; about {duration(left)} left"
         return text
-
-
-def duration(seconds: float) -> str:
-    """Such as ``45 s``, ``12 min``, ``3 h 05 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def figures(line: Line) -> list[str]:

@@ -11,6 +11,7 @@ import yaml
 
 from cliplab.files import whole_file
 from cliplab.program import SWEEP_JOB, hydra_quoted
+from cliplab.reporting.sweep.typed import readable_yaml
 from cliplab.runs.outcome import MANIFEST, read_manifest, record_end
 from cliplab.sweeps.drawing import Draw, Ended
 
@@ -63,10 +64,7 @@ def goes_on(folder: Path) -> bool:
 
 def given(folder: Path) -> tuple[str, ...] | None:
     """The overrides that a job in this folder was given; None when they cannot be read."""
-    try:
-        words = yaml.safe_load((folder / OVERRIDES).read_text(encoding="utf8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
+    words = readable_yaml(folder / OVERRIDES)
     return tuple(map(str, words)) if isinstance(words, list) else None
 
 

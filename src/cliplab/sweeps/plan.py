@@ -9,7 +9,8 @@ from typing import Any
 
 from hydra.errors import HydraException
 
-from cliplab.program import command_line, hydra_quoted, hydra_unquoted
+from cliplab.program import command_line, hydra_quoted, hydra_unquoted, key_of
+from cliplab.reporting.sweep.jobs import Metric
 from cliplab.runs.outcome import holds_run, job_folders
 from cliplab.runs.sweep_file import read_sweep_file, write_sweep_file
 from cliplab.sweeps.space import Space, read_space
@@ -27,7 +28,6 @@ SETTINGS = (
     "fail_on_error",
     "method",
 )
-MINIMIZED = ("loss", "_rank", "ece", "seconds")  # endings of figures of which less is better
 
 
 class PlanError(HydraException):
@@ -66,7 +66,7 @@ def make_plan(
     """Read what was typed and what lies in the folder. Jobs say in their manifests how they did by the first metric, which
     ``optimized`` is unless another was asked for. Raises PlanError when the folder is another sweep's, and SpaceError."""
     _check_choices(settings, choices)
-    own = [word for word in typed if not _key(word).startswith(OF_THE_SWEEP)]
+    own = [word for word in typed if not key_of(word).startswith(OF_THE_SWEEP)]
     method = choices.get("sweep", "grid")
     space = read_space(own, _space_of_files(own, settings, choices, loader), loader)
     metrics = _listed(settings["metric"])
@@ -76,7 +76,7 @@ def make_plan(
             "sweep.metric=val/recall@1"
         )
     if metrics[0] != optimized:
-        kept = [w for w in space.fixed if _key(w) != "optimized_metric"]
+        kept = [w for w in space.fixed if key_of(w) != "optimized_metric"]
         space = replace(space, fixed=(*kept, f"optimized_metric={hydra_quoted(metrics[0])}"))
     there = read_sweep_file(folder)
     facts = {
@@ -114,10 +114,6 @@ def _check_choices(settings: Mapping[str, Any], choices: Mapping[str, str]) -> N
         )
 
 
-def _key(word: str) -> str:
-    return word.lstrip("+~").partition("=")[0]
-
-
 def _listed(value: Any) -> list[str]:
     return ["" if one is None else str(one) for one in (value if isinstance(value, list) else [value])]
 
@@ -134,7 +130,7 @@ def _space_of_files(own: Sequence[str], settings: Mapping[str, Any], choices: Ma
 def directions(metrics: Sequence[str], asked: Any) -> list[str]:
     """One for each metric: what was asked for, or else by its name. Raises PlanError."""
     if asked is None:
-        return ["minimize" if metric.endswith(MINIMIZED) else "maximize" for metric in metrics]
+        return ["maximize" if Metric.named(metric).maximise else "minimize" for metric in metrics]
     ways = [str(one) for one in asked] if isinstance(asked, list) else [str(asked)] * len(metrics)
     if len(ways) != len(metrics):
         raise PlanError(
@@ -167,7 +163,7 @@ def _identity(facts: Mapping[str, Any], lists: bool) -> list[str]:
     """Words that must be the same when a sweep goes on."""
     swept = facts.get("swept") or {}
     varied = [key if lists else f"{key}={swept[key]}" for key in swept]
-    words = [f"sweep={facts.get('method')}", *(w for w in facts.get("fixed") or () if _key(w) != "sweep"), *varied]
+    words = [f"sweep={facts.get('method')}", *(w for w in facts.get("fixed") or () if key_of(w) != "sweep"), *varied]
     return sorted(map(hydra_unquoted, words))
 
 

@@ -1,9 +1,10 @@
 """How far a job is, read from its folder while it runs."""
 
 import csv
-import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from cliplab.runs.outcome import read_manifest
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,8 @@ class Progress:
 
 def read_progress(folder: Path, metric: str, more_is_better: bool) -> Progress:
     """From manifest.json and metrics.csv. What is being written just now counts as not there."""
-    try:
-        steps = json.loads((folder / "manifest.json").read_text(encoding="utf8"))["data"]["steps"]
-    except (OSError, ValueError, LookupError, TypeError):
-        steps = None
+    data = read_manifest(folder).get("data")
+    steps = data.get("steps") if isinstance(data, dict) else None
     step, values = None, []
     try:
         with (folder / "metrics.csv").open(newline="", encoding="utf8") as file:

@@ -13,6 +13,7 @@ from cliplab.rules import Count
 from cliplab.study import ADDRESS, TRIAL, open_storage, quiet_optuna
 from cliplab.sweeps.drawing import Draw, Ended, Known, Method, Setting, check_not_empty
 from cliplab.sweeps.space import Choices, Parameter, Space, SpaceError
+from cliplab.text import one_line
 
 SWEEP, JOB = "cliplab_sweep", "cliplab_job"  # attributes of a trial: the sweep that runs it, and the job's folder
 
@@ -97,7 +98,7 @@ class Trials:
         except ValueError as error:
             raise SpaceError(
                 f"sweep.study: the study {self.name} was begun with other choices; take the same, or another "
-                f"sweep_name= ({' '.join(str(error).split())})"
+                f"sweep_name= ({one_line(error)})"
             ) from error
         return Draw(values, folder, trial)
 

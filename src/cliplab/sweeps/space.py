@@ -14,6 +14,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from cliplab.program import hydra_unquoted
+from cliplab.text import one_line
 
 LOG = "log"
 
@@ -103,7 +104,7 @@ def read_space(typed: Sequence[str], from_files: Mapping[str, Any], loader: Any 
     try:
         filed = parser.parse_overrides(files)
     except HydraException as error:
-        raise SpaceError(f"sweep.space: {' '.join(str(error).split())}") from error
+        raise SpaceError(f"sweep.space: {one_line(error)}") from error
     words = [*filed, *typed_overrides]
     last = {o.get_key_element().lstrip("+~"): o for o in words}  # of a key that is typed twice
     swept = [o for o in last.values() if o.is_sweep_override()]

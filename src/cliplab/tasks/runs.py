@@ -12,8 +12,9 @@ from cliplab.rules import Natural
 from cliplab.runs.listing import RunRow, all_runs, find_runs, names_in, ordered, selected
 from cliplab.runs.selection import is_multirun, selected_runs
 from cliplab.runs.status import RUNNING
-from cliplab.settings.config import ConfigError
+from cliplab.settings.config import ConfigError, tags_of
 from cliplab.settings.job import Job, Outcome
+from cliplab.text import shortened
 
 WIDTH, INDENT = 100, "    "
 
@@ -45,8 +46,7 @@ def _where(job: Job) -> str:
     parts = [job.config["where"]] if job.config["where"] else []
     if {"experiment", "name"} & set(job.typed_keys):
         parts.append(f"experiment={job.config['name']}")
-    tags = job.config["tags"] or []
-    parts += [f"tags={tag}" for tag in (tags if isinstance(tags, list) else [tags])]
+    parts += [f"tags={tag}" for tag in tags_of(job.config)]
     return " and ".join(parts)
 
 
@@ -91,15 +91,11 @@ def _print(rows: Sequence[RunRow], of: int, place: Path, limit: int | None, aske
     shown = rows[: limit or None]
     for row in shown:
         facts = f"{row.status:<11} {age(row.age):>6} {size(row.disk):>7}  {row.experiment}  "
-        print(_cut(facts + "  ".join(filter(None, [_metric(row, asked), row.label])), width))
+        print(shortened(facts + "  ".join(filter(None, [_metric(row, asked), row.label])), width))
         tags = "".join(f" #{tag}" for tag in row.tags)
-        print(f"{INDENT}{row.folder}{tags}" + (f'  "{_cut(row.note, width)}"' if row.note else ""))
+        print(f"{INDENT}{row.folder}{tags}" + (f'  "{shortened(row.note, width)}"' if row.note else ""))
     left = f"; {len(rows) - len(shown)} more with task.limit=null" if len(shown) < len(rows) else ""
     print(f"{len(rows)} of {of} runs in {place}{left}")
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
 
 
 def _write(path: Path, rows: Sequence[RunRow]) -> Path:

@@ -17,6 +17,8 @@ import numpy as np
 from lightning.pytorch.loggers import MLFlowLogger, TensorBoardLogger, WandbLogger
 from PIL import Image
 
+from cliplab.files import whole_file
+from cliplab.text import one_line
 from cliplab.training.loggers import read_logged
 
 IDS = "trackers.json"  # in the run's folder: the ids of its runs in trackers
@@ -86,7 +88,9 @@ class Kept:
 
     def keep(self, run_id: str) -> None:
         self.id = run_id
-        self.file.write_text(json.dumps({**self._ids(), self.tracker: run_id}, indent=1), encoding="utf8")
+        ids = {**self._ids(), self.tracker: run_id}
+        with whole_file(self.file) as file:
+            json.dump(ids, file, indent=1)
 
     def fresh(self, metrics: Mapping[str, Any], step: int | None) -> dict[str, Any]:
         """Those that are not logged yet at this step."""
@@ -167,7 +171,7 @@ class WandbRun(WandbLogger):
         try:
             experiment = self.experiment
         except Exception as error:
-            told = " ".join(str(error).split()) or type(error).__name__
+            told = one_line(error) or type(error).__name__
             raise ValueError(f"logger.wandb: {told}; run wandb login, or {OFFLINE}") from error
         if not self.kept.id:
             self.kept.keep(str(self._id or experiment.id))
@@ -220,7 +224,7 @@ class MlflowRun(MLFlowLogger):
         try:
             run_id = self.run_id
         except Exception as error:
-            told = " ".join(str(error).split()) or type(error).__name__
+            told = one_line(error) or type(error).__name__
             raise ValueError(f"logger.mlflow: {self.uri} cannot be used: {told}"[:300]) from error
         assert run_id is not None
         if self.kept.id:

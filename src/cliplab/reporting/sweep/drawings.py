@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from cliplab.reporting.plots import INK, colour, svg
@@ -53,7 +54,7 @@ def against(name: str, texts: Sequence[str], values: Sequence[float], ylabel: st
     def draw(axes: Any) -> None:
         axes.plot(xs, values, "o", color=colour(0), alpha=0.55 if len(xs) < 60 else 0.3, markersize=5, mew=0)
         if len(distinct) <= len(xs) / 2:
-            means = [_mean([v for x, v in zip(xs, values, strict=True) if x == place]) for place in places]
+            means = [fmean([v for x, v in zip(xs, values, strict=True) if x == place]) for place in places]
             axes.plot(
                 places, means, "-" if numbers else "", marker="_", color=colour(1), markersize=14, mew=2, linewidth=1
             )
@@ -68,10 +69,6 @@ def against(name: str, texts: Sequence[str], values: Sequence[float], ylabel: st
         axes.margins(x=0.1, y=0.1)
 
     return svg(draw, 3.7, 2.7)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 class _Axis(NamedTuple):

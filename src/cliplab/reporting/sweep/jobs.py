@@ -9,6 +9,7 @@ from typing import NamedTuple
 from cliplab.reporting.sweep.spread import Spread, spread
 
 SEED = "seed"  # what differs between repetitions of one setting
+LESS_IS_BETTER = ("loss", "_rank", "ece", "seconds")  # endings of names of figures
 LONG = 8  # characters of a number that a sampler drew
 
 
@@ -32,6 +33,11 @@ class Metric(NamedTuple):
 
     name: str
     maximise: bool = True
+
+    @classmethod
+    def named(cls, name: str) -> "Metric":
+        """More is better, but of a loss, a rank, a calibration error or a time less is."""
+        return cls(name, not name.endswith(LESS_IS_BETTER))
 
     @property
     def words(self) -> str:

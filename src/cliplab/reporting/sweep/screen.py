@@ -4,8 +4,9 @@ from rich.console import Console
 from rich.table import Table
 
 from cliplab.reporting.sweep.verdict import Sweep, counts, sentences, with_spread
+from cliplab.text import shortened
 
-MOST, MOST_ERRORS = 15, 5
+MOST, MOST_ERRORS, LONGEST = 15, 5, 160  # settings, errors, characters of an error
 
 
 def print_leaderboard(sweep: Sweep, console: Console | None = None) -> None:
@@ -27,13 +28,10 @@ def print_leaderboard(sweep: Sweep, console: Console | None = None) -> None:
     lines += sentences(sweep)
     failed = sweep.unfinished
     lines += [
-        f"job {job.name} {job.status}{': ' if job.error else ''}{_cut(job.error)}" for job in failed[:MOST_ERRORS]
+        f"job {job.name} {job.status}{': ' if job.error else ''}{shortened(job.error, LONGEST)}"
+        for job in failed[:MOST_ERRORS]
     ]
     if len(failed) > MOST_ERRORS:
         lines.append(f"… and {len(failed) - MOST_ERRORS} more that did not finish; the page lists them")
     for line in lines:
         console.print(line, width=narrow, markup=False, highlight=False)
-
-
-def _cut(text: str, most: int = 160) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from cliplab.evaluation.kind import headlines
 from cliplab.evaluation.result import EvaluationResult
+from cliplab.text import duration
 
 SHOWN = {"train/loss": "loss", "train/logit_scale": "scale", "train/images_per_second": "img/s"}
 
@@ -93,14 +94,6 @@ class ProgressLines(LightningProgressBar):
         part = f" (a part, {result.details['subset']})" if result.details.get("subset") else ""
         seconds = f"{sum(result.seconds.values()):.1f} s"
         self.print(f"after step {step:,}: {result.stem}{part}: {result.kind.say(result.metrics)}  {seconds}")
-
-
-def duration(seconds: float) -> str:
-    """Such as ``45 s``, ``12 min``, ``3 h 05 min``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def progress_display(refresh_rate: int, every_n_steps: int) -> LightningProgressBar:

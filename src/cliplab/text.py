@@ -1,0 +1,19 @@
+"""Texts for people: in one line, shortened, a length of time."""
+
+
+def one_line(text: object) -> str:
+    """The words of a text or an error, with single spaces between them."""
+    return " ".join(str(text).split())
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters, the last an ellipsis where some are left out."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """Such as ``45 s``, ``12 min``, ``3 h 05 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
