@@ -11,6 +11,7 @@ from cliplab.assembly.objective import trained_objective
 from cliplab.assembly.process import quiet, set_seed
 from cliplab.assembly.weights import load_weights
 from cliplab.evaluation.evaluator import Evaluator
+from cliplab.evaluation.model import Tokenizer
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.running import named_metrics, run_evaluator
 from cliplab.models.clip import CLIP
@@ -44,8 +45,9 @@ def evaluate(job: Job, source: ModelSource) -> Outcome:
         credits=credits_of(evaluators),
     )
     transform = build(config["data"]["eval_transform"], "data.eval_transform")
-    identity = model_fingerprint(model, build(config["tokenizer"], "tokenizer"), transform)
-    results = evaluate_all(model, evaluators, config)
+    tokenizer = build(config["tokenizer"], "tokenizer")
+    identity = model_fingerprint(model, tokenizer, transform)
+    results = evaluate_all(model, tokenizer, evaluators, config)
     final: dict[str, float] = {}
     for evaluator, result in zip(evaluators, results, strict=True):
         stem = Path(weights.source).stem
@@ -69,12 +71,13 @@ def wanted_evaluators(config: dict[str, Any], typed_keys: Sequence[str]) -> list
     return evaluators
 
 
-def evaluate_all(model: CLIP, evaluators: Sequence[Evaluator], config: dict[str, Any]) -> list[EvaluationResult]:
+def evaluate_all(
+    model: CLIP, tokenizer: Tokenizer, evaluators: Sequence[Evaluator], config: dict[str, Any]
+) -> list[EvaluationResult]:
     """The result of every evaluator, on one device and in the precision of training."""
     accelerator = config["trainer"]["accelerator"]
     device = one_device(accelerator)
     precision = choose_precision(config["trainer"]["precision"], device.type)
-    tokenizer = build(config["tokenizer"], "tokenizer")
     model.to(device)
     return [
         run_evaluator(evaluator, model, tokenizer, device, in_precision(precision, device), thorough=True)

@@ -1,10 +1,9 @@
 """Check values that no machine of this size can use: towers that outgrow its memory, more workers than it can run."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from cliplab.cores import memory_bytes
+from cliplab.cores import memory_bytes, usable_cores
 from cliplab.settings.config import ConfigError
 
 FLOAT_BYTES = 4
@@ -49,9 +48,9 @@ def _numbers(node: Any, embed_dim: Any) -> dict[str, int]:
 def check_workers(data: Mapping[str, Any]) -> None:
     """Raises ConfigError for more reading processes than this machine can run beside each other."""
     workers = data.get("num_workers")
-    most = max(MOST_WORKERS, WORKERS_PER_CORE * (os.cpu_count() or 1))
+    most = max(MOST_WORKERS, WORKERS_PER_CORE * usable_cores())
     if isinstance(workers, int) and workers > most:
         raise ConfigError(
-            f"data.num_workers: {workers} processes are too many for the {os.cpu_count()} cores of this machine; "
+            f"data.num_workers: {workers} processes are too many for the {usable_cores()} cores of this machine; "
             f"set {most} or less, or null for one on each core"
         )

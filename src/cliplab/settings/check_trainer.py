@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cliplab.cores import usable_cores
 from cliplab.settings.config import ConfigError, did_you_mean
 
 ON_NAN = ("stop", "skip")
@@ -156,7 +157,7 @@ def check_processes(trainer: Mapping[str, Any]) -> None:
     """Raises ConfigError for more CPU processes than cores. Each would import torch and wait for all others."""
     accelerator, devices = trainer.get("accelerator"), trainer.get("devices")
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not gpu_is_possible())
-    most = max(2, os.cpu_count() or 1)
+    most = max(2, usable_cores())
     count = int(devices) if isinstance(devices, int | str) and str(devices).isdecimal() else 0
     if on_cpu and count > most:
         raise ConfigError(
