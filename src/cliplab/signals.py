@@ -13,7 +13,7 @@ NUMBERS = (signal.SIGINT, signal.SIGTERM)
 
 class StopRequest:
     """Records the first signal. While ``gentle`` is set, the work itself ends at the next suitable point. Otherwise, and at
-    a second signal, KeyboardInterrupt is raised at once.
+    a second signal, KeyboardInterrupt with the exit status is raised at once.
 
     ``number`` is the signal; 0 before there was one. A process that is forked from this one handles signals as before.
     """
@@ -42,7 +42,7 @@ class StopRequest:
             return
         second, self.number = bool(self.number), self.number or number
         if second or not self.gentle:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt(self.status)
 
     @contextmanager
     def gently(self) -> Iterator[None]:
@@ -57,6 +57,11 @@ class StopRequest:
     def status(self) -> int:
         """The exit status: 143 after SIGTERM, 130 after SIGINT or any other interrupt."""
         return 128 + (self.number or signal.SIGINT)
+
+
+def status_told(stop: KeyboardInterrupt, otherwise: int) -> int:
+    """The exit status that an interrupt carries, or else the other one."""
+    return next((code for code in stop.args if isinstance(code, int)), otherwise)
 
 
 @contextmanager

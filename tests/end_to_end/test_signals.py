@@ -74,3 +74,33 @@ def test_while_a_set_is_evaluated(
     (folder,) = (tmp_path / "logs" / "evaluate").glob("*/*")
     assert _status(folder) in ("interrupted", "preempted")
     assert not (folder / "results").exists()
+
+
+def test_after_the_last_step(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run goes on although no step is left, and its last figures are those that it would have had."""
+    from cliplab.assembly import training_results
+
+    whole = tmp_path / "whole"
+    assert command(*arguments, f"hydra.run.dir={whole}", "trainer.max_epochs=1") == 0
+    interrupted = _kill_once(training_results.model_fingerprint, lambda *_: True)
+    with monkeypatch.context() as patch:
+        patch.setattr(training_results, "model_fingerprint", interrupted)
+        run = tmp_path / "run"
+        assert command(*arguments, f"hydra.run.dir={run}", "trainer.max_epochs=1") == 143
+    assert _status(run) == "preempted"
+    assert command(f"resume={run}") == 0
+    there = [json.loads((folder / "manifest.json").read_text())["final"] for folder in (whole, run)]
+    assert list(there[0]) == list(there[1])
+    assert all(there[0][key] == there[1][key] for key in there[0] if not key.endswith("per_second"))
+    assert {"train/loss", "train/lr", "zeroshot/folder/acc1"} <= set(there[0])
+
+
+def test_in_a_job_of_a_sweep_before_it_has_begun(
+    command: Callable[..., int], arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cliplab.settings import check_parts
+
+    monkeypatch.setattr(check_parts, "check_parts", _kill_once(check_parts.check_parts, lambda *_: True))
+    assert command("-m", *arguments, "seed=1,2", "sweep_name=s") == 143

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,23 @@ def test_interval_of_a_mean() -> None:
     assert spread([1.0]) == (1, 1.0, None, None, None)
     with pytest.raises(ValueError, match="there are no values"):
         spread([])
+
+
+def test_interval_of_shares_stays_within_0_and_1() -> None:
+    found = spread([0.4, 0.6], share=True)
+    wide = 12.7062 * 0.1 / 0.25  # Student's half width, divided by the slope of the logit at 0.5
+    assert (found.low, found.high) == pytest.approx((1 / (1 + math.exp(wide)), 1 / (1 + math.exp(-wide))), abs=1e-5)
+    near = spread([0.5001, 0.5, 0.4999], share=True)
+    assert (near.low, near.high) == pytest.approx(spread([0.5001, 0.5, 0.4999])[3:], abs=1e-7), "as on the plain scale"
+    for values in ([0.0, 0.03], [0.97, 1.0], [0.0, 1.0], [1e-9, 0.0], [0.0, 0.0], [1.0, 1.0]):
+        low, mean, high = spread(values, share=True).low, sum(values) / 2, spread(values, share=True).high
+        assert low is not None
+        assert high is not None
+        assert 0 <= low <= mean <= high <= 1
+    of = {name: settings_of([JobRecord("a", Path(), "finished", {}, {name: 0.5})], Metric(name), [])[0].share for name in (
+        "val/recall@7", "zeroshot/x/acc1", "train/image_accuracy", "train/loss", "zeroshot/x/mean_rank"
+    )}  # fmt: skip
+    assert list(of.values()) == [True, True, True, False, False]
 
 
 def test_welch_with_a_known_answer() -> None:
@@ -104,6 +122,14 @@ def test_the_edge_of_what_was_tried_is_told() -> None:
     jobs = [job(lr, v, **{"optimizer.lr": lr}) for lr, v in (("1e-4", 0.1), ("1e-3", 0.2), ("1e-2", 0.3))]
     sweep = Sweep("s", [METRIC], jobs, settings_of(jobs, METRIC, ["optimizer.lr"]), ["optimizer.lr"])
     assert edges(sweep) == ["The best optimizer.lr, 1e-2, is the largest that was tried: look above it, too."]
+
+
+def test_settings_with_the_same_mean_are_equal() -> None:
+    jobs = [job(lr, v, lr=lr) for lr, v in (("1", 0.5), ("2", 0.25), ("3", 0.5))]
+    settings = settings_of(jobs, METRIC, ["lr"])
+    assert difference(settings) == "The best 2 settings have the same mean, so that nothing tells them apart."
+    assert edges(Sweep("s", [METRIC], jobs, settings, ["lr"])) == []
+    assert difference([settings[0], settings[1]]).startswith("All 2 settings")
 
 
 def test_labels_use_the_shortest_names() -> None:
@@ -213,4 +239,22 @@ def test_a_pruned_job_shows_what_it_had_reached(tmp_path: Path) -> None:
     summarise(folder)
     with (folder / "summary.csv").open() as file:
         (row,) = [row for row in csv.DictReader(file) if row["job"] == "13"]
-    assert (row["status"], row["step"], row["error"]) == ("pruned", "20", "hopeless")
+    assert (row["status"], row["step"], row["value_step"], row["error"]) == ("pruned", "30", "20", "hopeless")
+    assert float(row["value"]) == 0.125
+    assert "0.1250 at step 20" in (folder / "summary.html").read_text()
+
+
+def test_a_failed_job_has_no_figure_of_before_training(tmp_path: Path) -> None:
+    folder = fill_sweep(tmp_path / "sweep")
+    (folder / "12" / "zeroshot").mkdir()
+    line = {"set": "val", "task": "zeroshot_retrieval", "step": 0, "metrics": {"recall@1": 0.875}}
+    (folder / "12" / "zeroshot" / "history.jsonl").write_text(json.dumps(line) + "\n")
+    facts = json.loads((folder / "12" / "manifest.json").read_text())
+    (folder / "12" / "manifest.json").write_text(json.dumps({**facts, "step": 32, "data": {"steps": 40}}))
+    summarise(folder)
+    page = (folder / "summary.html").read_text()
+    assert "0.8750" not in page
+    assert "failed at step 32" in page
+    with (folder / "summary.csv").open() as file:
+        (row,) = [row for row in csv.DictReader(file) if row["job"] == "12"]
+    assert (row["value"], row["step"]) == ("", "32")

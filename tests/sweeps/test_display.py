@@ -1,6 +1,7 @@
 """The lines that a sweep prints: one for each change, with what is left to do."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def test_a_line_for_each_change(
     monkeypatch.setattr(display.time, "monotonic", lambda: now)
     facts: dict[str, Any] = {"metric": ["val/acc"], "direction": ["maximize"]}
     lines = Printed(Plan(tmp_path, read_space([], {}), {}, facts), total=4, slots=1)
+    lines.begin()
     lines.started(job(tmp_path, 0))
     now = 30.0
     job(tmp_path, 0, 10, {10: 0.25})
@@ -56,15 +58,31 @@ def test_a_line_for_each_change(
     lines.ended(failed, Ended("failed"))
     said = capsys.readouterr()
     assert said.out.splitlines() == [
-        "job 0  optimizer.lr=0.1  started",
-        "job 0  optimizer.lr=0.1  running  step 10/40, val/acc 0.2500, best 0.2500  [about 8 min left]",
-        "job 0  optimizer.lr=0.1  finished in 2 min  step 40/40, val/acc 0.5000  "
-        "[1 of 4 jobs; best 0.5000 (job 0); about 6 min left]",
-        "job 1  optimizer.lr=0.1  started",
-        "job 1  optimizer.lr=0.1  failed in 1 s  step 2/40, val/acc 0.9000  "
-        "[2 of 4 jobs, 1 failed; best 0.5000 (job 0); about 4 min left]",
+        "4 jobs, compared by val/acc, higher is better",
+        "job 0 started  lr=0.1",
+        "job 0 running  step 10/40, acc 0.2500, best 0.2500  about 8 min left",
+        "job 0 finished in 2 min  step 40/40, acc 0.5000  lr=0.1",
+        "    1 of 4 jobs; best 0.5000 (job 0); about 6 min left",
+        "job 1 started  lr=0.1",
+        "job 1 failed in 1 s  step 2/40  lr=0.1",
+        "    2 of 4 jobs, 1 failed; best 0.5000 (job 0); about 4 min left",
     ]
     assert said.err == "job 1: error: no\n"
+
+
+def test_lines_fit_eighty_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts: dict[str, Any] = {"metric": ["zeroshot/emoji_compositions/acc1"], "direction": ["maximize"]}
+    lines = Printed(Plan(tmp_path, read_space([], {}), {}, facts), total=1000, slots=1)
+    drawn = {
+        "optimizer.lr": "0.00010781949511813341",
+        **{f"model.image_encoder.key{i}": "0.93509002" for i in range(5)},
+    }
+    long = replace(job(tmp_path, 0, 40, {40: 0.5}), draw=Draw(drawn))
+    assert long.label.startswith("lr=0.0001078 key0=0.9351 key1=0.9351")
+    lines.started(long)
+    lines.ended(long, Ended("finished", (0.5,)))
+    lines.skipped(long, Ended("finished", (0.5,)))
+    assert all(len(line) <= 80 for line in capsys.readouterr().out.splitlines())
 
 
 def test_a_loss_is_minimized_unless_said_otherwise() -> None:

@@ -102,6 +102,7 @@ def _fit(config: dict[str, Any], manifest: Manifest, weights: Weights | None, re
             try:
                 trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
             finally:  # also when it fails or is interrupted
+                manifest.facts["step"] = trainer.global_step
                 manifest.facts |= next((c.facts() for c in parts.callbacks if isinstance(c, WatchWeights)), {})
         if trainer.interrupted:
             raise KeyboardInterrupt

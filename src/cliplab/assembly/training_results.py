@@ -33,7 +33,8 @@ def write_results(
         (evaluator, evaluation.results[stem]) for evaluator, stem in stems if stem in evaluation.results
     ]
     counts = parts.datamodule.all_counts()
-    final = {key: float(value) for key, value in trainer.callback_metrics.items() if key != "step"}
+    logged = {key: float(value) for key, value in trainer.callback_metrics.items() if key != "step"}
+    final = {**parts.module.last_step_figures, **logged}
     for _, result in results:
         final |= named_metrics(result)
     value = final.get(config["optimized_metric"])

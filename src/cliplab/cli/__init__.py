@@ -7,7 +7,7 @@ from cliplab.cli import completion, places
 from cliplab.cli.arguments import Arguments, UsageError, read_arguments
 from cliplab.cli.places import config_dir
 from cliplab.program import COMMAND_VARIABLE, SWEEP_JOB, started_by
-from cliplab.signals import StopRequest, end_with
+from cliplab.signals import StopRequest, end_with, status_told
 
 __all__ = ["config_dir", "main"]
 
@@ -34,7 +34,7 @@ def main(script: str | None = None) -> None:
     except UsageError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as stop:  # a job of a sweep tells the status it would have ended with
-        status = next((code for code in stop.args if isinstance(code, int)), request.status)
+        status = status_told(stop, request.status)
     except BrokenPipeError:  # the reader of the output, such as head, has stopped
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0

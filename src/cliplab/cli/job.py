@@ -19,6 +19,7 @@ from cliplab.program import SWEEP_JOB, command_line, hydra_quoted, key_of
 from cliplab.runs.outcome import holds_run, read_manifest, record_end, record_traceback, remove_start_files
 from cliplab.runs.status import status_after, status_of
 from cliplab.settings.config import ConfigError
+from cliplab.signals import status_told
 from cliplab.text import one_line
 
 # Environment variables that Lightning and schedulers set for ranks
@@ -93,7 +94,7 @@ def _run_and_record(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool
     try:
         value = _checked_task(cfg, typed, sweeping)
     except (KeyboardInterrupt, SystemExit) as stop:
-        code = stop.code if isinstance(stop, SystemExit) else 130
+        code = stop.code if isinstance(stop, SystemExit) else status_told(stop, 130)
         stopped = isinstance(code, int) and code >= 128
         if read_manifest(folder).get("status") == "running":
             record_end(folder, status_after(code) if isinstance(code, int) and stopped else "failed", typed)

@@ -25,7 +25,8 @@ class NoteSweep(Callback):
 def sweep_status(error: BaseException | None) -> int:
     """Write the leaderboard of the multirun that has ended, from the folders of its jobs. Return the exit status.
 
-    ``error`` is what ended it early. Raises it when no job has begun, and an interrupt in any case.
+    It is 1 when not one job has a result, and with ``sweep.fail_on_error`` when any failed. ``error`` is what ended it
+    early. Raises it when no job has begun, and an interrupt in any case.
     """
     folder, fail_on_error = NoteSweep.begun.pop()
     jobs = job_folders(folder)
@@ -35,7 +36,8 @@ def sweep_status(error: BaseException | None) -> int:
         return 0
     summarised = _summarise(folder)
     failed = [job for job in jobs if read_manifest(job).get("status") == "failed"]
-    if len(failed) == len(jobs):
+    without_result = len(failed) == len(jobs)
+    if without_result:
         print(
             f"error: the sweep has no result: all jobs failed; the first: {read_manifest(jobs[0]).get('error')}",
             file=sys.stderr,
@@ -46,7 +48,7 @@ def sweep_status(error: BaseException | None) -> int:
         print(f"go on with: {command_line(f'resume={hydra_quoted(folder)}')}", file=sys.stderr)
     if isinstance(error, KeyboardInterrupt):
         raise error
-    return 1 if error is not None or not summarised or (fail_on_error and failed) else 0
+    return 1 if error is not None or not summarised or without_result or (fail_on_error and failed) else 0
 
 
 def _summarise(folder: Path) -> bool:

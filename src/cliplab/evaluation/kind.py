@@ -276,5 +276,12 @@ def leaderboard_metrics() -> set[str]:
     return {metric for kind in kinds() for metric in kind.leaderboard}
 
 
+def is_share(metric: str) -> bool:
+    """Whether a logged metric is a share, which lies in [0, 1]: one that a kind shows as such at any @k, or an accuracy."""
+    name = metric.rpartition("/")[2]
+    shares = {figure.partition("@")[0] for kind in kinds() for figure in kind.figures}
+    return name.partition("@")[0] in shares or name.endswith("accuracy")
+
+
 def headlines() -> set[str]:
     return {kind.headline for kind in kinds()}

@@ -36,6 +36,12 @@ def last_figures(folder: Path) -> tuple[dict[str, float], int | None]:
     return figures, step
 
 
+def last_step(folder: Path) -> int | None:
+    """The last step that was logged, which is how far a run came that did not finish."""
+    steps, _ = curve_of(folder, "step")
+    return int(max(steps)) if steps else None
+
+
 def _repeat(folder: Path, typed: Sequence[str], status: str) -> str:
     """The command that goes on with a job, where it has a checkpoint, or else that does it again alone."""
     if status in GOES_ON and (folder / "checkpoints" / "last.ckpt").is_file():
@@ -49,15 +55,18 @@ def read_job(folder: Path, name: str) -> JobRecord:
     facts, typed = read_manifest(folder), read_typed(folder)
     status = "not started" if not facts and not typed else status_of(facts)
     finals = facts.get("final") or {}
-    step = facts.get("step") or (facts.get("data") or {}).get("steps")
+    step, figures_step = facts.get("step") or (facts.get("data") or {}).get("steps"), None
     if not finals:
-        finals, step = last_figures(folder)
+        finals, figures_step = last_figures(folder)
+        finals = finals if figures_step else {}  # what a model says before it is trained is no figure of the job
+        step = max((s for s in (facts.get("step"), last_step(folder), figures_step) if s is not None), default=None)
     figures = {str(key): float(value) for key, value in finals.items() if _is_number(value)}
     optimized = facts.get("optimized_metric") or {}
     if _is_number(optimized.get("value")):
         figures.setdefault(str(optimized["name"]), float(optimized["value"]))
     repeat = "" if status == "finished" else _repeat(folder, typed, status)
-    return JobRecord(name, folder, status, typed_values(typed), figures, step, str(facts.get("error") or ""), repeat)
+    error = str(facts.get("error") or "")
+    return JobRecord(name, folder, status, typed_values(typed), figures, step, figures_step, error, repeat)
 
 
 def read_jobs(folders: Sequence[Path], names: Sequence[str]) -> list[JobRecord]:

@@ -15,7 +15,7 @@ from cliplab.runs.outcome import record_end
 from cliplab.settings.build import build
 from cliplab.settings.check_metric import check_metric
 from cliplab.settings.check_targets import check_sources
-from cliplab.settings.config import ConfigError
+from cliplab.settings.config import ConfigError, origins
 from cliplab.sweeps.conductor import Conductor
 from cliplab.sweeps.display import show
 from cliplab.sweeps.drawing import Method, Setting
@@ -34,7 +34,7 @@ def run_sweep(typed: Sequence[str], config: Any, context: HydraContext, task: Ta
     setup_globals()
     loader = context.config_loader
     node = _nodes(config)
-    check_sources(node, dict.fromkeys(node))
+    check_sources(node, dict.fromkeys(node), origins(config))
     asked: Any = OmegaConf.to_container(config.hydra.overrides.hydra)
     hydra_typed = [word for word in asked if not word.startswith(("hydra.mode=", "hydra.sweep.dir="))]
     choices: Any = OmegaConf.to_container(config.hydra.runtime.choices)

@@ -16,9 +16,10 @@ from cliplab.sweeps.drawing import Ended
 from cliplab.sweeps.jobs import OVER, Job
 from cliplab.sweeps.plan import Plan
 from cliplab.sweeps.progress import Progress, read_progress
-from cliplab.text import duration
+from cliplab.text import duration, shortened
 
 EVERY = {True: 1.0, False: 5.0}  # seconds between two looks at the folders, on a terminal and elsewhere
+COLUMNS = 80  # of a line in a file
 SHOWN_OVER = 5  # of the jobs that are over, the latest
 
 
@@ -38,10 +39,14 @@ class Lines:
 
     def __init__(self, plan: Plan, total: int, slots: int) -> None:
         self.metric, self.more = plan.metrics[0], plan.facts["direction"][0] == "maximize"
+        self.short = self.metric.rpartition("/")[2]
         self.total, self.slots = total, slots
         self.lines: dict[str, Line] = {}
         self.out, self.err = sys.stdout, sys.stderr  # a job in this process has them redirected
         self.lock = threading.RLock()
+
+    def begin(self) -> None:
+        """Called once, before the first job."""
 
     def skipped(self, job: Job, result: Ended) -> None:
         with self.lock:
@@ -113,9 +118,11 @@ class Lines:
 
 
 def figures(line: Line) -> list[str]:
-    """Step, latest and best value of a job, as far as they are known."""
+    """Step, latest and best value of a job, as far as they are known; of a failed one the step alone."""
     p = line.progress
     step = "" if p.step is None else f"step {p.step:,}" + (f"/{p.steps:,}" if p.steps else "")
+    if line.status == "failed":
+        return [step, "", ""]
     value = "" if p.latest is None else f"{p.latest:.4f}"
     best = "" if p.best is None or (line.status in OVER and p.best == p.latest) else f"best {p.best:.4f}"
     return [step, value, best]
@@ -127,36 +134,43 @@ def error_of(line: Line) -> str:
 
 
 class Printed(Lines):
-    """A line for each change, for a file, a pipe or a scheduler's log."""
+    """A line for each change, for a file, a pipe or a scheduler's log. The metric is named once."""
+
+    def begin(self) -> None:
+        way = "higher" if self.more else "lower"
+        print(f"{self.total} jobs, compared by {self.metric}, {way} is better", file=self.out, flush=True)
 
     def skipped(self, job: Job, result: Ended) -> None:
         super().skipped(job, result)
-        self._say(self.lines[job.name], f"{result.status} before")
+        line = self.lines[job.name]
+        self._say(line, f"{result.status} before", self._value(line), job.label)
 
     def started(self, job: Job) -> None:
         super().started(job)
-        self._say(self.lines[job.name], "started")
+        self._say(self.lines[job.name], "started", job.label)
 
     def ended(self, job: Job, result: Ended) -> None:
         super().ended(job, result)
         line = self.lines[job.name]
-        self._say(line, f"{result.status} in {duration(line.seconds or 0)}", f"[{self.summary()}]")
+        self._say(line, f"{result.status} in {duration(line.seconds or 0)}", self._value(line), job.label)
         if error_of(line):
             print(f"job {job.name}: {error_of(line)}", file=self.err, flush=True)
+        if len(self.lines) < self.total:  # the last one is said at the end
+            print(f"    {self.summary()}", file=self.out, flush=True)
 
     def moved(self) -> None:
         """Say what is new of the running jobs."""
         for line in self.refresh():
             left = self.seconds_left()
-            self._say(line, "running", f"[about {duration(left)} left]" if left is not None else "")
+            self._say(line, "running", self._value(line), f"about {duration(left)} left" if left is not None else "")
 
-    def _say(self, line: Line, status: str, more: str = "") -> None:
-        words = [f"job {line.job.name}", line.job.label, status, self._value(line), more]
-        print("  ".join(word for word in words if word), file=self.out, flush=True)
+    def _say(self, line: Line, status: str, *words: str) -> None:
+        told = "  ".join(word for word in (f"job {line.job.name} {status}", *words) if word)
+        print(shortened(told, COLUMNS), file=self.out, flush=True)
 
     def _value(self, line: Line) -> str:
         step, value, best = figures(line)
-        return ", ".join(word for word in (step, f"{self.metric} {value}" if value else "", best) if word)
+        return ", ".join(word for word in (step, f"{self.short} {value}" if value else "", best) if word)
 
 
 class Moving(Lines):
@@ -168,7 +182,7 @@ class Moving(Lines):
     def __rich__(self) -> Table:
         with self.lock:
             table = Table(box=None, pad_edge=False, title=self.summary(), title_justify="left", expand=False)
-            widths = {"job": 3, "status": 9, "step": 9, self.metric.rpartition("/")[2]: 8, "best": 7, "settings": 8}
+            widths = {"job": 3, "status": 9, "step": 9, self.short: 8, "best": 7, "settings": 8}
             for column, width in widths.items():
                 table.add_column(column, overflow="ellipsis", no_wrap=True, min_width=width)
             lines = list(self.lines.values())
@@ -189,6 +203,7 @@ def show(plan: Plan, total: int, slots: int) -> Iterator[Lines]:
     over = threading.Event()
     lines = (Moving if console.is_terminal else Printed)(plan, total, slots)
     watching = threading.Thread(target=_watch, args=(lines, over, EVERY[console.is_terminal]), daemon=True)
+    lines.begin()
     watching.start()
     try:
         if isinstance(lines, Moving):

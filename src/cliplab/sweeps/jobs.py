@@ -11,6 +11,7 @@ import yaml
 
 from cliplab.files import whole_file
 from cliplab.program import SWEEP_JOB, hydra_quoted
+from cliplab.reporting.sweep.jobs import label_of, short_names
 from cliplab.reporting.sweep.typed import readable_yaml
 from cliplab.runs.outcome import MANIFEST, read_manifest, record_end
 from cliplab.sweeps.drawing import Draw, Ended
@@ -35,8 +36,9 @@ class Job:
 
     @property
     def label(self) -> str:
-        """What tells it from the others."""
-        return " ".join(f"{key.lstrip('+')}={value}" for key, value in self.draw.values.items())
+        """What tells it from the others, in short: ``lr=0.001 image_encoder=vit_tiny``."""
+        values = {key.lstrip("+"): value for key, value in self.draw.values.items()}
+        return label_of(values, short_names(list(values)))
 
     def command(self) -> list[str]:
         """The command of a process that runs the job, or goes on with it."""

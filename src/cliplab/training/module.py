@@ -61,6 +61,7 @@ class TrainingModule(lightning.LightningModule):
         self.model, self.objective = model, objective
         self.optimizer_recipe, self.schedule = optimizer, schedule
         self.total_steps, self.config, self.tokenizer_definition = total_steps, config, tokenizer_definition
+        self.last_step_figures: dict[str, float] = {}  # from a checkpoint: a run may go on after its last step
         self.locking = Locking(model, objective, locking or {})
         self.locking.apply(0)
 
@@ -124,8 +125,12 @@ class TrainingModule(lightning.LightningModule):
                 "this checkpoint was written by an earlier version whose optimizer had other groups of parameters, so the "
                 "run cannot be resumed. Begin a new run with its weights, run=<its folder>, or resume it with that version"
             )
+        self.last_step_figures = checkpoint.get("cliplab_figures", {})
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["cliplab_config"] = self.config
+        known = self.trainer.callback_metrics.items()
+        figures = {key: float(value) for key, value in known if key.startswith("train/")}
+        checkpoint["cliplab_figures"] = {**self.last_step_figures, **figures}
         if self.tokenizer_definition is not None:
             checkpoint["cliplab_tokenizer"] = self.tokenizer_definition

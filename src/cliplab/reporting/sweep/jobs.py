@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from cliplab.evaluation.kind import is_share
 from cliplab.reporting.sweep.spread import Spread, spread
 
 SEED = "seed"  # what differs between repetitions of one setting
@@ -15,8 +16,9 @@ LONG = 8  # characters of a number that a sampler drew
 
 @dataclass(frozen=True)
 class JobRecord:
-    """``typed`` are the values typed for the job, by key. ``figures`` are its last figures by logged name, at ``step``.
-    ``repeat`` is the command that does the same again, or goes on with it."""
+    """``typed`` are the values typed for the job, by key. ``step`` is how far it came. ``figures`` are its last figures by
+    logged name; ``figures_step`` is the step of those of a job that did not finish. ``repeat`` is the command that does the
+    same again, or goes on with it."""
 
     name: str
     folder: Path
@@ -24,6 +26,7 @@ class JobRecord:
     typed: Mapping[str, str] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
     step: int | None = None
+    figures_step: int | None = None
     error: str = ""
     repeat: str = ""
 
@@ -55,16 +58,18 @@ class Metric(NamedTuple):
 
 @dataclass(frozen=True)
 class Setting:
-    """Jobs that differ in nothing but their seed. ``values`` are those of the keys that differ in the sweep."""
+    """Jobs that differ in nothing but their seed. ``values`` are those of the keys that differ in the sweep, ``share`` says
+    that ``figures`` are shares."""
 
     label: str
     values: Mapping[str, str]
     jobs: Sequence[JobRecord]
     figures: Sequence[float]
+    share: bool = False
 
     @property
     def spread(self) -> Spread:
-        return spread(self.figures)
+        return spread(self.figures, self.share)
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -108,7 +113,8 @@ def settings_of(jobs: Sequence[JobRecord], metric: Metric, keys: Sequence[str]) 
     for values, group in groups.items():
         by_key = dict(zip(names, values, strict=True))
         figures = [value for job in group if (value := metric.of(job)) is not None]
-        found.append(Setting(label_of(by_key, names) or "all jobs", by_key, group, figures))
+        share = is_share(metric.name) and all(0 <= value <= 1 for value in figures)
+        found.append(Setting(label_of(by_key, names) or "all jobs", by_key, group, figures, share))
     return sorted(found, key=lambda setting: metric.badness(setting.spread.mean))
 
 

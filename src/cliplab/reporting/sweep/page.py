@@ -16,6 +16,7 @@ from cliplab.reporting.sweep.jobs import SEED, JobRecord, Setting, number, paret
 from cliplab.reporting.sweep.verdict import Sweep, counts, difference, edges, figure, p_against_best
 
 MANY = 25  # rows from which a table scrolls and can be searched
+INTERVALS = {False: "Student", True: "Student, on the logit scale, which keeps shares within 0 and 1"}
 FEW = 12  # unfinished jobs that are shown at once
 MOST_OTHERS = 6  # further figures shown beside the one that jobs are ranked by
 
@@ -29,7 +30,8 @@ def other_metrics(sweep: Sweep) -> list[str]:
 
 
 def write_csv(path: Path, sweep: Sweep) -> None:
-    """One line a job, best first: what it is, what was typed, and its figures."""
+    """One line a job, best first: what it is, what was typed, and its figures. ``value_step`` is the step of the figures of
+    a job that did not finish."""
     names = other_metrics(sweep)
     keys = list(dict.fromkeys(key for job in sweep.jobs for key in job.typed))
     place = {id(job): i for i, setting in enumerate(sweep.settings, 1) for job in setting.jobs}
@@ -38,8 +40,9 @@ def write_csv(path: Path, sweep: Sweep) -> None:
         figures: dict[str, Any] = {name: job.figures.get(name) for name in names}
         figures |= {"metric": sweep.metric.name, "value": job.figures.get(sweep.metric.name)}
         facts = {"job": job.name, "status": job.status, "setting": place.get(id(job))}
-        rows.append({**facts, **job.typed, **figures, "step": job.step, "error": job.error, "folder": str(job.folder)})
-    columns = ["job", "status", "setting", *keys, "metric", "value", *names, "step", "error", "folder"]
+        at = {"value_step": job.figures_step, "step": job.step, "error": job.error, "folder": str(job.folder)}
+        rows.append({**facts, **job.typed, **figures, **at})
+    columns = ["job", "status", "setting", *keys, "metric", "value", *names, "value_step", "step", "error", "folder"]
     with whole_file(path, newline="") as file:
         writer = csv.DictWriter(file, columns, restval="")
         writer.writeheader()
@@ -166,6 +169,7 @@ def write_page(folder: Path, sweep: Sweep, curves: Sequence[drawings.Series] = (
         counts=counts(sweep.jobs),
         best=sweep.settings[0] if sweep.settings else None,
         difference=difference(sweep.settings),
+        interval=INTERVALS[bool(sweep.settings and sweep.settings[0].share)],
         edges=edges(sweep),
         settings=_settings_table(sweep) if sweep.settings else None,
         importance=_importance_table(shares) if (shares := importances(varied, values)) else None,

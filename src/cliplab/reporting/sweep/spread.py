@@ -8,8 +8,8 @@ TINY, TERMS = 1e-300, 300
 
 
 class Spread(NamedTuple):
-    """Of the values of one setting: their mean, their standard deviation, and a 95 % interval of the mean (Student 1908).
-    Deviation and interval are None for a single value."""
+    """Of the values of one setting: their mean, their standard deviation, and a 95 % interval of the mean (Student 1908), of
+    shares on the logit scale. Deviation and interval are None for a single value."""
 
     number: int
     mean: float
@@ -61,8 +61,9 @@ def t_quantile(chance: float, freedom: float) -> float:
     return high
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """Raises ValueError for no values."""
+def spread(values: Sequence[float], share: bool = False) -> Spread:
+    """``share`` says that the values lie in [0, 1] by their nature: their interval does, too. Raises ValueError for no
+    values."""
     if not values:
         raise ValueError("the mean of nothing is undefined: there are no values")
     count, mean = len(values), math.fsum(values) / len(values)
@@ -70,7 +71,17 @@ def spread(values: Sequence[float]) -> Spread:
         return Spread(count, mean)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
     half = t_quantile(0.05, count - 1) * deviation / math.sqrt(count)
+    if share and half and 0 < mean < 1:
+        return Spread(count, mean, deviation, *_logit_interval(mean, half))
     return Spread(count, mean, deviation, mean - half, mean + half)
+
+
+def _logit_interval(mean: float, half: float) -> tuple[float, float]:
+    """The interval ``mean ± half`` on the scale log(p / (1 - p)), where its width is divided by the slope p (1 - p) (delta
+    method); brought back, it lies within 0 and 1."""
+    wide = half / (mean * (1 - mean))
+    against = (1 - mean) / mean
+    return 1 / (1 + against * math.exp(min(wide, 700.0))), 1 / (1 + against * math.exp(-wide))
 
 
 def welch(first: Sequence[float], second: Sequence[float]) -> float | None:

@@ -66,10 +66,19 @@ def p_against_best(settings: Sequence[Setting]) -> list[float | None]:
     return [None if p is None else next(adjusted) for p in raw]
 
 
+def _as_good(settings: Sequence[Setting]) -> list[Setting]:
+    """The best setting, and those that have its mean."""
+    return [setting for setting in settings if setting.spread.mean == settings[0].spread.mean]
+
+
 def difference(settings: Sequence[Setting]) -> str:
     """Whether the best setting differs from the second by more than seeds do."""
     if len(settings) < 2:
         return ""
+    equal = len(_as_good(settings))
+    if equal > 1:
+        which = "All" if equal == len(settings) else "The best"
+        return f"{which} {equal} settings have the same mean, so that nothing tells them apart."
     best, second = settings[:2]
     gap = abs(best.spread.mean - second.spread.mean)
     beginning = f"The best is {figure(gap)} better than the second ({second.label})"
@@ -83,12 +92,13 @@ def difference(settings: Sequence[Setting]) -> str:
 
 
 def edges(sweep: Sweep) -> list[str]:
-    """Where the best value is the smallest or largest that was tried of a number."""
-    found = []
+    """Where the best value is the smallest or largest that was tried of a number, and no other does as well."""
+    found, best_ones = [], _as_good(sweep.settings)
     for key, text in (sweep.settings[0].values if sweep.settings else {}).items():
         tried = sorted({value for s in sweep.settings if (value := number(s.values.get(key))) is not None})
         best = number(text)
-        if len(tried) > 2 and best in (tried[0], tried[-1]):
+        alone = all(setting.values.get(key) == text for setting in best_ones)
+        if alone and len(tried) > 2 and best in (tried[0], tried[-1]):
             end, way = ("smallest", "below") if best == tried[0] else ("largest", "above")
             found.append(f"The best {key}, {readable(text)}, is the {end} that was tried: look {way} it, too.")
     return found
