@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from cliplab.distributed import gather, rank, world_size
 from cliplab.models.clip import Encoded
 from cliplab.models.tokens import Tokens
-from cliplab.objectives.contrastive import ClipLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss
+from cliplab.objectives.contrastive import ClipLoss, ConvirtLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss
 from tests.processes import run_ranks
 
 
@@ -23,9 +23,19 @@ class Batch(NamedTuple):
     groups: torch.Tensor | None = None
     images: torch.Tensor = torch.empty(0)
     tokens: Tokens = Tokens(torch.empty(0, 0, dtype=torch.long), torch.empty(0, dtype=torch.long))
+    epochs: torch.Tensor = torch.empty(0, dtype=torch.long)
+    indices: torch.Tensor = torch.empty(0, dtype=torch.long)
+    captions: tuple[str, ...] = ()
 
 
-LOSSES = [ClipLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss]
+class Convirt(ConvirtLoss):
+    """With the figures of its source."""
+
+    def __init__(self) -> None:
+        super().__init__(image_weight=0.75, temperature=0.1)
+
+
+LOSSES = [ClipLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss, Convirt]
 
 
 def output(images: torch.Tensor, texts: torch.Tensor, scale: float, bias: float | None = None) -> Encoded:
@@ -89,6 +99,27 @@ def test_sigmoid_by_hand() -> None:
     result = SigmoidLoss()(output(torch.eye(2), torch.eye(2), 3.0, -1.0), Batch())
     positive, negative = math.log(1 + math.exp(-2)), math.log(1 + math.exp(-1))
     assert float(result.loss) == pytest.approx(positive + negative, rel=1e-6)
+
+
+def test_convirt_by_hand() -> None:
+    """Both directions with their weights, at the temperature 0.1 whatever the model's scale is."""
+    cosines = torch.tensor([[0.2, 0.1], [0.0, 0.3]])
+    result = Convirt()(output(torch.eye(2), cosines.T, 99.0), Batch())
+    by_image = [math.log(1 + math.exp(-1)), math.log(1 + math.exp(-3))]
+    by_text = [math.log(1 + math.exp(-2)), math.log(1 + math.exp(-2))]
+    assert float(result.loss) == pytest.approx((0.75 * sum(by_image) + 0.25 * sum(by_text)) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image_weight": 1.5, "temperature": 0.1}, "objective.image_weight 1.5 must lie between 0 and 1"),
+        ({"image_weight": 0.5, "temperature": 0.0}, "objective.temperature 0.0 must be above 0"),
+    ],
+)
+def test_convirt_refuses_values_out_of_range(values: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ConvirtLoss(**values)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

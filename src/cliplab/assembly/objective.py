@@ -19,6 +19,7 @@ def trained_objective(weights: Weights, model: CLIP) -> Objective | None:
         return None
     try:
         objective: Objective = build(weights.objective.config, "objective")
+        objective.adopt(weights.objective.state)
         objective.build_heads(model)
     except Exception as error:
         if weights.objective.state:

@@ -1,5 +1,6 @@
 """The parts of a training run, built from its config: module, data, evaluation and callbacks."""
 
+import functools
 import pickle
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,11 +12,12 @@ from lightning.pytorch.callbacks import Callback
 from cliplab.assembly.evaluators import build_evaluators, validation_evaluators
 from cliplab.assembly.training_checks import check_vocabulary, count_steps, fitting_schedule, is_first_rank
 from cliplab.assembly.weights import load_weights
-from cliplab.checkpoints.run_checkpoint import standalone_config, without_definitions
+from cliplab.checkpoints.run_checkpoint import objective_state, standalone_config, without_definitions
 from cliplab.checkpoints.weights import Weights
 from cliplab.data.datamodule import CaptionDataModule
+from cliplab.data.reading import training_captions
 from cliplab.evaluation.kinds.retrieval import VALIDATION
-from cliplab.evaluation.model import Tokenizer
+from cliplab.objectives.objective import Corpus, Objective
 from cliplab.settings.build import build
 from cliplab.signals import StopRequest
 from cliplab.training.callbacks import Evaluate, FollowMove, StopBetweenSteps, watch
@@ -65,7 +67,8 @@ def build_parts(config: dict[str, Any], weights: Weights | None, request: StopRe
     datamodule: CaptionDataModule = build(buildable["data"], "data", tokenizer=tokenizer)
     evaluators += validation_evaluators(datamodule)
     steps_per_epoch, steps = count_steps(config, datamodule.steps_per_epoch)
-    module = build_module(config, buildable, tokenizer, weights, steps)
+    corpus = Corpus(functools.partial(training_captions, datamodule.train), tokenizer)
+    module = build_module(config, buildable, corpus, weights, steps)
     watching = watch(config["trainer"].get("on_nan", "stop"), config["trainer"]["log_every_n_steps"])
     callbacks = [watching, FollowMove(), *build_callbacks(config, validation=datamodule.validation is not None)]
     stopping = [callback for callback in callbacks if isinstance(callback, StopBetweenSteps)]
@@ -89,9 +92,11 @@ def build_parts(config: dict[str, Any], weights: Weights | None, request: StopRe
 
 
 def build_module(
-    config: dict[str, Any], buildable: dict[str, Any], tokenizer: Tokenizer, weights: Weights | None, steps: int
+    config: dict[str, Any], buildable: dict[str, Any], corpus: Corpus, weights: Weights | None, steps: int
 ) -> TrainingModule:
-    """The module of a run of so many steps. ``buildable`` is what ``config_to_build`` makes of ``config``."""
+    """The module of a run of so many steps. ``buildable`` is what ``config_to_build`` makes of ``config``. Its objective is
+    prepared, with what it needs of the run's checkpoint where there is one, or else of the training captions."""
+    tokenizer = corpus.tokenizer
     schedule = build(fitting_schedule(config["scheduler"], steps), "scheduler")
     seed_training(config["seed"])
     model = build(buildable["model"], "model")
@@ -103,7 +108,7 @@ def build_module(
         model.text_encoder.compile()
     return TrainingModule(
         model=model,
-        objective=build(config["objective"], "objective"),
+        objective=_prepared_objective(config, corpus),
         optimizer=build(config["optimizer"], "optimizer"),
         schedule=schedule,
         total_steps=steps,
@@ -111,6 +116,16 @@ def build_module(
         locking=build(config["locking"], "locking"),
         tokenizer_definition=getattr(tokenizer, "definition", None),
     )
+
+
+def _prepared_objective(config: dict[str, Any], corpus: Corpus) -> Objective:
+    objective: Objective = build(config["objective"], "objective")
+    last = last_checkpoint(Path(config["paths"]["run"]))
+    if last.is_file():
+        saved = torch.load(last, map_location="cpu", mmap=True, weights_only=True)
+        objective.adopt(objective_state(saved["state_dict"]))
+    objective.prepare(corpus)
+    return objective
 
 
 def build_callbacks(config: dict[str, Any], *, validation: bool) -> list[Callback]:

@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     ``bad`` is (reason, place) of each unusable row that was replaced. ``truncated`` counts the texts that were cut.
     ``sources`` names the source of each sample in a mixture. ``probes`` counts the samples that represent the whole source
     (see ``Sample.probe``), ``bad_probes`` those among them that were unusable. ``lost`` has (reason,
-    rows) of rows that are lost with damaged files, in addition to ``bad``.
+    rows) of rows that are lost with damaged files, in addition to ``bad``. ``captions`` are the texts before the tokenizer.
     """
 
     images: Tensor
@@ -36,6 +36,7 @@ class Batch(NamedTuple):
     probes: int = 0
     bad_probes: int = 0
     lost: Sequence[tuple[str, int]] = ()
+    captions: Sequence[str] = ()
 
 
 class Collate:
@@ -60,6 +61,7 @@ class Collate:
             probes=sum(s.probe for s in samples),
             bad_probes=sum(s.probe and s.bad is not None for s in samples),
             lost=[(s.bad.reason, s.lost) for s in samples if s.bad and s.lost],
+            captions=[s.caption for s in samples],
         )
 
 

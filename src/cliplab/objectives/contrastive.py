@@ -9,8 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cliplab.distributed import gather, rank
-from cliplab.models.clip import Encoded
+from cliplab.models.clip import CLIP, Encoded
+from cliplab.models.word_vectors import WordVectors
 from cliplab.objectives.objective import Loss, Objective, Pairs
+from cliplab.rules import Positive, Share
 
 
 def _logits(encoded: Encoded) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,3 +112,38 @@ class SigmoidLoss(_Contrastive):
         signs = own_pair.to(by_image.dtype) * 2 - 1
         loss = -F.logsigmoid(signs * (by_image + encoded.logit_bias)).sum(1).mean()
         return _result(loss, encoded, _accuracy(by_image, own_pair), _accuracy(by_text, own_pair))
+
+
+class BagOfWordsClipLoss(GroupedClipLoss):
+    """InfoNCE over a text tower that adds up word vectors, the middle curve of Radford et al. 2021, figure 2.
+
+    It is ``GroupedClipLoss``, which is ``ClipLoss`` where nothing is grouped. Raises ValueError for another text tower.
+    """
+
+    def build_heads(self, model: CLIP) -> None:
+        if not isinstance(model.text_encoder, WordVectors):
+            raise ValueError(
+                f"objective=bag_of_words_contrastive needs a text tower without an order of words, not "
+                f"{type(model.text_encoder).__name__}; add model/text_encoder=bag_of_words"
+            )
+
+
+class ConvirtLoss(_Contrastive):
+    """InfoNCE with a fixed ``temperature``, in which the loss by image has the weight ``image_weight`` and the loss by text
+    the rest (Zhang et al. 2020, eqs. 2 to 4: 0.1 and 0.75). The scale of the model is not trained."""
+
+    def __init__(self, *, image_weight: Share, temperature: Positive) -> None:
+        super().__init__()
+        if not 0 <= image_weight <= 1:
+            raise ValueError(f"objective.image_weight {image_weight} must lie between 0 and 1; the source takes 0.75")
+        if not temperature > 0:
+            raise ValueError(f"objective.temperature {temperature} must be above 0; the source takes 0.1")
+        self.image_weight, self.temperature = image_weight, temperature
+
+    def compare(self, encoded: Encoded, batch: Pairs) -> Loss:
+        scale = torch.ones_like(encoded.logit_scale) / self.temperature
+        by_image, by_text, columns = _logits(encoded._replace(logit_scale=scale))
+        of_images, of_texts = (F.cross_entropy(logits, columns) for logits in (by_image, by_text))
+        loss = self.image_weight * of_images + (1 - self.image_weight) * of_texts
+        hits = [(logits.argmax(1) == columns).float().mean() for logits in (by_image, by_text)]
+        return Loss(loss, {"image_accuracy": hits[0], "text_accuracy": hits[1]})

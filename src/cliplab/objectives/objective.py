@@ -1,6 +1,6 @@
 """What an objective reads, what it returns, and what it may add."""
 
-from collections.abc import Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -8,13 +8,14 @@ from torch import Tensor
 
 from cliplab.models.clip import CLIP, EMBEDS, Encoded
 from cliplab.models.encoders import LayeredModule
-from cliplab.models.tokens import Tokens
+from cliplab.models.tokens import Tokenizer, Tokens
 
 
 @runtime_checkable
 class Pairs(Protocol):
     """What an objective may read from a batch: uint8 images ``[batch, 3, size, size]``, the tokens of their texts, and
-    ``groups``, int64 ``[batch]``, equal for pairs that show the same thing."""
+    ``groups``, int64 ``[batch]``, equal for pairs that show the same thing. ``epochs`` and ``indices``, int64 ``[batch]`` on
+    the CPU, name each sample: what is drawn at random for it follows them. ``captions`` are the texts themselves."""
 
     @property
     def images(self) -> Tensor: ...
@@ -22,6 +23,12 @@ class Pairs(Protocol):
     def tokens(self) -> Tokens: ...
     @property
     def groups(self) -> Int[Tensor, " batch"] | None: ...
+    @property
+    def epochs(self) -> Int[Tensor, " batch"]: ...
+    @property
+    def indices(self) -> Int[Tensor, " batch"]: ...
+    @property
+    def captions(self) -> Sequence[str]: ...
 
 
 class Loss(NamedTuple):
@@ -29,6 +36,17 @@ class Loss(NamedTuple):
 
     loss: Float[Tensor, ""]
     figures: dict[str, Tensor]
+
+
+class Corpus(NamedTuple):
+    """What an objective may learn of the training data before it is built.
+
+    ``captions`` gives at most so many training captions, always the same ones in the same order. ``tokenizer`` is that of
+    the text tower.
+    """
+
+    captions: Callable[[int], Iterator[str]]
+    tokenizer: Tokenizer
 
 
 class Objective(LayeredModule):
@@ -45,6 +63,15 @@ class Objective(LayeredModule):
     """
 
     reads: Set[str] = EMBEDS
+
+    def adopt(self, state: Mapping[str, Tensor]) -> None:
+        """Take over from a saved state, under this objective's own names, what the sizes of parameters depend on, such as a
+        dictionary. It is called first where a run is resumed or a trained objective is rebuilt. The state is loaded later.
+        """
+
+    def prepare(self, corpus: Corpus) -> None:
+        """Read what training needs, such as a dictionary that was not adopted. It is called before ``build_heads``, and only
+        where the model is trained."""
 
     def build_heads(self, model: CLIP) -> None:
         """Make the parameters whose sizes depend on the towers, such as ``model.image_encoder.state_width``.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from cliplab.models.clip import CLIP, Encoded
-from cliplab.objectives.objective import Loss, Objective, Pairs
+from cliplab.objectives.objective import Corpus, Loss, Objective, Pairs
 
 
 class WeightedSum(Objective):
@@ -32,6 +32,15 @@ class WeightedSum(Objective):
 
     def _named_parts(self) -> list[tuple[str, Objective]]:
         return list(self.parts.items())  # type: ignore[arg-type]
+
+    def adopt(self, state: Mapping[str, Tensor]) -> None:
+        for name, part in self._named_parts():
+            prefix = f"parts.{name}."
+            part.adopt({key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)})
+
+    def prepare(self, corpus: Corpus) -> None:
+        for _, part in self._named_parts():
+            part.prepare(corpus)
 
     def build_heads(self, model: CLIP) -> None:
         for _, part in self._named_parts():
