@@ -38,6 +38,9 @@ from cliplab.settings.config import ConfigError
         ("barebones", True, "task=benchmark"),
         ("on_nan", "ignore", "stop or skip"),
         ("on_nan", None, "stop or skip"),
+        ("activation_checkpointing", "al", "did you mean 'all'"),
+        ("activation_checkpointing", True, "none, all, or a number"),
+        ("activation_checkpointing", -1, "none, all, or a number"),
     ],
 )
 def test_refused_with_the_key_the_value_and_what_to_use(key: str, value: Any, instead: str) -> None:

@@ -17,8 +17,10 @@ from cliplab.checkpoints.weights import Weights
 from cliplab.data.datamodule import CaptionDataModule
 from cliplab.data.reading import training_captions
 from cliplab.evaluation.kinds.retrieval import VALIDATION
+from cliplab.models.checkpointing import checkpoint_towers
 from cliplab.objectives.objective import Corpus, Objective
 from cliplab.settings.build import build
+from cliplab.settings.check_trainer import every_nth
 from cliplab.signals import StopRequest
 from cliplab.training.callbacks import Evaluate, FollowMove, StopBetweenSteps, watch
 from cliplab.training.module import TrainingModule
@@ -103,6 +105,7 @@ def build_module(
     check_vocabulary(model.text_encoder, tokenizer)
     if weights is not None:
         load_weights(model, weights)
+    checkpoint_towers(model, every_nth(config["trainer"].get("activation_checkpointing")))
     if config["compile"]:
         model.image_encoder.compile()
         model.text_encoder.compile()

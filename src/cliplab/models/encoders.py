@@ -38,6 +38,11 @@ class LayeredModule(nn.Module):
         """Every parameter once, in groups from input to output. By default all parameters form one group."""
         return [list(self.parameters())]
 
+    def layers(self) -> list[nn.Module]:
+        """The modules that do most of the work, from input to output. Each is called once in a forward pass, and none
+        contains another. By default there are none."""
+        return []
+
 
 class ImageEncoder(LayeredModule):
     """An image tower over normalised images ``[batch, 3, image_size, image_size]``.

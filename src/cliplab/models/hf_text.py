@@ -10,7 +10,7 @@ from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelFo
 
 from cliplab.models.encoders import TextEncoder, TextStates
 from cliplab.models.feature_cache import FeatureCache
-from cliplab.models.hf_sources import build_backbone, config_class, parameter_groups, read_architecture
+from cliplab.models.hf_sources import blocks_of, build_backbone, config_class, parameter_groups, read_architecture
 from cliplab.models.tokens import Tokens
 from cliplab.rules import Count, Natural
 
@@ -111,6 +111,10 @@ class HFTextEncoder(TextEncoder):
         """Values that the source knows, for arguments left at null."""
         needed = node["architecture"] is None and node["source"] is not None
         return {"architecture": read_architecture(node["source"], PLACE)} if needed else {}
+
+    def layers(self) -> list[nn.Module]:
+        """The library's layers or stages."""
+        return list(blocks_of(self.backbone))
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters from input to output: embeddings, each layer, the projection."""

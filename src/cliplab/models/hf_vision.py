@@ -11,7 +11,14 @@ from torch import Tensor, nn
 from transformers.image_processing_base import ImageProcessingMixin
 
 from cliplab.models.encoders import ImageEncoder, ImageStates, grid_of_states
-from cliplab.models.hf_sources import build_backbone, locate, parameter_groups, read_architecture, unreachable
+from cliplab.models.hf_sources import (
+    blocks_of,
+    build_backbone,
+    locate,
+    parameter_groups,
+    read_architecture,
+    unreachable,
+)
 from cliplab.models.hub import hub_or_cache
 from cliplab.rules import Count
 
@@ -94,6 +101,10 @@ class HFVisionEncoder(ImageEncoder):
         names = [name for name in ("image_size", "image_mean", "image_std") if node[name] is None]
         known = read_preprocessing(node["source"]) if names else {}
         return architecture | {name: known[name] for name in names}
+
+    def layers(self) -> list[nn.Module]:
+        """The library's layers or stages."""
+        return list(blocks_of(self.backbone))
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters from input to output: embeddings, each layer or stage, the projection."""

@@ -104,6 +104,10 @@ class ModifiedResNet(ImageEncoder):
         conv = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
         return conv, nn.BatchNorm2d(outputs), nn.ReLU()
 
+    def layers(self) -> list[nn.Module]:
+        """The bottlenecks of all stages."""
+        return [block for stage in self.stages for block in stage]  # type: ignore[attr-defined]
+
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters from input to output: stem, each stage, attention pooling with its projection."""
         return [list(part.parameters()) for part in (self.stem, *self.stages, self.pool)]

@@ -68,6 +68,10 @@ class SiglipVisionTransformer(ImageEncoder):
         self.ln_post = nn.LayerNorm(width, norm_eps)
         self.pool = AttentionProbe(width, heads, mlp_ratio, activation, norm_eps)
 
+    def layers(self) -> list[nn.Module]:
+        """The transformer blocks."""
+        return list(self.blocks)
+
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters from the input to the output: embeddings, each block, the norm and the probe."""
         first = [*self.patch_embedding.parameters(), self.positional_embedding]
@@ -121,6 +125,10 @@ class SiglipTextTransformer(TextEncoder):
         self.blocks = residual_blocks(layers, width, heads, mlp_ratio, activation, causal=False, norm_eps=norm_eps)
         self.ln_final = nn.LayerNorm(width, norm_eps)
         self.projection = nn.Linear(width, output_dim)
+
+    def layers(self) -> list[nn.Module]:
+        """The transformer blocks."""
+        return list(self.blocks)
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters from the input to the output: embeddings, each block, the norm and the projection."""

@@ -54,6 +54,10 @@ class TextTransformer(TextEncoder):
             nn.init.normal_(block.mlp_out.weight, std=residual_std)  # type: ignore[union-attr,arg-type]
         nn.init.normal_(self.projection, std=width**-0.5)
 
+    def layers(self) -> list[nn.Module]:
+        """The transformer blocks."""
+        return list(self.blocks)
+
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters from input to output: embeddings, each block (the last norm with the last one), the projection."""
         blocks = [list(block.parameters()) for block in self.blocks]

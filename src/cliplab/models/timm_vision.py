@@ -24,6 +24,10 @@ def _facts(name: str) -> Any:
     return timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(architecture)
 
 
+def _has_several_layers(module: nn.Module) -> bool:
+    return sum(any(True for _ in part.parameters()) for part in module.children()) > 1
+
+
 class TimmVisionEncoder(ImageEncoder):
     """A model of ``timm`` without its classifier, and a projection into the joint space.
 
@@ -70,6 +74,14 @@ class TimmVisionEncoder(ImageEncoder):
     def known_values(node: dict[str, Any]) -> dict[str, Any]:
         """Values that timm knows, for arguments left at null."""
         return {"image_size": _facts(node["name"]).input_size[-1]} if node["image_size"] is None else {}
+
+    def layers(self) -> list[nn.Module]:
+        """The model's blocks: items of its sequences that have several layers with weights, the innermost of them."""
+        found: list[nn.Module] = []
+        for module in self.backbone.modules():  # a module comes before those within it
+            inside = [part for part in module.children() if isinstance(module, nn.Sequential | nn.ModuleList)]
+            found += [part for part in inside if not isinstance(part, nn.Sequential) and _has_several_layers(part)]
+        return [block for block in found if not any(other in found for other in list(block.modules())[1:])]
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters from input to output by timm's own grouping, then the projection."""

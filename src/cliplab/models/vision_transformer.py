@@ -54,6 +54,10 @@ class VisionTransformer(ImageEncoder):
         self.ln_post = nn.LayerNorm(width, norm_eps)
         self.projection = nn.Parameter(scale * torch.randn(width, output_dim))
 
+    def layers(self) -> list[nn.Module]:
+        """The transformer blocks."""
+        return list(self.blocks)
+
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """Parameters from input to output: embeddings, each block (the last norm with the last one), the projection."""
         first = [self.class_embedding, self.positional_embedding]

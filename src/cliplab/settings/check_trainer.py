@@ -17,6 +17,7 @@ from cliplab.cores import usable_cores
 from cliplab.settings.config import ConfigError, did_you_mean
 
 ON_NAN = ("stop", "skip")
+CHECKPOINTING = ("none", "all")
 
 
 class Refused(NamedTuple):
@@ -95,10 +96,25 @@ def check_trainer(config: Mapping[str, Any]) -> None:
     if on_nan not in ON_NAN:
         hint = did_you_mean(str(on_nan), ON_NAN)
         raise ConfigError(f"trainer.on_nan: {on_nan!r} must be {' or '.join(ON_NAN)}{hint}")
+    _check_checkpointing(trainer.get("activation_checkpointing", "none"))
     for name, node in (config.get("callbacks") or {}).items():
         target = str(node.get("_target_", "")).rpartition(".")[2] if isinstance(node, Mapping) else ""
         if target in REFUSED_CALLBACKS:
             raise ConfigError(f"callbacks.{name}: {target}: {REFUSED_CALLBACKS[target]}")
+
+
+def every_nth(activation_checkpointing: Any) -> int:
+    """Which layers are checkpointed: 0 none, 1 each of them, 2 every second."""
+    return {"none": 0, None: 0, "all": 1}.get(activation_checkpointing, activation_checkpointing)
+
+
+def _check_checkpointing(chosen: Any) -> None:
+    number = every_nth(chosen) if isinstance(chosen, str | int | None) else None
+    if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+        hint = did_you_mean(chosen, CHECKPOINTING) if isinstance(chosen, str) else ""
+        raise ConfigError(
+            f"trainer.activation_checkpointing: {chosen!r} must be none, all, or a number: 2 takes every second block{hint}"
+        )
 
 
 def _check_devices(devices: Any) -> None:

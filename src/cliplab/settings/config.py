@@ -13,7 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 from cliplab.files import read_yaml, whole_file
 from cliplab.program import key_of
 
-OWN_TRAINER_KEYS = ("on_nan",)  # keys of the trainer group that are not arguments of lightning.Trainer
+# Keys of the trainer group that are not arguments of lightning.Trainer
+OWN_TRAINER_KEYS = ("on_nan", "activation_checkpointing")
 
 
 def for_lightning(trainer: Mapping[str, Any]) -> dict[str, Any]:
