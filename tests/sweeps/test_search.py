@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
+from cliplab.sweeps import conductor, jobs
+from cliplab.sweeps.drawing import Grid
 from cliplab.sweeps.jobs import Job
 from cliplab.sweeps.search import Search
 from cliplab.sweeps.space import SpaceError
 
-from .conftest import Pretended, bowl
+from .conftest import Killed, Pretended, bowl
 from .test_conductor import RANGE, killing, overrides
 
 optuna = pytest.importorskip("optuna")
@@ -41,6 +43,41 @@ def test_a_killed_search_chooses_what_one_never_killed_chooses(kill: int, sweep:
     assert sweep(tpe(9), RANGE, bowl).ran == []
     assert sweep(tpe(10), RANGE, bowl).ran == ["9"], "more trials may be asked for later"
     assert len(study(tmp_path / "one").trials) == 10
+
+
+@pytest.mark.parametrize("moment", ["folder made", "overrides written", "trial told", "overrides cut"])
+@pytest.mark.parametrize("number", [0, 3])
+@pytest.mark.parametrize("method", [tpe(5), Grid()], ids=["search", "grid"])
+def test_a_kill_while_a_job_is_being_begun_leaves_no_other_folder(
+    method: Any, number: int, moment: str, sweep: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = ["lr=1e-1,1e-2,1e-3,1e-4,1e-5"] if isinstance(method, Grid) else RANGE
+    sweep(method, typed, bowl, name="whole")
+
+    def begin_and_die(job: Job) -> None:
+        if job.name != str(number):
+            jobs.begin(job)
+            return
+        job.folder.mkdir()
+        if moment != "folder made":
+            jobs.begin(job)
+            if moment == "trial told":
+                job.draw.token and job.draw.token.set_user_attr("cliplab_sweep", "one")  # type: ignore[attr-defined]
+            if moment == "overrides cut":
+                (job.folder / "overrides.yaml").rename(job.folder / "overrides.yaml.part")
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(conductor, "begin", begin_and_die)
+        sweep(method, typed, bowl)
+    again = sweep(method, typed, bowl)
+    assert again.ran == [str(i) for i in range(number, 5)]
+    assert overrides(tmp_path / "one") == overrides(tmp_path / "whole")
+
+
+def test_trials_with_the_same_values_have_folders_of_their_own(sweep: Sweep) -> None:
+    assert sweep(tpe(4), ["lr=1e-3,1e-3"], bowl).ran == ["0", "1", "2", "3"]
+    assert sweep(tpe(6), ["lr=1e-3,1e-3"], bowl).ran == ["4", "5"]
 
 
 def test_what_jobs_end_with_is_what_the_study_is_told(sweep: Sweep, tmp_path: Path) -> None:

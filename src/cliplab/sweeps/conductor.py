@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from cliplab.runs.outcome import job_folders, read_manifest
+from cliplab.runs.outcome import holds_run, job_folders, read_manifest
 from cliplab.sweeps.drawing import Draw, Ended, Method
-from cliplab.sweeps.jobs import OVER, Job, begin, ended, given
+from cliplab.sweeps.jobs import OVER, Job, begin, ended, given, only_given
 from cliplab.sweeps.launchers.launcher import Launcher
 from cliplab.sweeps.plan import Plan
 
@@ -28,7 +28,8 @@ class Display(Protocol):
 
 @dataclass
 class Folders:
-    """The folders of a sweep's jobs: one that is there already for what was given to it, else the next number."""
+    """The folders of a sweep's jobs: one that is there already for what was given to it, else the next number. A search has
+    its own knowledge of them; only what a kill has left of a job that had not begun is found here."""
 
     sweep: Path
     known: dict[frozenset[str], str] = field(default_factory=dict)
@@ -37,13 +38,18 @@ class Folders:
     def __post_init__(self) -> None:
         for folder in job_folders(self.sweep):
             words = given(folder)
+            if words is None and not holds_run(folder):
+                continue  # a kill came before anything was written there
             if words is not None:
                 self.known.setdefault(frozenset(words), folder.name)
             if folder.name.isdigit():
                 self.last = max(self.last, int(folder.name))
 
     def name_for(self, draw: Draw, overrides: Sequence[str]) -> str:
-        name = draw.folder or (self.known.get(frozenset(overrides)) if draw.token is None else None)
+        found = self.known.get(frozenset(overrides))
+        if found is not None and draw.token is not None and not only_given(self.sweep / found):
+            found = None  # another trial with the same values
+        name = draw.folder or found
         if name is None:
             self.last += 1
             name = str(self.last)

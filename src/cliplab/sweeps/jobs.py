@@ -70,6 +70,11 @@ def given(folder: Path) -> tuple[str, ...] | None:
     return tuple(map(str, words)) if isinstance(words, list) else None
 
 
+def only_given(folder: Path) -> bool:
+    """Whether a kill came as soon as the overrides were written there."""
+    return [path.name for path in folder.iterdir()] == [OVERRIDES]
+
+
 def ended(job: Job, metrics: Sequence[str]) -> Ended:
     """What the job's folder says. A figure by which jobs are compared and that is no number makes the job a failed one."""
     facts = read_manifest(job.folder)
