@@ -1,5 +1,7 @@
 """Texts for people: in one line, shortened, a length of time."""
 
+from collections.abc import Sequence
+
 
 def one_line(text: object) -> str:
     """The words of a text or an error, with single spaces between them."""
@@ -9,6 +11,12 @@ def one_line(text: object) -> str:
 def shortened(text: str, most: int) -> str:
     """At most so many characters, the last an ellipsis where some are left out."""
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def listed(names: Sequence[object], most: int = 8, where: str = "") -> str:
+    """The first names, and how many more there are: ``a, b and 3 more``. ``where`` says where these can be found."""
+    more = f" and {len(names) - most} more{where}" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + more
 
 
 def duration(seconds: float) -> str:

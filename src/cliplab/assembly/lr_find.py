@@ -3,9 +3,10 @@
 import math
 from typing import Any
 
-from cliplab.assembly.pretraining import build_parts, build_trainer
 from cliplab.assembly.process import quiet
+from cliplab.assembly.trainer import build_trainer
 from cliplab.assembly.training_checks import check_device, check_parts, is_first_rank
+from cliplab.assembly.training_parts import build_parts
 from cliplab.program import command_line
 from cliplab.reporting.lr_find import write_range_test
 from cliplab.reporting.results import write_json

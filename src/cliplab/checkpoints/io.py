@@ -15,8 +15,8 @@ from cliplab.checkpoints.earlier import current
 from cliplab.checkpoints.run_checkpoint import model_state, objective_state, standalone_config
 from cliplab.checkpoints.stated import read_json
 from cliplab.checkpoints.torchscript import is_torchscript, read_torchscript
-from cliplab.checkpoints.weights import listed
 from cliplab.files import describe_stand_in
+from cliplab.text import listed
 
 WEIGHTS_OF_OTHERS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".onnx", ".gguf")
 MOST_NESTED = 4  # levels of dicts around a state dict

@@ -13,8 +13,9 @@ from cliplab.checkpoints.io import read_file
 from cliplab.checkpoints.openai import looks_native, read_openai
 from cliplab.checkpoints.spec import OPEN_CLIP, OPEN_CLIP_CONFIG, SUFFIXES
 from cliplab.checkpoints.stated import read_json
-from cliplab.checkpoints.weights import PLAIN_TRANSFORM, ObjectiveWeights, Weights, listed
+from cliplab.checkpoints.weights import PLAIN_TRANSFORM, ObjectiveWeights, Weights
 from cliplab.models.hub import hub_or_cache, hub_silence
+from cliplab.text import listed
 
 TRANSFORMERS = "a state dict of transformers"
 # Descriptions of foreign state dicts, by the beginning of a key that only they have

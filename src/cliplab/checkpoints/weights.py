@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from cliplab.models.encoders import CLIP_MEAN, CLIP_STD
+from cliplab.text import listed
 
 VIT = "cliplab.models.vision_transformer.VisionTransformer"
 RESNET = "cliplab.models.modified_resnet.ModifiedResNet"
 TEXT = "cliplab.models.text_transformer.TextTransformer"
 TOKENIZER = "cliplab.data.tokenizers.CLIPTokenizer"
 PLAIN_TRANSFORM = {"_target_": "cliplab.data.transforms.EvalTransform"}
-MOST_LISTED = 12
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,6 @@ def tokenizer_config(vocab_size: int, context_length: int, source: str) -> dict[
             "tokenizer belongs to it"
         )
     return {"_target_": TOKENIZER, "context_length": context_length}
-
-
-def listed(words: Sequence[str]) -> str:
-    """The first few words, and how many more there are."""
-    more = f" and {len(words) - MOST_LISTED} more" if len(words) > MOST_LISTED else ""
-    return ", ".join(words[:MOST_LISTED]) + more
 
 
 def renamed(

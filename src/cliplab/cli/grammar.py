@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from cliplab.cli import places
 from cliplab.cli.arguments import UsageError
 from cliplab.cli.help import settings
-from cliplab.cli.suggestions import listed, nearest_choice
+from cliplab.cli.suggestions import listed_choices, nearest_choice
 from cliplab.program import command, command_line, hydra_quoted, key_of, shell_quoted
 
 LISTS = ("labels", "run", "ckpt", "pretrained", "images")  # keys that take several things at once
@@ -71,7 +71,7 @@ def check_typed(overrides: Sequence[str], *, multirun: bool = False) -> None:
             raise UsageError(f"{word}: this is not a name, which becomes that of a folder in logs/<task>; name=<words>")
         if bare in OF_THE_VERB and not key.startswith("++"):  # a task of one's own is forced
             raise UsageError(
-                f"{word}: a task is chosen by its name: task=<choice>, the choices are {listed(known['task'])}"
+                f"{word}: a task is chosen by its name: task=<choice>, the choices are {listed_choices(known['task'])}"
             )
         if word.startswith("~") and bare:
             _check_removed(word, bare, known)
@@ -230,7 +230,7 @@ def _explain_without_equals(word: str) -> str:
     if word not in known and _is_base_key(word):
         return f"{word}: its value is missing; {word}=…"
     if word in known:
-        return f"{word}: its choice is missing; {word}=…, the choices are {listed(known[word])}"
+        return f"{word}: its choice is missing; {word}=…, the choices are {listed_choices(known[word])}"
     near = nearest_choice(word, [name for choices in known.values() for name in choices])
     owner = next((name for name, choices in known.items() if near in choices), "")
     hint = f"; did you mean {owner}={near}?" if near else f", as {word}=…" if re.fullmatch(r"[\w.]+", word) else ""

@@ -11,7 +11,7 @@ from hydra.errors import HydraException, OverrideParseException
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
 from cliplab.cli.grammar import LISTS, explain_unreadable, parses, value_of
-from cliplab.cli.suggestions import known_keys, listed, nearest_choice, takes_list, unknown_key
+from cliplab.cli.suggestions import known_keys, listed_choices, nearest_choice, takes_list, unknown_key
 from cliplab.program import command_line, hydra_quoted, key_of, shell_quoted
 from cliplab.settings.check_trainer import why_refused
 from cliplab.text import one_line
@@ -81,7 +81,7 @@ def _path_for_group(arguments: Arguments) -> str:
             there, dotted = known_keys(arguments), group.replace("/", ".")
             keys = [key for key in (f"{dotted}.path", f"{dotted}.source") if key in there]
             way = f"; a path is set by {shell_quoted(f'{keys[0]}={value}')}" if keys else ""
-            return f"{group}: {value!r} is not a choice{way}; the choices are {listed(known[group])}"
+            return f"{group}: {value!r} is not a choice{way}; the choices are {listed_choices(known[group])}"
     return ""
 
 
@@ -121,7 +121,7 @@ def _other_choices(choice: str, group: str, known: Sequence[str]) -> str:
         hint = f"; did you mean {near!r}?"
     else:
         hint = f"; it is a choice of {' and of '.join(owners)}: {owners[0]}={choice};" if owners else ";"
-    return f"{hint} the choices are {listed(known)}"
+    return f"{hint} the choices are {listed_choices(known)}"
 
 
 def _is_text(file: Path) -> bool:
@@ -140,7 +140,7 @@ def _not_choices(overrides: Sequence[str]) -> Iterator[str]:
             value = OverridesParser.create().parse_override(override).value()
             if not isinstance(value, str | list | dict):
                 key = key_of(override)
-                yield f"{key}: {value_of(override)} is not a choice; the choices are {listed(known[key])}"
+                yield f"{key}: {value_of(override)} is not a choice; the choices are {listed_choices(known[key])}"
 
 
 def _trainer_keys(arguments: Arguments) -> list[str]:

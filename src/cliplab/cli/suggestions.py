@@ -7,6 +7,7 @@ from typing import Any
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
 from cliplab.program import command
+from cliplab.text import listed
 
 # Names that other training programs use
 SYNONYMS = {
@@ -41,12 +42,9 @@ def nearest_choice(word: str, known: Iterable[str]) -> str:
     return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    most = 20
-    return ", ".join(names[:most]) + (
-        f" and {len(names) - most} more, see {command()} --help" if len(names) > most else ""
-    )
+def listed_choices(names: Sequence[str]) -> str:
+    """Those that help lists, in short."""
+    return listed(names, most=20, where=f", see {command()} --help")
 
 
 def unknown_key(key: str, arguments: Arguments, sign: str = "") -> str:
@@ -63,7 +61,9 @@ def unknown_key(key: str, arguments: Arguments, sign: str = "") -> str:
         return f"{key}: no such key; did you mean {' or '.join(map(repr, similar))}?"
     siblings = [name for name in known if name.rpartition(".")[0] == parent and not name.endswith("_")]
     if parent in known and siblings:
-        return f"{key}: no such key; {parent} has {listed([name.removeprefix(f'{parent}.') for name in siblings])}"
+        return (
+            f"{key}: no such key; {parent} has {listed_choices([name.removeprefix(f'{parent}.') for name in siblings])}"
+        )
     return f"{key}: no such key" + ("" if sign else f"; a new one is added with a plus, +{key}=…")
 
 

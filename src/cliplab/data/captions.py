@@ -34,6 +34,7 @@ from cliplab.data.source import (
 )
 from cliplab.data.transforms import TrainTransform
 from cliplab.rules import Count
+from cliplab.text import listed
 
 T = TypeVar("T")
 
@@ -224,8 +225,7 @@ def _notes_on_left_out(source: CaptionDataset) -> list[str]:
         notes.append(f"rows are left out: {reasons}")
     damaged = [f"{bad.place} ({bad.reason})" for bad in source.damaged]
     if damaged:
-        others = f" and {len(damaged) - 5} more" if len(damaged) > 5 else ""
-        notes.append(f"{len(damaged)} rows or files are damaged and left out: {', '.join(damaged[:5])}{others}")
+        notes.append(f"{len(damaged)} rows or files are damaged and left out: {listed(damaged, most=5)}")
     return notes
 
 

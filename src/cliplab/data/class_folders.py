@@ -11,13 +11,13 @@ import datasets
 
 from cliplab.data.library import no_progress_bars
 from cliplab.data.local import ABOUT_PICTURES, SPLIT_FOLDERS
+from cliplab.text import listed
 
 SYNONYMS = (("train", "training"), ("validation", "valid", "val", "dev"), ("test", "testing", "eval", "evaluation"))
 PICTURES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".ico", ".tga"),
 )
-NAMED = 8  # classes or files that a sentence names
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,6 @@ class ClassFolders:
         )
         with no_progress_bars():
             return datasets.Dataset.from_dict(columns, features=features)
-
-
-def listed(names: Sequence[str]) -> str:
-    """The first few names, and the number of the others."""
-    others = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(map(str, names[:NAMED])) + others
 
 
 def _hidden(name: str) -> bool:

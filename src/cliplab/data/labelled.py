@@ -9,7 +9,7 @@ import datasets
 import numpy as np
 from PIL import Image
 
-from cliplab.data.class_folders import ClassFolders, find_class_folders, listed, names_and_notes
+from cliplab.data.class_folders import ClassFolders, find_class_folders, names_and_notes
 from cliplab.data.columns import first_present
 from cliplab.data.emoji import CREDITS, STYLES, load_emoji
 from cliplab.data.fingerprint import content_fingerprint
@@ -28,6 +28,7 @@ from cliplab.data.labels import (
 from cliplab.data.library import no_progress_bars
 from cliplab.data.local import DataFiles, choose_files
 from cliplab.data.opening import Location, OpenedRows, open_layout, open_rows
+from cliplab.text import listed
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("label", "cls", "labels", "fine_label", "npy")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cliplab.data.class_folders import listed
+from cliplab.text import listed
 
 
 def read_names(file: str | Path) -> list[str]:

@@ -1,11 +1,11 @@
 """Several runs named at once: by a pattern, by a folder above them, or by a list of these."""
 
 import glob
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cliplab.runs.outcome import DEEPEST, holds_run
+from cliplab.runs.listing import find_runs
+from cliplab.runs.outcome import holds_run
 from cliplab.settings.config import ConfigError
 from cliplab.settings.model_source import named_run
 
@@ -16,14 +16,13 @@ def is_pattern(value: Any) -> bool:
     return isinstance(value, str) and any(sign in value for sign in PATTERN) and not Path(value).expanduser().exists()
 
 
-def runs_below(folder: Path, deepest: int = DEEPEST) -> Iterator[Path]:
-    """The folder itself when it holds a run, else the runs below it, by name; a run holds no other."""
-    if holds_run(folder):
-        yield folder
-    elif deepest and folder.is_dir():
-        inner = (path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-        for path in sorted(inner, key=lambda path: path.name.zfill(6) if path.name.isdigit() else path.name):
-            yield from runs_below(path, deepest - 1)
+def runs_below(folder: Path) -> list[Path]:
+    """The folder itself when it holds a run, else the runs below it, by name."""
+
+    def order(run: Path) -> list[str]:
+        return [part.zfill(6) if part.isdigit() else part for part in run.relative_to(folder).parts]
+
+    return sorted((row.folder for row in find_runs(str(folder))), key=order)
 
 
 def selected_runs(key: str, value: Any) -> list[Path]:
@@ -39,7 +38,7 @@ def selected_runs(key: str, value: Any) -> list[Path]:
         else:
             path = Path(str(one)).expanduser()
             several = path.is_dir() and not holds_run(path) and not (path / "comparison.json").is_file()
-            runs = (list(runs_below(path)) if several else []) or [named_run(key, one)]
+            runs = (runs_below(path) if several else []) or [named_run(key, one)]
         found |= dict.fromkeys(runs)
     return list(found)
 
