@@ -7,12 +7,14 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 from cliplab.cli.claim import claimed
 from cliplab.runs.listing import all_runs, amount, ordered, selected
 from cliplab.runs.selection import selected_runs, short_folders
+from cliplab.runs.table import write_table
 from cliplab.settings.config import ConfigError
 from tests.commands import exit_status
 
@@ -72,11 +74,27 @@ def test_conditions(logs: Path, where: str | None, found: str) -> None:
 
 @pytest.mark.parametrize(
     ("where", "told"),
-    [("acc2>0.5", "no run has 'acc2'"), ("acc1", "is no condition"), ("acc1>high", "'high', which is no number")],
+    [
+        ("acc2>0.5", "no run has 'acc2'; did you mean"),
+        (
+            "nosuch>1",
+            r"no run has 'nosuch'; there are status, .*; figures: acc1, recall@1; typed: experiment, optimizer.lr",
+        ),
+        ("acc1", "is no condition"),
+        ("acc1>high", "'high', which is no number"),
+    ],
 )
 def test_a_condition_that_cannot_be_meant(logs: Path, where: str, told: str) -> None:
     with pytest.raises(ConfigError, match=told):
         selected(all_runs(logs), where)
+
+
+def test_what_was_typed_comes_before_a_figure_of_the_same_ending(tmp_path: Path) -> None:
+    folder = make(tmp_path, "a", 0.5, lr="0.25")
+    facts = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**facts, "final": {"train/lr": 0.0, "train/loss": 2.0}}))
+    (row,) = all_runs(tmp_path / "logs")
+    assert (row.value("lr"), row.value("train/lr"), row.value("loss")) == ("0.25", 0.0, 2.0)
 
 
 def test_order(logs: Path) -> None:
@@ -124,6 +142,20 @@ def test_several_runs_are_named_at_once(logs: Path) -> None:
         selected_runs("run", f"{emoji}/x*")
 
 
+@pytest.mark.parametrize("form", ["csv", "json", "jsonl", "parquet"])
+def test_a_table_in_each_form(form: str, tmp_path: Path) -> None:
+    file = write_table(tmp_path / f"runs.{form}", {"run": ["a", "b, ü"], "acc1": [0.5, None], "seed": [1, 2]})
+    rows = {
+        "csv": lambda: list(csv.DictReader(file.open(encoding="utf8"))),
+        "json": lambda: json.loads(file.read_text("utf8")),
+        "jsonl": lambda: [json.loads(line) for line in file.read_text("utf8").splitlines()],
+        "parquet": lambda: pq.read_table(file).to_pylist(),
+    }[form]()
+    as_text = form == "csv"
+    first = {"run": "a", "acc1": "0.5" if as_text else 0.5, "seed": "1" if as_text else 1}
+    assert rows == [first, {"run": "b, ü", "acc1": "" if as_text else None, "seed": "2" if as_text else 2}]
+
+
 @pytest.fixture
 def command(logs: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     monkeypatch.setenv("CLIPLAB_ROOT", str(logs.parent))
@@ -136,6 +168,9 @@ def test_the_command_lists_writes_and_removes(
     assert command("where=acc1>0.55 and status=finished", "sort=-acc1", f"out={tmp_path}/runs.csv") == 0
     with (tmp_path / "runs.csv").open() as file:
         assert [Path(row["run"]).name for row in csv.DictReader(file)] == ["a", "0", "old"]
+    assert command(f"out={tmp_path}/x.foo") == 1
+    assert "out: " in (told := capsys.readouterr().err)
+    assert "x.foo names no form of a table; it ends with .csv, .json, .jsonl, .parquet" in told
     assert command("tags=[paper]") == 0
     said = capsys.readouterr().out.splitlines()
     assert "acc1 0.9" in said[-3]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from cliplab.runs.index import INDEX, Index, read_facts
 from cliplab.runs.outcome import DEEPEST, MANIFEST, MARKS
 from cliplab.runs.status import status_of
 from cliplab.settings.config import ConfigError, did_you_mean
+from cliplab.text import listed
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
 FACTS = ("status", "experiment", "task", "seed", "age", "disk", "tags", "note", "run", "metric")
@@ -26,8 +27,12 @@ FACTS = ("status", "experiment", "task", "seed", "age", "disk", "tags", "note", 
 class RunRow:
     """One run, from its manifest. What costs more is read when it is asked for."""
 
-    folder: Path
+    place: str
     facts: Mapping[str, Any] = field(repr=False)
+
+    @cached_property
+    def folder(self) -> Path:
+        return Path(self.place)
 
     @cached_property
     def status(self) -> str:
@@ -50,7 +55,7 @@ class RunRow:
     def note(self) -> str:
         return str(self.facts.get("note") or "")
 
-    @property
+    @cached_property
     def figures(self) -> Mapping[str, float]:
         return {key: value for key, value in (self.facts.get("final") or {}).items() if isinstance(value, int | float)}
 
@@ -78,25 +83,32 @@ class RunRow:
         return bytes_below(self.folder)
 
     def value(self, name: str) -> Any:
-        """A fact, a figure by its whole name or the end of it, or what was typed for a key or the end of it; else None."""
+        """A fact; what was typed for a key, or a figure, by its whole name; the same by the end of it; else None. What was
+        typed comes first: ``lr`` is optimizer.lr before it is train/lr, the rate of the last step."""
         if name in FACTS:
             return {
                 "seed": lambda: self.facts.get("seed"),
-                "run": lambda: str(self.folder),
+                "run": lambda: self.place,
                 "task": lambda: self.facts.get("task"),
                 "metric": lambda: self.metric and self.metric[1],
             }.get(name, lambda: getattr(self, name))()
-        for known in (self.figures, self.typed):
-            for key in known:
-                if key == name or key.replace("/", ".").endswith("." + name.replace("/", ".")):
-                    return known[key]
-        return None
+        places: tuple[Mapping[str, Any], ...] = (self.typed, self.figures)
+        for known in places:
+            if name in known:
+                return known[name]
+        return next((known[key] for known in places for key in known if ends_with(key, name)), None)
 
     @property
     def label(self) -> str:
         """What was typed, in short."""
         shown = {k: v for k, v in self.typed.items() if k not in ("experiment", "name", "task", "tags", "note")}
         return label_of(shown, short_names(list(shown)))
+
+
+@cache  # many runs share few names
+def ends_with(key: str, name: str) -> bool:
+    """Whether a name is made of the last parts of a key: ``lr`` of ``optimizer.lr``."""
+    return key.replace("/", ".").endswith("." + name.replace("/", "."))
 
 
 def bytes_below(folder: Path) -> int:
@@ -129,7 +141,7 @@ def find_runs(folder: str, index: Index | None = None, deepest: int = DEEPEST) -
     except OSError:
         yield from _runs_inside(folder, index, deepest)
         return
-    yield RunRow(Path(folder), index.facts(folder, at) if index else read_facts(manifest))
+    yield RunRow(folder, index.facts(folder, at) if index else read_facts(manifest))
 
 
 def _runs_inside(folder: str, index: Index | None, deepest: int) -> Iterator[RunRow]:
@@ -140,7 +152,7 @@ def _runs_inside(folder: str, index: Index | None, deepest: int) -> Iterator[Run
     except OSError:
         return
     if any(mark in names for mark in MARKS):
-        yield RunRow(Path(folder), {})
+        yield RunRow(folder, {})
     elif deepest:
         for name, is_folder in names.items():
             if is_folder and not name.startswith("."):
@@ -203,8 +215,12 @@ def _parts(where: str) -> list[str]:
 def _check_known(option: str, name: str, rows: Sequence[RunRow]) -> None:
     """Raises ConfigError for a name that no run has a value for."""
     if name not in FACTS and rows and all(row.value(name) is None for row in rows):
-        known = dict.fromkeys([*FACTS, *(key for row in rows for key in (*row.figures, *row.typed))])
-        raise ConfigError(f"{option}: no run has {name!r}{did_you_mean(name, known)}")
+        figures = dict.fromkeys(key.rpartition("/")[2] for row in rows for key in row.figures)
+        typed = dict.fromkeys(key for row in rows for key in row.typed)
+        there = f"{', '.join(FACTS)}; figures: {listed([*figures])}; typed: {listed([*typed])}"
+        short = [key.replace("/", ".").rpartition(".")[2] for key in typed]
+        meant = did_you_mean(name, [*FACTS, *figures, *short, *typed])
+        raise ConfigError(f"{option}: no run has {name!r}{f'{meant} There are' if meant else '; there are'} {there}")
 
 
 def selected(rows: Sequence[RunRow], where: str | None) -> list[RunRow]:

@@ -1,17 +1,16 @@
 """task=runs: the runs there are, filtered and sorted, and a way to remove some."""
 
-import csv
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
-from cliplab.files import whole_file
 from cliplab.rules import Natural
 from cliplab.runs.listing import RunRow, all_runs, find_runs, names_in, ordered, selected
 from cliplab.runs.selection import is_multirun, selected_runs
 from cliplab.runs.status import RUNNING
+from cliplab.runs.table import form_of, write_table
 from cliplab.settings.config import ConfigError, tags_of
 from cliplab.settings.job import Job, Outcome
 from cliplab.text import shortened
@@ -30,13 +29,16 @@ def run(job: Job) -> Outcome:
     place = Path(str(config["run"] or config["paths"]["logs"])).expanduser()
     if not place.is_dir():
         raise ConfigError(f"run: {place} is no folder; name one with runs below it")
+    out = Path(str(config["out"])).expanduser() if config["out"] else None
+    if out is not None:
+        form_of("out", out)
     rows = all_runs(place)
     chosen = ordered(selected(rows, where), config["sort"])
     if config["delete"] not in (None, False):
         _delete(_to_delete(config["delete"], chosen, bool(where)), yes=config["yes"])
         return Outcome(None)
-    if config["out"]:
-        return Outcome(_write(Path(str(config["out"])).expanduser(), chosen))
+    if out is not None:
+        return Outcome(write_table(out, _columns(chosen)))
     _print(chosen, len(rows), place, config["task"]["limit"], [*names_in(where), (config["sort"] or "").lstrip("-")])
     return Outcome(None)
 
@@ -98,18 +100,14 @@ def _print(rows: Sequence[RunRow], of: int, place: Path, limit: int | None, aske
     print(f"{len(rows)} of {of} runs in {place}{left}")
 
 
-def _write(path: Path, rows: Sequence[RunRow]) -> Path:
-    """A table of all of it."""
-    figures = list(dict.fromkeys(name for row in rows for name in row.figures))
-    facts = ["run", "status", "experiment", "task", "typed", "seed", "age", "disk", "tags", "note"]
-    with whole_file(path, newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow([*facts, *figures])
-        for row in rows:
-            values = [row.value(name) if name != "typed" else row.label for name in facts]
-            values = [" ".join(value) if isinstance(value, list) else value for value in values]
-            writer.writerow([*values, *(row.figures.get(name) for name in figures)])
-    return path
+def _columns(rows: Sequence[RunRow]) -> dict[str, list[Any]]:
+    """A table of all of it, by column."""
+    facts: dict[str, list[Any]] = {}
+    for name in ("run", "status", "experiment", "task", "typed", "seed", "age", "disk", "tags", "note"):
+        values = [row.value(name) if name != "typed" else row.label for row in rows]
+        facts[name] = [" ".join(value) if isinstance(value, list) else value for value in values]
+    figures = dict.fromkeys(name for row in rows for name in row.figures)
+    return {**facts, **{name: [row.figures.get(name) for row in rows] for name in figures}}
 
 
 def _to_delete(named: Any, chosen: Sequence[RunRow], filtered: bool) -> list[Path]:
