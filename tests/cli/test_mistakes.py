@@ -122,7 +122,7 @@ COMPOSED = [
     ("data.train.split=a,b", "-m data.train.split=a,b; one list is written 'data.train.split=[a,b]'"),
     ("logger=csv,mlflow", "-m logger=csv,mlflow; one list is written 'logger=[csv,mlflow]'"),
     ("data=/a/b", "data: '/a/b' is not a choice; a path is set by data.path=/a/b; the choices are arrow"),
-    ("model/text_encoder=./x", "model/text_encoder: './x' is not a choice; the choices are clip_text"),
+    ("model/text_encoder=./x", "model/text_encoder: './x' is not a choice; the choices are bag_of_words, clip_text"),
     ("+model/image_encoder=vit_tiny", "it exists already; leave out the plus: model/image_encoder=vit_tiny"),
     ("trainer.foo=1", "trainer.foo: no such key; trainer has accelerator, devices, num_nodes, "),
     ("trainer.max_time=abc", "it is not set in the config; add it with a plus, +trainer.max_time=…"),

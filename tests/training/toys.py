@@ -13,6 +13,7 @@ from torch import Tensor
 from cliplab.evaluation.kinds.zero_shot import KIND
 from cliplab.evaluation.model import ZeroShotModel
 from cliplab.evaluation.result import EvaluationResult
+from cliplab.objectives.objective import Objective
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
 
 warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -36,7 +37,7 @@ class Toy(lightning.LightningModule):
 
     def __init__(self, total_steps: int) -> None:
         super().__init__()
-        self.model, self.total_steps = ToyTowers(), total_steps
+        self.model, self.objective, self.total_steps = ToyTowers(), Objective(), total_steps
         self.config = {"name": "toy", "optimizer": {"lr": 0.1}, "scheduler": {"warmup_steps": 3}}
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:

@@ -16,6 +16,7 @@ from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.running import named_metrics, run_evaluator
 from cliplab.models.clip import CLIP
 from cliplab.models.fingerprint import model_fingerprint
+from cliplab.objectives.objective import Objective, score_of
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.runs.folder import save_config
@@ -47,7 +48,7 @@ def evaluate(job: Job, source: ModelSource) -> Outcome:
     transform = build(config["data"]["eval_transform"], "data.eval_transform")
     tokenizer = build(config["tokenizer"], "tokenizer")
     identity = model_fingerprint(model, tokenizer, transform)
-    results = evaluate_all(model, tokenizer, evaluators, config)
+    results = evaluate_all(model, objective, tokenizer, evaluators, config)
     final: dict[str, float] = {}
     for evaluator, result in zip(evaluators, results, strict=True):
         stem = Path(weights.source).stem
@@ -72,14 +73,19 @@ def wanted_evaluators(config: dict[str, Any], typed_keys: Sequence[str]) -> list
 
 
 def evaluate_all(
-    model: CLIP, tokenizer: Tokenizer, evaluators: Sequence[Evaluator], config: dict[str, Any]
+    model: CLIP,
+    objective: Objective | None,
+    tokenizer: Tokenizer,
+    evaluators: Sequence[Evaluator],
+    config: dict[str, Any],
 ) -> list[EvaluationResult]:
     """The result of every evaluator, on one device and in the precision of training."""
     accelerator = config["trainer"]["accelerator"]
     device = one_device(accelerator)
     precision = choose_precision(config["trainer"]["precision"], device.type)
     model.to(device)
+    score = score_of(objective.to(device) if objective else None, model)
     return [
-        run_evaluator(evaluator, model, tokenizer, device, in_precision(precision, device), thorough=True)
+        run_evaluator(evaluator, model, tokenizer, device, in_precision(precision, device), thorough=True, score=score)
         for evaluator in evaluators
     ]

@@ -1,6 +1,7 @@
 """Labelled pictures for zero-shot classification."""
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from cliplab.data.labels import (
 from cliplab.data.library import no_progress_bars
 from cliplab.data.local import DataFiles, choose_files
 from cliplab.data.opening import Location, OpenedRows, open_layout, open_rows
+from cliplab.rules import Count
 from cliplab.text import listed
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
@@ -256,3 +258,21 @@ def emoji_labelled(*, split: str, styles: Sequence[str] = STYLES) -> LabelledIma
     with no_progress_bars():
         rows = rows.add_column("label", [rank[name] for name in rows["name_en"][:]])
     return LabelledImages(dataset=rows, class_names=names, groups=groups, credits=CREDITS)
+
+
+def emoji_first_words(*, held_out: bool, styles: Sequence[str] = STYLES, least: Count = 20) -> LabelledImages:
+    """Emoji labelled by the first word of their English name, such as flag, woman or hand, for a linear probe.
+
+    The classes are the first words of at least ``least`` training emoji. The rows are those of the training split, or of
+    both held-out splits.
+    """
+    names = load_emoji(split="train", styles=styles[:1])["name_en"][:]
+    counted = Counter(name.split()[0] for name in names)
+    classes = sorted(word for word, count in counted.items() if count >= least)
+    splits = ("compositions", "unseen_words") if held_out else ("train",)
+    with no_progress_bars():
+        rows = datasets.concatenate_datasets([load_emoji(split=split, styles=styles) for split in splits])
+        first = [name.split()[0] for name in rows["name_en"][:]]
+        rows = rows.select([i for i, word in enumerate(first) if word in classes])
+        rows = rows.add_column("label", [classes.index(word) for word in first if word in classes])
+    return LabelledImages(dataset=rows, class_names=classes, credits=CREDITS)

@@ -4,6 +4,8 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from cliplab.data.captions import CaptionDataset
 from cliplab.data.cells import to_rows
 from cliplab.data.images import BadImage
@@ -60,6 +62,8 @@ def _evenly(source: CaptionDataset, rows: CaptionRows, most: int) -> Iterator[st
 
 def _readable(rows: CaptionRows, values: dict[str, Any]) -> Iterator[str]:
     try:
-        yield from rows.captions(values)
+        captions = rows.captions(values)
     except BadImage:
         return
+    rng = np.random.default_rng(sum(map(len, captions)))  # the same captions always get the same words around them
+    yield from (rows.wording(caption, rng) for caption in captions)

@@ -12,6 +12,7 @@ from cliplab.data.caption_cells import caption_reader, captions_of
 from cliplab.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, first_present
 from cliplab.data.filters import RowFilters, cell, number
 from cliplab.data.images import BadImage, image_size
+from cliplab.data.wording import CaptionPart, Wording
 
 SIZE_COLUMNS = (("width", "height"), ("original_width", "original_height"), ("json.width", "json.height"))
 Choice = Literal["random", "first", "all"]
@@ -24,13 +25,18 @@ class PairSettings:
 
     The first of ``image_columns`` and of ``caption_columns`` that exists is read. ``caption_format`` is explained at
     ``caption_reader``. Of several captions, ``caption_choice`` takes one at random or the first, or makes each a sample of
-    its own. An unusable row is replaced by another or stops the run: ``on_error``. Raises ValueError for an unknown choice.
+    its own. The cells of ``further_caption_columns`` hold more captions of the same picture. ``caption_part`` and
+    ``caption_templates`` are explained at ``Wording``. An unusable row is replaced by another or stops the run:
+    ``on_error``. Raises ValueError for an unknown choice.
     """
 
     image_columns: Sequence[str] = IMAGE_COLUMNS
     caption_columns: Sequence[str] = CAPTION_COLUMNS
     caption_format: str = "lines"
     caption_choice: Choice = "random"
+    further_caption_columns: Sequence[str] = ()
+    caption_part: CaptionPart = "whole"
+    caption_templates: Sequence[str] | None = None
     on_error: OnError = "replace"
 
     def __post_init__(self) -> None:
@@ -40,6 +46,11 @@ class PairSettings:
         ):
             if value not in known:
                 raise ValueError(f"data.train.{key} {value!r} must be one of {', '.join(known)}")
+        _ = self.wording
+
+    @property
+    def wording(self) -> Wording:
+        return Wording(self.caption_part, self.caption_templates)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +73,9 @@ class CaptionRows:
         self.caption_column = first_present(columns, settings.caption_columns, "caption", where)
         numbered = [c for c in columns if c.startswith("caption_") and c[8:].isdigit()]
         self.caption_columns = numbered if self.caption_column in numbered else [self.caption_column]
+        for column in settings.further_caption_columns:
+            self.caption_columns.append(first_present(columns, [column], "caption", where))
+        self.wording = settings.wording
         self.captions_in = caption_reader(settings.caption_format)
         self.choice, self.filters = settings.caption_choice, settings.filters or RowFilters()
         self.on_error = settings.on_error
@@ -72,6 +86,8 @@ class CaptionRows:
         self.order_facts = (
             f"{self.image_column} {self.caption_columns} {settings.caption_format} {self.choice} {self.filters}"
         )
+        if self.wording != Wording():
+            self.order_facts += f" {self.wording}"
 
     @property
     def needed_to_choose(self) -> list[str]:
@@ -109,7 +125,7 @@ class CaptionRows:
             raise BadImage("empty_caption")
         if self.choice == "random":
             which = int(rng.integers(len(captions)))
-        return captions[which]
+        return self.wording(captions[which], rng)
 
     def count(self, row: Mapping[str, Any]) -> int:
         """How many samples a row makes."""

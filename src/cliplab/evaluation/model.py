@@ -57,10 +57,15 @@ def sigmoid_of(model: Encoders) -> Sigmoid | None:
     return Sigmoid(float(model.logit_scale.exp()), float(model.logit_bias))
 
 
+Score = Callable[[Tensor, Tokens], Tensor]  # how likely each text is for each image, [images, texts]
+
+
 @dataclass(frozen=True)
 class ZeroShotModel:
-    """A model that can be evaluated: its towers, the tokenizer of the text tower, and the device of both."""
+    """A model that can be evaluated: its towers, the tokenizer of the text tower, and the device of both. ``score`` is that
+    of an objective that trains no text embeddings; None compares embeddings."""
 
     encoders: Encoders
     tokenizer: Tokenizer
     device: torch.device
+    score: Score | None = None

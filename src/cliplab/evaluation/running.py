@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cliplab.evaluation.evaluator import Evaluator
-from cliplab.evaluation.model import Encoders, EncodersWithMode, Tokenizer, ZeroShotModel
+from cliplab.evaluation.model import Encoders, EncodersWithMode, Score, Tokenizer, ZeroShotModel
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.models.tokens import Tokens
 
@@ -40,6 +40,15 @@ class StoppableEncoders:
         return self.model.encode_text(tokens)
 
 
+def _stoppable(score: Score, stopped: Callable[[], bool]) -> Score:
+    def asking(images: Tensor, texts: Tokens) -> Tensor:
+        if stopped():
+            raise EvaluationStopped
+        return score(images, texts)
+
+    return asking
+
+
 def run_evaluator(
     evaluator: Evaluator,
     model: EncodersWithMode,
@@ -50,9 +59,10 @@ def run_evaluator(
     thorough: bool,
     most: int | None = None,
     stopped: Callable[[], bool] = lambda: False,
+    score: Score | None = None,
 ) -> EvaluationResult:
     """Evaluate the model in eval mode, without gradients, in this precision. The mode is restored afterwards. For
-    ``thorough`` and ``most`` see Evaluator.
+    ``thorough`` and ``most`` see Evaluator, for ``score`` see ZeroShotModel.
 
     Every rank asks ``stopped`` before each batch. Raises EvaluationStopped when it returns True.
     """
@@ -61,7 +71,8 @@ def run_evaluator(
     try:
         with torch.inference_mode(), precision:
             towers = StoppableEncoders(model, stopped)
-            return evaluator.evaluate(ZeroShotModel(towers, tokenizer, device), thorough=thorough, most=most)
+            asked = ZeroShotModel(towers, tokenizer, device, None if score is None else _stoppable(score, stopped))
+            return evaluator.evaluate(asked, thorough=thorough, most=most)
     finally:
         model.train(training)
 

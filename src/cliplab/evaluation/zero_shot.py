@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cliplab.evaluation.answers import answers_of
 from cliplab.evaluation.batches import EvaluationImages, LabelledSet
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.imagenet import imagenet_class_names, imagenet_places
@@ -21,7 +22,6 @@ from cliplab.evaluation.prompts import (
     candidates_for,
     candidates_in_words,
     chosen_prompts,
-    ensemble,
     few_names,
     same_tokens_note,
 )
@@ -75,20 +75,19 @@ class ZeroShotClassification:
         shown = all_labels if rows is None else all_labels[rows]
         prompts, chosen = self._prompts_for(model.tokenizer, set(shown.tolist()), None if thorough else most)
         with phases("text"):
-            by_template = prompts.template_weights(model.encoders, model.device)
-            weights = ensemble(by_template)
-        alone = by_template.unbind(1) if thorough and len(self.templates) > 1 else ()
+            answers = answers_of(model, prompts, alone=thorough and len(self.templates) > 1)
         places = {number: place for place, number in enumerate(chosen.classes)}
         tally = Tally(len(chosen.classes), len(chosen.templates), model.device, sigmoid_of(model.encoders))
         for batch in self.images.batches(model.device, phases, rows):
             with phases("images"):
-                embeds = model.encoders.encode_image(batch.images)[: len(batch.rows)]
+                answer = answers(batch.images)
             with phases("logits"):
+                size = len(batch.rows)  # the rest is filling
                 labels = torch.tensor([places[int(label)] for label in batch.targets]).to(model.device)
                 indices = torch.tensor(batch.rows, dtype=torch.int64)
-                tally.update(prompts.logits(embeds, weights), labels, indices)
-                for i, of_template in enumerate(alone):
-                    tally.update_template(i, prompts.logits(embeds, of_template), labels)
+                tally.update(answer.logits[:size], labels, indices)
+                for i, logits in enumerate(answer.by_template):
+                    tally.update_template(i, logits[:size], labels)
         expected = len(self.images) if rows is None else len(rows)
         return self._result(tally, chosen, same_tokens_note(prompts.equal_names), expected, phases.seconds())
 

@@ -1,5 +1,6 @@
 """What an objective reads, what it returns, and what it may add."""
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -90,3 +91,11 @@ class Scorer(Protocol):
     def score(self, model: CLIP, images: Tensor, texts: Tokens) -> Float[Tensor, "images texts"]:
         """A score for each pair of image and text; a higher score means a likelier text. Called in eval mode."""
         ...
+
+
+def score_of(objective: Objective | None, model: CLIP) -> Callable[[Tensor, Tokens], Tensor] | None:
+    """What compares pictures with texts where an objective trains no text embeddings; None where it trains them, so that
+    they are compared."""
+    if objective is None or objective.reads & {"text_embeds", "text_states"} or not isinstance(objective, Scorer):
+        return None
+    return functools.partial(objective.score, model)

@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cliplab.reporting.sweep.jobs import Metric, differing_keys, settings_of
+from cliplab.reporting.sweep.jobs import Metric, Setting, differing_keys, settings_of
+from cliplab.reporting.sweep.pace import section
 from cliplab.reporting.sweep.page import write_csv, write_page
 from cliplab.reporting.sweep.screen import print_leaderboard
 from cliplab.reporting.sweep.verdict import Sweep
 from cliplab.runs.jobs import curves_of, optimized_metric, read_jobs
 from cliplab.runs.outcome import job_folders
+from cliplab.runs.pace import captions_in_words, paces_of
 from cliplab.runs.sweep_file import read_sweep_file
 
 UNTOLD = Metric("value")
@@ -36,7 +38,16 @@ def summarise_runs(out: Path, folders: Sequence[Path], names: Sequence[str], tit
     write_csv(out / "summary.csv", sweep)
     print_leaderboard(sweep)
     print(out / "summary.csv")
-    return write_page(out, sweep, curves_of(settings, sweep.others, metrics[0]))
+    return write_page(out, sweep, curves_of(settings, sweep.others, metrics[0]), _pace(facts, settings, metrics[0]))
+
+
+def _pace(facts: Mapping[str, Any], settings: Sequence[Setting], metric: Metric) -> dict[str, Any]:
+    """The section on how fast settings learn, where the sweep names a ``target``."""
+    target = facts.get("target")
+    if not isinstance(target, int | float) or not settings:
+        return {}
+    notes = [text for text in (captions_in_words(settings), *(facts.get("notes") or ())) if text]
+    return section(paces_of(settings, metric), float(target), metric.name, notes)
 
 
 def _kept(keys: Sequence[str]) -> list[str]:

@@ -27,6 +27,8 @@ SETTINGS = (
     "retry_failed",
     "fail_on_error",
     "method",
+    "target",
+    "notes",
 )
 
 
@@ -90,6 +92,8 @@ def make_plan(
         "seed": there.get("seed", settings["seed"] if settings["seed"] is not None else secrets.randbits(32)),
         "metric": metrics,
         "direction": directions(metrics, settings["direction"]),
+        "target": settings["target"],
+        "notes": list(settings["notes"] or ()),
         "storage": settings["storage"],
         "study": settings["study"],
         "id": there.get("id", secrets.token_hex(8)),

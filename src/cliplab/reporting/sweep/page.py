@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,8 +150,10 @@ def _link(folder: Path, job: JobRecord) -> str:
     return os.path.relpath(report, folder).replace(os.sep, "/") if report.is_file() else ""
 
 
-def write_page(folder: Path, sweep: Sweep, curves: Sequence[drawings.Series] = ()) -> Path:
-    """Write ``summary.html`` into the folder and return its path."""
+def write_page(
+    folder: Path, sweep: Sweep, curves: Sequence[drawings.Series] = (), pace: Mapping[str, Any] | None = None
+) -> Path:
+    """Write ``summary.html`` into the folder and return its path. ``pace`` is the section on how fast settings learn."""
     done = sweep.finished
     values = [value for job in done if (value := sweep.metric.of(job)) is not None]
     varied = _varied(sweep, done)
@@ -180,6 +182,7 @@ def write_page(folder: Path, sweep: Sweep, curves: Sequence[drawings.Series] = (
         else "",
         curves=drawings.learning_curves(curves, sweep.metric.name) if curves else "",
         front=_front(sweep),
+        pace=pace,
         listed=listed,
         columns=[*keys.values(), sweep.metric.name, *map(metric_title, names)],
         unfinished=[entry for entry in listed if entry["job"] in sweep.unfinished],

@@ -15,6 +15,7 @@ from cliplab.evaluation.model import Tokenizer
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.running import EvaluationStopped, named_metrics, run_evaluator
 from cliplab.files import whole_file
+from cliplab.objectives.objective import score_of
 from cliplab.rules import Count, Natural, Positive
 from cliplab.signals import StopRequest
 from cliplab.training.callbacks.progress import ProgressLines
@@ -33,8 +34,18 @@ class Latest(NamedTuple):
     epoch_end: int = -1
 
 
+DECADES = 2  # factors of ten of images seen in which evaluations are evenly spaced
+
+
+@functools.cache
+def log_spaced(total_steps: int, per_decade: int) -> frozenset[int]:
+    """The steps at even distances of the logarithm, ``per_decade`` of them for a factor of ten, back from the last step."""
+    return frozenset(max(1, round(total_steps * 10 ** (-k / per_decade))) for k in range(DECADES * per_decade + 1))
+
+
 class Evaluate(Callback):
-    """Runs the evaluators before training and after every ``every_n_epochs`` epochs (or ``every_n_steps`` steps).
+    """Runs the evaluators before training and after every ``every_n_epochs`` epochs (or ``every_n_steps`` steps), or at even
+    distances of the logarithm of images seen: ``per_decade`` times in each of the last ``DECADES`` factors of ten.
 
     Logs ``zeroshot/<set>/<metric>`` (``val/<metric>`` for the validation pairs), which other callbacks may monitor, and
     appends one line per evaluation to ``zeroshot/history.jsonl``. ``results`` holds the latest, by the stem of its files.
@@ -55,9 +66,10 @@ class Evaluate(Callback):
         before_training: bool = True,
         panel_images: Natural = 16,
         trial_share: Positive | None = 0.5,
+        per_decade: Count | None = None,
     ) -> None:
         self.every_n_epochs, self.every_n_steps, self.before_training = every_n_epochs, every_n_steps, before_training
-        self.panel_images, self.trial_share = panel_images, trial_share
+        self.panel_images, self.trial_share, self.per_decade = panel_images, trial_share, per_decade
         self.parts = Parts()
         self.evaluators: Sequence[Evaluator] = ()
         self.results: dict[str, EvaluationResult] = {}
@@ -95,6 +107,8 @@ class Evaluate(Callback):
         return self.every_n_steps or self.every_n_epochs * self.steps_per_epoch
 
     def _due(self, step: int) -> bool:
+        if self.per_decade is not None:
+            return step in log_spaced(self.total_steps, self.per_decade)
         return step % self.interval == 0 or step == self.total_steps
 
     def on_train_start(self, trainer: Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
@@ -217,6 +231,7 @@ class Evaluate(Callback):
         self, evaluator: Evaluator, trainer: Trainer, module: TrainingModule, *, thorough: bool, most: int | None
     ) -> EvaluationResult:
         training = module.model.training
+        module.objective.eval()
         with in_small_batches(evaluator.images, most):
             result = run_evaluator(
                 evaluator,
@@ -227,6 +242,7 @@ class Evaluate(Callback):
                 thorough=thorough,
                 most=most,
                 stopped=functools.partial(self._stopped, trainer),
+                score=score_of(module.objective, module.model),
             )
         module.train(training)  # frozen parts stay in eval mode
         return result
