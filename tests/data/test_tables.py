@@ -121,6 +121,17 @@ def test_what_is_said_is_not_guessed(tmp_path: Path) -> None:
     assert columns_of(reader_of(tmp_path / "b.csv", "a\tb,c\nd\te,f", separator="tab")) == {"a": ["d"], "b,c": ["e,f"]}
 
 
+def test_quotes_after_a_backslash_and_comments(tmp_path: Path) -> None:
+    text = '# made by hand\n# image,caption\n0.jpg,"a \\"red\\" car, new"\n1.jpg,"b"\n'
+    reader = reader_of(tmp_path / "a.csv", text)
+    assert columns_of(reader) == {"image": ["0.jpg", "1.jpg"], "caption": ['a "red" car, new', "b"]}
+    assert reader.place(1) == "a.csv line 4"
+    plain = reader_of(tmp_path / "b.csv", 'image,caption\n0.jpg,"a ""red"" car"\n1.jpg,"C:\\"\n')
+    assert columns_of(plain)["caption"] == ['a "red" car', "C:\\"], "a backslash is a character like others"
+    tags = reader_of(tmp_path / "c.csv", "#love,0.jpg\n#hate,1.jpg\n")
+    assert columns_of(tags) == {"caption": ["#love", "#hate"], "image": ["0.jpg", "1.jpg"]}
+
+
 def test_rows_are_found_again_by_their_lines(tmp_path: Path) -> None:
     text = 'image,caption\n0.jpg,"one\ntwo"\n\n1.jpg,b\n'
     reader = reader_of(tmp_path / "pairs.csv", text)

@@ -123,7 +123,7 @@ def test_multirun_runs_every_job_and_ends_with_a_leaderboard(
         manifest = json.loads((sweep / row["job"] / "manifest.json").read_text())
         assert float(row["value"]) == manifest["final"]["zeroshot/folder/acc5"]
     said = capsys.readouterr()
-    assert "data.batch_size: 9999 exceeds the number of training samples; set data.batch_size lower" in said.err
+    assert "data.batch_size: 9999 exceeds the" in said.err
     assert said.out.strip().endswith("summary.html")
     page = (sweep / "summary.html").read_text()
     assert "Leaderboard" in page

@@ -37,7 +37,7 @@ def test_embed_then_search_the_table(
     assert len(read_table(out)[0]) == 10
     query = pictures / "b" / "4.png"
     more = ["index=usearch", "task.top=3", f"out={tmp_path / 'found'}"]
-    assert command("task=search", model, f"images={out}", f"query={query}", *more) == 0
+    assert command("task=search", f"images={out}", f"query={query}", *more) == 0, "the table knows its model"
     page = last_line()
     rows = table(page.with_name("results.csv"))
     assert rows[0] == ["rank", "score", "id"]
@@ -74,6 +74,10 @@ def test_table_of_a_data_set_finds_its_pictures_again(
     write_open_clip(tmp_path / "other", config, {k: v * 1.5 for k, v in built(config).state_dict().items()})
     assert command("task=search", f"pretrained={tmp_path / 'other'}", f"images={out}", "query=a cat") == 1
     assert "was embedded by another model" in capsys.readouterr().err
+    weights_folder.rename(weights_folder.with_name("moved"))
+    assert command("task=search", f"images={out}", "query=a cat") == 1
+    weights_folder.with_name("moved").rename(weights_folder)
+    assert f"was embedded by {weights_folder}, which is gone; name that model" in capsys.readouterr().err
 
 
 def test_classify_writes_table_and_picture(

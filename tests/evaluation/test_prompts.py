@@ -1,6 +1,7 @@
 """Names, templates, and the classifier they make."""
 
 import hashlib
+import re
 from pathlib import Path
 
 import open_clip
@@ -34,8 +35,13 @@ def test_templates_from_a_file_or_a_list(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("a {} here\n\none {}\n")
     assert load_templates(str(tmp_path / "mine.txt")) == load_templates(["a {} here", "one {}"])
     assert load_templates("plain") == ["{}"]
-    for wrong in ("openai_81", ["no place"], ["{} and {}"], []):
-        with pytest.raises(ValueError, match=r"template"):
+    for wrong, message in {
+        "openai_81": "templates 'openai_81' is neither a file nor one of plain",
+        ("no place",): "template 'no place' has {}, the place of the class name, 0 times; write it once",
+        ("{} and {}",): "template '{} and {}' has {}, the place of the class name, 2 times; write it once",
+        (): "there is no template; write one on each line",
+    }.items():
+        with pytest.raises(ValueError, match=re.escape(message)):
             load_templates(wrong)
 
 

@@ -19,11 +19,13 @@ def is_first_rank() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def count_steps(config: dict[str, Any], steps_per_epoch: int) -> tuple[int, int]:
+def count_steps(config: dict[str, Any], steps_per_epoch: int, samples: int) -> tuple[int, int]:
     """The optimizer steps of an epoch, and of the whole run. Lightning's own estimate would disturb a resumed loader."""
     if steps_per_epoch < 1:
         size = config["data"]["batch_size"]
-        raise ValueError(f"data.batch_size: {size} exceeds the number of training samples; set data.batch_size lower")
+        raise ValueError(
+            f"data.batch_size: {size} exceeds the {samples} training samples; set data.batch_size={samples} or less"
+        )
     limit = config["trainer"]["limit_train_batches"]
     if isinstance(limit, int):
         steps_per_epoch = min(limit, steps_per_epoch)

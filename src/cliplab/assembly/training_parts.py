@@ -68,7 +68,7 @@ def build_parts(config: dict[str, Any], weights: Weights | None, request: StopRe
     evaluators = build_evaluators(config)
     datamodule: CaptionDataModule = build(buildable["data"], "data", tokenizer=tokenizer)
     evaluators += validation_evaluators(datamodule)
-    steps_per_epoch, steps = count_steps(config, datamodule.steps_per_epoch)
+    steps_per_epoch, steps = count_steps(config, datamodule.steps_per_epoch, len(datamodule.train))
     corpus = Corpus(functools.partial(training_captions, datamodule.train), tokenizer)
     module = build_module(config, buildable, corpus, weights, steps)
     watching = watch(config["trainer"].get("on_nan", "stop"), config["trainer"]["log_every_n_steps"])

@@ -70,7 +70,7 @@ def caption_reader(caption_format: str) -> Callable[[Any], list[str]]:
     readers = {"lines": _lines, "text": _whole}
     if caption_format not in readers:
         raise ValueError(
-            f"caption_format {caption_format!r} must be lines, text or json:<path>, such as json:sentences.*.raw"
+            f"data.train.caption_format {caption_format!r} must be lines, text or json:<path>, such as json:sentences.*.raw"
         )
     return readers[caption_format]
 

@@ -32,6 +32,7 @@ from cliplab.data.source import (
     TrainingTransform,
     first_usable,
 )
+from cliplab.data.split_column import of_split
 from cliplab.data.transforms import TrainTransform
 from cliplab.rules import Count
 from cliplab.text import listed
@@ -234,7 +235,10 @@ def open_captions(location: Location, settings: ByRowSettings) -> CaptionDataset
     where = location.where
     if local_path(where) is None:  # a wrong column is reported before gigabytes are fetched
         CaptionRows(open_layout(location).columns, where, settings)
-    return captions_of_rows(open_rows(location), where, settings, folder_of(where))
+    opened = open_rows(location)
+    if len(opened.dataset):
+        settings = of_split(location, settings, opened.dataset.column_names, lambda: read_row(opened.dataset, 0))
+    return captions_of_rows(opened, where, settings, folder_of(where))
 
 
 def captions_of_rows(

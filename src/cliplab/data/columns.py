@@ -28,6 +28,8 @@ def first_present(columns: Sequence[str], wanted: Sequence[str], what: str, wher
         if name.lower() in lower:
             return lower[name.lower()]
     hint = f"; name yours: data.train.{what}_columns=[…]" if what in ("image", "caption") else ""
+    if what == "caption" and {*columns} <= {"image", "label"}:
+        hint = "; put captions beside the pictures in metadata.jsonl or metadata.csv, with the columns file_name and caption"
     if what == "group":
         hint = "; name yours: data.train.group_column=…"
     if what == "image" and any("url" in c.lower() for c in columns if c != "__url__"):

@@ -52,6 +52,11 @@ class CaptionDataModule(lightning.LightningDataModule):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"data.batch_size {batch_size} must be at least 1")
+        if isinstance(train, CaptionDataset) and validation and train.fingerprint == validation.fingerprint:
+            raise ValueError(
+                f"data.validation: its {len(validation)} pairs are those of data.train; name others, "
+                "data.validation.split=… or data.validation.path=…, or leave it out: data.validation=null"
+            )
         self.train, self.validation, self.augment = train, validation, augment or {}
         self.eval_transform = eval_transform
         self.tokenizer, self.batch_size, self.seed = tokenizer, batch_size, seed

@@ -55,6 +55,25 @@ def _of_split(files: Sequence[Path], root: Path, split: str) -> list[Path]:
     return found
 
 
+def check_split(path: Path, split: str) -> None:
+    """Raises ValueError for a split that no local file is named after, so that its rows would be those of every split.
+
+    The usual names (train, validation, test and their synonyms) are allowed: files that name no split are of any.
+    """
+    saved = (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file()
+    if saved or split.lower() in SPLIT_FOLDERS:
+        return
+    files = choose_files(path, split, None)[1]
+    root = path if path.is_dir() else path.parent
+    if not any(split.lower() in str(Path(file).relative_to(root)).lower() for file in files):
+        named = ", ".join(name_within(file, path) for file in files[:3]) + (", …" if len(files) > 3 else "")
+        raise ValueError(
+            f"data.train.split: no file is named after split {split!r} ({named}); leave split= out for all of them, name "
+            f"files, data.train.data_files=…, or choose rows by a column, "
+            f'"data.train.filters.column_equals={{split: {split}}}"'
+        )
+
+
 def _named_files(path: Path, split: str, data_files: DataFiles) -> list[Path]:
     """The files of a local folder that ``data_files`` chooses for a split. Raises ValueError when a name matches none."""
     if isinstance(data_files, Mapping):

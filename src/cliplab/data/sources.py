@@ -1,5 +1,6 @@
 """From the settings of a source to the source: read by row, or streamed."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,10 +11,14 @@ import datasets
 from cliplab.data.captions import ByRowSettings, CaptionDataset, captions_of_rows, open_captions
 from cliplab.data.fields import takes_fields
 from cliplab.data.filters import RowFilters
+from cliplab.data.layout import DamagedPart, Layout
+from cliplab.data.local import check_split, local_path
 from cliplab.data.mixture import CaptionMixture, StreamMixture, caption_mixture
 from cliplab.data.opening import Location, OpenedRows, open_layout
+from cliplab.data.patterns import is_pattern
 from cliplab.data.rows import PairSettings
 from cliplab.data.source import CaptionSource
+from cliplab.data.split_column import COLUMN, of_split
 from cliplab.data.stream import CaptionStream, StreamSettings
 from cliplab.rules import Count
 
@@ -33,7 +38,26 @@ class SourceSettings(StreamSettings, ByRowSettings, Location):
 def caption_source(settings: SourceSettings) -> CaptionSource:
     """Open the source that a config describes. Raises ValueError when no path is set, or when a stream is asked for
     something that needs rows by number."""
-    return _streamed(settings) if settings.streaming else _by_row(settings)
+    source = _streamed(settings) if settings.streaming else _by_row(settings)
+    if settings.dataset is None:
+        _check_local(settings, by_column=COLUMN in source.rows.filters.column_equals)
+    return source
+
+
+def _check_local(location: Location, by_column: bool) -> None:
+    """Raises ValueError for keys that change nothing about local files. ``by_column``: rows name their splits themselves."""
+    path = local_path(location.where)
+    if path is None:
+        return
+    for key in ("name", "revision"):
+        if getattr(location, key) is not None:
+            raise ValueError(
+                f"data.train.{key}: {location.where} is local, and {key}={getattr(location, key)} is for data on a hub; "
+                "leave it out, or name a folder or files: data.path=…, data.train.data_files=…"
+            )
+    if not by_column and location.data_files is None and not is_pattern(location.where):
+        for split in location.splits:
+            check_split(path, split)
 
 
 def _by_row(settings: SourceSettings) -> CaptionDataset:
@@ -50,7 +74,16 @@ def _streamed(settings: SourceSettings) -> CaptionStream:
     where, layout = settings.where, open_layout(settings)
     if not layout.columns:
         raise ValueError(f"{where}: split {settings.split!r} is empty")
-    return CaptionStream(layout, settings, settings)
+    return CaptionStream(layout, settings, of_split(settings, settings, layout.columns, lambda: _first_row(layout)))
+
+
+def _first_row(layout: Layout) -> Mapping[str, Any]:
+    """The values of the first row that can be read; empty when there is none."""
+    for part in range(len(layout.parts)):
+        with contextlib.suppress(DamagedPart):
+            for row in layout.rows(part):
+                return row.values
+    return {}
 
 
 @dataclass(frozen=True, kw_only=True)

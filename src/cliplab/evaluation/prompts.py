@@ -54,9 +54,16 @@ def load_templates(source: str | Sequence[str]) -> list[str]:
             f"templates {source!r} is neither a file nor one of plain, simple, openai_7, openai_80; set templates"
         )
     templates = [template.replace("{c}", "{}") for template in templates]
-    wrong = [t for t in templates if t.count("{}") != 1]
-    if wrong or not templates:
-        raise ValueError(f"template {wrong[0] if wrong else ''!r} must contain {{}} once, where the class name goes")
+    if not templates:
+        raise ValueError(
+            f"templates {source!r}: there is no template; write one on each line, such as: a photo of a {{}}."
+        )
+    wrong = next((t for t in templates if t.count("{}") != 1), None)
+    if wrong is not None:
+        count = wrong.count("{}")
+        raise ValueError(
+            f"template {wrong!r} has {{}}, the place of the class name, {count} times; write it once: a photo of a {{}}."
+        )
     return templates
 
 

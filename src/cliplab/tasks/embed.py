@@ -64,7 +64,7 @@ def run(job: Job) -> Outcome:
     model = task_model(job)
     print(f"{len(collection):,} images into {out}; if this is stopped, the same command with out={out} goes on")
     task, images = config["task"], absolute(config["images"])
-    facts = {"model": model_name(model.source), "source": model.source, "images": images}
+    facts = {"model": model_name(model.source), "source": absolute(model.source), "images": images}
     facts |= {"split": task["split"], "id_column": task["id_column"]}
     result = embed_collection(model, collection, out, rows_per_part=task["rows_per_part"], facts=facts)
     if result["already"]:

@@ -3,6 +3,7 @@
 import csv
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -10,13 +11,14 @@ from cliplab.rules import Count
 from cliplab.settings.build import build
 from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome, check_images
-from cliplab.settings.model_source import model_source
+from cliplab.settings.model_source import KEYS, model_source
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cliplab.embedding.model import EmbeddingModel
 
+TABLES = (".parquet", ".npz")  # files of task=embed
 PROBES = 200  # the recall of an approximate index is measured on so many rows
 
 
@@ -37,7 +39,26 @@ def check(job: Job) -> None:
     if not job.config["images"]:
         raise ConfigError("images: task=search needs pictures; images=<folder, data set or table of task=embed>")
     check_images(job.config)
-    model_source(job.config)
+    model_source(_with_model(job.config))
+
+
+def _with_model(config: dict[str, Any]) -> dict[str, Any]:
+    """The config; where it names no model, with the one that made the table of embeddings. Raises ConfigError when that
+    model is gone."""
+    path = Path(str(config["images"])).expanduser()
+    if any(config.get(key) for key in KEYS) or path.suffix not in TABLES or not path.is_file():
+        return config
+    from cliplab.embedding.collection import is_table
+    from cliplab.embedding.table import read_table
+
+    if not is_table(path):
+        return config
+    source = str(read_table(path)[2]["source"])
+    if Path(source).is_absolute() and not Path(source).exists():
+        raise ConfigError(
+            f"images: {path} was embedded by {source}, which is gone; name that model where it is now: run=…"
+        )
+    return {**config, "pretrained": source}
 
 
 def _pictures_of(facts: dict[str, Any], ids: Sequence[str]) -> Callable[[int], Any]:
@@ -90,7 +111,8 @@ def run(job: Job) -> Outcome:
     from cliplab.embedding.model import query_file
     from cliplab.reporting.contact_sheet import contact_sheet
 
-    config = job.config
+    config = _with_model(job.config)
+    job = replace(job, config=config)
     query, top = config["query"], config["task"]["top"]
     model = task_model(job)
     with warnings.catch_warnings():

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ SEPARATORS = ",\t;|"
 SAMPLED = 200  # lines from which separator and header are guessed
 MOST_LINES = 200  # of one record; a quote that stays open longer is an ordinary character
 MOST_CHARACTERS = 2**24  # of one cell
+_ESCAPED = re.compile(r'\\"(?!\s*([,;\t|]|$))')  # a quote after a backslash that does not end a cell
+_DOUBLED = re.compile(r'[^,;\t|\s]""[^,;\t|\s]')  # a quote written twice within a cell
 Record = tuple[int, list[str]]  # the line it begins at, from 1, and its cells
 
 csv.field_size_limit(MOST_CHARACTERS)
@@ -155,6 +158,26 @@ def _caption_place(columns: Sequence[str]) -> int | None:
     return named[0] if named else None
 
 
+def _escapes(lines: Sequence[str]) -> bool:
+    """Whether quotes within a cell are written with a backslash, as by MySQL, and not twice."""
+    return any(map(_ESCAPED.search, lines)) and not any(map(_DOUBLED.search, lines))
+
+
+def _without_comments(lines: Sequence[str]) -> list[str]:
+    """The lines, where those that begin the file with ``#`` are empty, unless they hold a picture. A header after a ``#``
+    keeps its names."""
+    done = list(lines)
+    for place, line in enumerate(lines[:-1]):
+        if not line.startswith("#"):
+            break
+        bare = line.lstrip("# ")
+        by_separator = [[cell.strip() for cell in bare.split(separator)] for separator in SEPARATORS]
+        if any(is_picture_path(cell) for cells in by_separator for cell in cells[1:] or cells):
+            break
+        done[place] = bare if any(_knows(cells) == 2 for cells in by_separator) else ""
+    return done
+
+
 class Delimited(NamedTuple):
     """Columns and rows of a file. ``rows`` gives the line number of each row and its cells as text, None where missing."""
 
@@ -170,6 +193,10 @@ def read_delimited(
     first = list(itertools.islice(lines, SAMPLED))
     if first and first[0].lower().startswith("sep="):  # as Excel writes
         separator, first[0] = first[0][4:] or separator, ""
+    first = _without_comments(first)
+    if _escapes(first):
+        first = [line.replace('\\"', '""') for line in first]
+        lines = (line.replace('\\"', '""') for line in lines)
     dialect = dialect_of(first, separator, header)
     caption = _caption_place(dialect.columns)
     found = itertools.islice(records(itertools.chain(first, lines), dialect.separator), dialect.header, None)

@@ -16,7 +16,7 @@ _MARKS = (  # a longer mark comes before a shorter one that is its beginning
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
-_AS_WINDOWS = "cliplab_as_windows_1252"
+AS_WINDOWS = "cliplab_as_windows_1252"  # how to decode bytes that are not UTF-8
 
 
 def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
@@ -27,7 +27,13 @@ def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
     return "".join(letters), error.end
 
 
-codecs.register_error(_AS_WINDOWS, _as_windows_1252)
+codecs.register_error(AS_WINDOWS, _as_windows_1252)
+
+
+def decoded(data: bytes) -> str:
+    """The text of a small file in UTF-8, in the encoding of its byte order mark, or else in Windows-1252."""
+    encoding = next((encoding for mark, encoding in _MARKS if data.startswith(mark)), "utf-8")
+    return data.decode(encoding, errors=AS_WINDOWS)
 
 
 def _encoding_of(start: bytes) -> str:
@@ -53,4 +59,4 @@ def open_text(file: Path, encoding: str | None = None) -> IO[str]:
         binary.seek(0)
     if encoding is not None:
         return io.TextIOWrapper(binary, encoding=codecs.lookup(encoding).name, errors="replace", newline="")
-    return io.TextIOWrapper(binary, encoding=_encoding_of(start), errors=_AS_WINDOWS, newline="")
+    return io.TextIOWrapper(binary, encoding=_encoding_of(start), errors=AS_WINDOWS, newline="")

@@ -1,6 +1,5 @@
 """Finds the captions of a sample among its texts: a text member, or a field of a JSON member."""
 
-import codecs
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,13 +10,6 @@ CAPTION_NAMES: tuple[str, ...] = (
     *("texts", "description", "prompt", "raw"),
 )
 _TEXT_ENDS = ("txt", "text", "caption", "captions", "transcript")
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-
-
-def decoded(data: bytes) -> str:
-    """Decode UTF-8, or the encoding of a byte order mark. Invalid bytes become the replacement character."""
-    encoding = next((encoding for mark, encoding in _MARKS.items() if data.startswith(mark)), "utf8")
-    return data.decode(encoding, errors="replace")
 
 
 def texts_in(value: Any) -> list[str]:

@@ -23,11 +23,12 @@ import numpy as np
 import pyarrow
 
 from cliplab.data.cache import cache_root, cached_file
-from cliplab.data.tar.captions import captions_in, decoded
+from cliplab.data.tables.text import decoded
+from cliplab.data.tar.captions import captions_in
 from cliplab.data.tar.members import Member, NoTar, list_members
 from cliplab.data.tar.samples import JSONS, TEXTS, TarSample, last_extension, picture_field, tar_samples
 
-VERSION = 2  # of the index files; a new number makes them again
+VERSION = 3  # of the index files; a new number makes them again
 MOST_TEXT = 2**20  # bytes of a text; longer ones are cut or left out
 KEPT_FROM = 2**23  # bytes of a tar; the index of a smaller one is not kept
 REMEMBERED = 64  # indices in the memory of a process
