@@ -82,6 +82,30 @@ def test_muon_is_for_the_matrices_of_inner_layers_alone() -> None:
     assert by_muon == {name for name in names.values() if ".blocks." in name and name.endswith(parts)}
 
 
+def test_muon_orthogonalises_each_matrix_and_leaves_the_rest_to_adamw() -> None:
+    model, plain = small(), small()
+    settings = node("optimizer=muon", "optimizer.lr=0.1", "optimizer.fallback_lr_scale=0.5")
+    optimizer = optimizer_of(model, settings)
+    adamw = torch.optim.AdamW(plain.parameters(), lr=0.05, betas=(0.9, 0.98), eps=1e-7, weight_decay=0, fused=True)
+    for group in optimizer.param_groups:
+        group |= {"weight_decay": 0, "lr": 0.1}
+    for p, twin in zip(model.parameters(), plain.parameters(), strict=True):
+        p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()), dtype=p.dtype)
+        twin.grad = p.grad.clone()
+    optimizer.step()
+    adamw.step()
+    for (name, p), before, twin in zip(model.named_parameters(), small().parameters(), plain.parameters(), strict=True):
+        if "momentum_buffer" not in optimizer.state[p]:
+            assert torch.equal(p, twin), name
+            continue
+        step = (before - p).detach() / (0.1 * 0.2 * max(p.shape) ** 0.5)
+        values = torch.linalg.svdvals(step)
+        assert float(values.min()) > 0.6, (name, values)
+        assert float(values.max()) < 1.3, (name, values)
+        left, _, right = torch.linalg.svd(p.grad, full_matrices=False)  # the first step: momentum is along the gradient
+        assert float((step * (left @ right)).sum() / (step.norm() * (left @ right).norm())) > 0.98, name
+
+
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
@@ -89,7 +113,7 @@ def test_muon_is_for_the_matrices_of_inner_layers_alone() -> None:
         (["optimizer=sgd", "optimizer.momentum=0"], "optimizer.nesterov: .* Nesterov momentum requires a momentum"),
         (["optimizer=sgd", "optimizer.momentum=-1"], "optimizer.momentum: .* refuses -1: Invalid momentum value: -1"),
         (["optimizer=adafactor", "optimizer.d=0.5"], "optimizer.d: torch.optim.Adafactor refuses 0.5: Clipping"),
-        (["optimizer=muon", "optimizer.eps=-1"], "optimizer.eps: cliplab.optim.muon.muon refuses -1"),
+        (["optimizer=muon", "optimizer.eps=-1"], "optimizer.eps: cliplab.optim.muon.Muon refuses -1"),
     ],
 )
 def test_a_setting_that_the_optimizer_refuses_is_told_by_its_key(typed: list[str], message: str) -> None:

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from cliplab.models.precision import fast_in_bf16
+
 
 def one_device(accelerator: str) -> torch.device:
     """The device for ``trainer.accelerator``; the CPU if there is no such device."""
@@ -26,8 +28,5 @@ def choose_precision(precision: Any, accelerator: str) -> Any:
     """Replace ``auto`` by bf16-mixed on a device that is fast in it (GPUs since Ampere, AMX, AVX512-BF16), or by 32-true."""
     if precision != "auto":
         return precision
-    if accelerator != "cpu" and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    fast = any(getattr(torch.cpu, name, lambda: False)() for name in checks)
-    return "bf16-mixed" if fast else "32-true"
+    device = "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    return "bf16-mixed" if fast_in_bf16(device) else "32-true"
