@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cliplab.cli.job import _error_message, _one_line_warning
 from cliplab.runs.outcome import job_folders, read_manifest, record_end, unfinished_jobs
@@ -159,3 +160,35 @@ def test_an_error_of_the_file_system_names_the_typed_key(tmp_path: Path) -> None
 
 def test_a_warning_is_one_line_without_its_place_in_the_code() -> None:
     assert _one_line_warning(UserWarning("one\n two"), UserWarning, "a.py", 3, line="x") == "warning: one two\n"
+
+
+def allocating(size: int) -> Exception:
+    """What PyTorch really raises when the machine has no such memory."""
+    try:
+        torch.empty(size)
+    except RuntimeError as error:
+        return error
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB." + 40 * " more"),
+            " (CUDA out of memory. ",
+        ),
+        (allocating(10**15), "DefaultCPUAllocator: can't allocate memory"),
+        (MemoryError(), "out of memory; take"),
+    ],
+    ids=["device", "machine", "Python"],
+)
+def test_out_of_memory_says_what_helps(error: Exception, said: str, tmp_path: Path) -> None:
+    assert "take a smaller data.batch_size" in _error_message(error, tmp_path / "no run")
+    (tmp_path / "config.yaml").touch()
+    told = _error_message(error, tmp_path)
+    assert told.startswith("error: out of memory")
+    assert said in told
+    assert told.endswith(f"; take a smaller data.batch_size; the traceback is in {tmp_path / 'traceback.txt'}")
+    assert len(told) < 250 + len(str(tmp_path))
+    assert "out of memory" not in _error_message(RuntimeError("sizes differ"), tmp_path)

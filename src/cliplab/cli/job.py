@@ -1,6 +1,7 @@
 """Run one job: check its config, run its task, and record how it ended."""
 
 import os
+import re
 import secrets
 import sys
 import traceback
@@ -20,7 +21,7 @@ from cliplab.runs.outcome import holds_run, read_manifest, record_end, record_tr
 from cliplab.runs.status import status_after, status_of
 from cliplab.settings.config import ConfigError
 from cliplab.signals import status_told
-from cliplab.text import one_line
+from cliplab.text import one_line, shortened
 
 # Environment variables that Lightning and schedulers set for ranks
 RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "GROUP_RANK", "RANK", "WORLD_SIZE")
@@ -28,6 +29,7 @@ RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 EXPECTED_ERRORS = (ValueError, ImportError, RuntimeError, OSError)  # raised with a message that says what to do
 
 GLOBAL_GROUPS = ("experiment", "debug", "local")  # groups whose files set values of the whole config
+MOST_OF_MEMORY = 110  # characters of what PyTorch says about memory, which goes on with advice of its own
 SWEEP_KEYS = ("sweep", "sweep_name", "launcher")
 
 # Registered here because the processes of a launcher import only this module
@@ -129,6 +131,18 @@ def _key_of_file(error: Exception, typed: Sequence[str]) -> str:
     return next((f"{key_of(o)}: " for o in typed if len(value_of(o)) > 1 and path.startswith(value_of(o))), "")
 
 
+def _about_memory(error: Exception) -> str:
+    """What helps a job that runs out of the memory of the machine or of a device; "" for any other error. PyTorch raises a
+    plain RuntimeError for the machine's own memory."""
+    told = one_line(error)
+    from_torch = isinstance(error, RuntimeError) and re.search(
+        "out of memory|can't allocate memory", told, re.IGNORECASE
+    )
+    if not (from_torch or isinstance(error, MemoryError)):
+        return ""
+    return f"out of memory{f' ({shortened(told, MOST_OF_MEMORY)})' if told else ''}; take a smaller data.batch_size"
+
+
 def _error_message(error: Exception, folder: Path, typed: Sequence[str] = ()) -> str:
     """The error in one line. The traceback goes into the folder of the run, unless the error is a mistake in the config."""
     if os.environ.get("CLIPLAB_TRACEBACK"):
@@ -137,15 +151,16 @@ def _error_message(error: Exception, folder: Path, typed: Sequence[str] = ()) ->
         return f"config error: {one_line(error)}"
     place = _key_of_file(error, typed)
     expected = isinstance(error, EXPECTED_ERRORS) and str(error) and not isinstance(error, NotImplementedError)
+    told = _about_memory(error) or f"{type(error).__name__}: {one_line(error) or 'no message'}"
     if expected and not holds_run(folder):
-        return f"error: {place}{one_line(error)}"
+        return f"error: {place}{_about_memory(error) or one_line(error)}"
     try:
         path = record_traceback(folder, error)
     except OSError:  # the disk may be full
-        return f"error: {type(error).__name__}: {one_line(error) or 'no message'}"
+        return f"error: {told}"
     if expected and not isinstance(error, RuntimeError):
         return f"error: {place}{one_line(error)}"
-    return f"error: {type(error).__name__}: {one_line(error) or 'no message'}; the traceback is in {path}"
+    return f"error: {told}; the traceback is in {path}"
 
 
 def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | None:
