@@ -134,6 +134,33 @@ def test_a_sweep_goes_on_whatever_a_job_raises(
     assert "could not be written: KeyError: 'half imported'; make it with: " in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["optimizer.lr=1e-3:1e-2"], "optimizer.lr: '1e-3:1e-2' is not a float"),
+        (["optimizer.lr=[1e-3,1e-2]", "seed=1,2"], "optimizer.lr: "),
+        (["optimizer.lr=range(1e-4,1e-2)"], "for any number between write interval(0.0001, 0.01)"),
+        (["optimizer.lr=loguniform(1e-4, 1e-2)"], "a search takes tag(log,interval(1e-4,1e-2)); type -m sweep=tpe"),
+        (["sweep=tpe", "seed=1,2", "sweep.storage=redis://u:secret@host/0"], "sweep.storage: redis cannot be used"),
+        (["sweep=asha", "seed=1,2", "callbacks.prune.pruner.reduction_factor=1"], "callbacks.prune.pruner: "),
+        (["hydra/sweeper=optuna", "seed=1,2"], "hydra/sweeper: optuna is not used here; choose by sweep=, as asha, gp"),
+    ],
+)
+def test_a_mistake_of_all_jobs_is_told_before_the_first(
+    run: Callable[..., int], words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(writing, "-m", *words) == 1
+    said = capsys.readouterr().err
+    assert told in said
+    assert "secret" not in said
+    assert not list((tmp_path / "logs").glob("multiruns/*/*"))
+
+
+def test_a_mistake_of_one_job_is_its_own(run: Callable[..., int], tmp_path: Path) -> None:
+    assert run(writing, "-m", "data.batch_size=0,8", f"hydra.sweep.dir={tmp_path}/s") == 0
+    assert [read_manifest(job)["status"] for job in job_folders(tmp_path / "s")] == ["failed", "finished"]
+
+
 def test_a_sweep_that_does_not_compose_leaves_nothing(
     run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -114,7 +114,7 @@ COMPOSED = [
     ("data=null", "data: null is not a choice; the choices are arrow"),
     ("logger=3", "logger: 3 is not a choice; the choices are csv"),
     ("data@x=emoji", "data@x: a choice cannot be moved to another place; data=emoji"),
-    ("hydra/launcher=joblib_", "hydra/launcher: there is no choice 'joblib_'"),
+    ("hydra/launcher=joblib_", "hydra/launcher: joblib_ is not used here; choose by launcher="),
     ("+seed=2", "seed: it exists already; leave out the plus: seed=2"),
     ("~sead", "sead: no such key; did you mean 'seed'?"),
     ("~optimizer.lr=5", "optimizer.lr: it is 0.002, not 5"),

@@ -19,6 +19,12 @@ PARTS = ("model.image_encoder", "model.text_encoder", "data.train", "data.tokeni
 FREE_TEXT = ("note", "where")
 OF_THE_VERB = ("task.name", "task.function", "task.builds")
 NEVER_EMPTY = ("name", "hydra.run.dir", "hydra.sweep.dir", "paths.run", "paths.logs", "paths.root")
+# Names that distributions have in other programs
+DISTRIBUTIONS = {
+    **dict.fromkeys(("uniform", "quniform", "suggest_float", "float"), "interval({})"),
+    **dict.fromkeys(("loguniform", "log_uniform", "qloguniform", "log"), "tag(log,interval({}))"),
+    **dict.fromkeys(("randint", "suggest_int", "quantized", "integer"), "int(interval({}))"),
+}
 
 
 def value_of(override: str) -> str:
@@ -192,6 +198,10 @@ def explain_unreadable(override: str) -> str:
         return f"{bare}: {value} ends in a comma; leave it out: {override[:-1]}"
     if value.startswith("$") and not value.endswith("}"):
         return f"{bare}: {value} needs a closing }}; {shell_quoted(override + '}')}"
+    if function and function[1].lower() in DISTRIBUTIONS:
+        inner = value[len(function[1]) + 1 : -1].replace(" ", "")
+        meant = DISTRIBUTIONS[function[1].lower()].format(",".join(inner.split(",")[:2]))
+        return f"{bare}: a search takes {meant}; type -m sweep=tpe {shell_quoted(f'{key}={meant}')}"
     in_quotes = _with_quoted_items(value)
     if in_quotes != value and parses(f"{key}={in_quotes}"):
         return f"{bare}: {value!r} cannot be read; put its texts in quotes: {shell_quoted(f'{key}={in_quotes}')}"

@@ -28,7 +28,6 @@ RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "GROU
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "SLURM_PROCID")
 EXPECTED_ERRORS = (ValueError, ImportError, RuntimeError, OSError)  # raised with a message that says what to do
 
-GLOBAL_GROUPS = ("experiment", "debug", "local")  # groups whose files set values of the whole config
 MOST_OF_MEMORY = 110  # characters of what PyTorch says about memory, which goes on with advice of its own
 SWEEP_KEYS = ("sweep", "sweep_name", "launcher")
 
@@ -165,34 +164,15 @@ def _error_message(error: Exception, folder: Path, typed: Sequence[str] = ()) ->
 
 def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | None:
     from cliplab.settings.check_hub import check_hub
-    from cliplab.settings.check_metric import check_optimized
-    from cliplab.settings.check_parts import check_parts
-    from cliplab.settings.check_targets import check_sources, check_top_level
-    from cliplab.settings.check_values import check_values
-    from cliplab.settings.config import base_config, fill_known_values, origins, resolved
+    from cliplab.settings.check_job import check_job
+    from cliplab.settings.config import fill_known_values, origins, resolved
     from cliplab.settings.job import Job
     from cliplab.settings.verbs import check_verb, run_verb
 
-    for group in GLOBAL_GROUPS:
-        if group in cfg:
-            raise ConfigError(
-                f"{group}: the chosen file of {group}/ sets values under {group} and not at the top; its first line must be "
-                "# @package _global_"
-            )
-    value_origins = origins(cfg)
-    if cfg.task.get("builds", True):
-        check_parts(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[arg-type]
-    config = resolved(cfg)
-    check_values(config, value_origins)
-    if config["task"].get("builds", True):
-        check_sources(config, base_config(places.config_dir()), value_origins)
-    else:  # nothing of the model's config is built
-        check_top_level(config, base_config(places.config_dir()))
-    if sweeping:
-        check_optimized(config)
+    config = check_job(cfg, places.config_dir(), sweeping=sweeping)
     check_verb(Job(config, cfg, typed))
     if not is_further_rank():
-        check_hub(config, value_origins)
+        check_hub(config, origins(cfg))
     if not sweeping and not is_further_rank():
         for note in notes_on_repeated(typed):
             print(note, file=sys.stderr)

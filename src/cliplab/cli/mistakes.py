@@ -91,6 +91,10 @@ def _missing_choice(found: re.Match[str], arguments: Arguments) -> str:
         return path
     place, group, choice = found[1] or "", found[2], found[3]
     typed = [o for o in arguments.overrides if key_of(o) == group and choice in value_of(o)]
+    if group in ("hydra/sweeper", "hydra/launcher"):
+        own = {"hydra/sweeper": "sweep", "hydra/launcher": "launcher"}[group]
+        ours = listed_choices(places.choices(places.config_dir() / own))
+        return f"{group}: {choice} is not used here; choose by {own}=, as {ours}"
     if group.startswith("hydra/"):
         install = f"perhaps its package is not installed: pip install {_plugin(group, choice)}"
         return f"{group}: there is no choice {choice!r}; {install}"

@@ -13,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 
 from cliplab.runs.outcome import record_end
 from cliplab.settings.build import build
+from cliplab.settings.check_job import check_job
 from cliplab.settings.check_metric import check_metric
 from cliplab.settings.check_targets import check_sources
 from cliplab.settings.config import ConfigError, origins
@@ -44,6 +45,9 @@ def run_sweep(typed: Sequence[str], config: Any, context: HydraContext, task: Ta
     plan = make_plan(folder, typed, hydra_typed, flags, node["sweep"], choices, optimized, loader)
     if len(plan.metrics) > 1 and OmegaConf.select(config, "callbacks.prune", throw_on_missing=False):
         raise PlanError("sweep.metric: jobs are pruned by one metric; name one, or do not prune: sweep=tpe")
+    pruner = OmegaConf.select(config, "callbacks.prune.pruner", throw_on_missing=False)
+    if pruner is not None:  # every job would fail with a wrong one
+        build(OmegaConf.to_container(pruner, resolve=True), "callbacks.prune.pruner")
     known = known_value(config, choices)
     check_composes(plan, config, loader, known)
     launcher: Launcher = build(node["launcher"], "launcher")
@@ -139,10 +143,35 @@ def check_composes(plan: Plan, config: Any, loader: Any, known: Callable[[str], 
         for values in samples
         if all(space.active(p, values, known) for p in space.parameters if p.key in values)
     ]
+    last = {p.key: _last(p) for p in space.parameters if not p.conditions}
+    _check_one(plan, [*composed, loader.load_sweep_config(config, space.overrides(last))], config)
     for metric in plan.metrics:
         errors = [_not_logged(metric, cfg) for cfg in composed]
         if errors and all(errors):
             raise PlanError(str(errors[0]))
+
+
+def _check_one(plan: Plan, composed: Sequence[Any], config: Any) -> None:
+    """Raises PlanError when none of these could be run: its mistake is that of all jobs. Others are found in their turn."""
+    sources = config.hydra.runtime.config_sources
+    config_dir = next((Path(source.path) for source in sources if source.provider == "main"), None)
+    first: ConfigError | None = None
+    for cfg in map(copy.deepcopy, composed if config_dir else ()):
+        OmegaConf.set_struct(cfg, False)
+        for key in ("hydra", "sweep", "sweep_name", "launcher"):  # no job reads them
+            cfg.pop(key, None)
+        if OmegaConf.is_missing(cfg.paths, "run"):
+            cfg.paths.run = str(plan.folder / "0")
+        try:
+            check_job(cfg, config_dir, sweeping=False)  # type: ignore[arg-type]
+        except ConfigError as error:
+            first = first or error
+            continue
+        except Exception:  # the job itself tells it
+            pass
+        return
+    if first is not None:
+        raise PlanError(str(first)) from first
 
 
 def _not_logged(metric: str, cfg: Any) -> ConfigError | None:
@@ -160,3 +189,8 @@ def _not_logged(metric: str, cfg: Any) -> ConfigError | None:
 def _first(parameter: Parameter) -> str:
     domain = parameter.domain
     return domain.values[0] if isinstance(domain, Choices) else domain.text(domain.low)
+
+
+def _last(parameter: Parameter) -> str:
+    domain = parameter.domain
+    return domain.values[-1] if isinstance(domain, Choices) else domain.text(domain.high)

@@ -13,7 +13,7 @@ from cliplab.rules import Count
 from cliplab.study import ADDRESS, TRIAL, open_storage, quiet_optuna
 from cliplab.sweeps.drawing import Draw, Ended, Known, Method, Setting, check_not_empty
 from cliplab.sweeps.space import Choices, Parameter, Space, SpaceError
-from cliplab.text import one_line
+from cliplab.text import one_line, shortened
 
 SWEEP, JOB = "cliplab_sweep", "cliplab_job"  # attributes of a trial: the sweep that runs it, and the job's folder
 
@@ -43,7 +43,7 @@ class Trials:
         self.storage, self.name = str(setting.study["storage"]), str(setting.study["name"])
         with quiet_optuna():
             self.study = optuna.create_study(
-                storage=open_storage(self.storage),
+                storage=_opened(self.storage),
                 study_name=self.name,
                 directions=[optuna.study.StudyDirection[way.upper()] for way in setting.directions],
                 load_if_exists=True,
@@ -129,6 +129,19 @@ class Trials:
                 self.study.tell(trial.number, list(ended.figures), skip_if_finished=True)
             else:
                 self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def _opened(storage: str) -> Any:
+    """Raises SpaceError, which does not show the address: it may hold a password."""
+    try:
+        return open_storage(storage)
+    except Exception as error:
+        kind = storage.partition("://")[0] if "://" in storage else storage
+        told = f"{type(error).__name__}: {shortened(one_line(error), 120)}"
+        raise SpaceError(
+            f"sweep.storage: {kind} cannot be used ({told}); give the path of a file, sqlite:///<file>, "
+            "or the address of a database whose driver is installed"
+        ) from error
 
 
 def _check_directions(study: Any, wanted: tuple[str, ...]) -> None:

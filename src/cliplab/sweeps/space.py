@@ -118,8 +118,9 @@ def read_space(typed: Sequence[str], from_files: Mapping[str, Any], loader: Any 
 def _parameter(override: Override) -> Parameter:
     key = override.get_key_element()
     sweep: Any = override.value()
-    conditions = tuple(_condition(key, tag) for tag in sorted(sweep.tags) if tag != LOG)
-    log = LOG in sweep.tags
+    tags = sorted(getattr(sweep, "tags", ()))  # glob(…) has none
+    conditions = tuple(_condition(key, tag) for tag in tags if tag != LOG)
+    log = LOG in tags
     written = str(override.input_line).partition("=")[2]
     domain: Choices | Numbers
     if isinstance(sweep, IntervalSweep):
@@ -153,6 +154,11 @@ def _condition(key: str, tag: str) -> tuple[str, tuple[str, ...]]:
 def _steps(key: str, values: list[float], sweep: RangeSweep, log: bool) -> Numbers:
     if not values:
         raise SpaceError(f"{key}: range({sweep.start}, {sweep.stop}, {sweep.step}) names no value; its end is left out")
+    if len(values) == 1 and not all(float(end or 0).is_integer() for end in (sweep.start, sweep.stop)):
+        raise SpaceError(
+            f"{key}: range({sweep.start}, {sweep.stop}) goes in steps of {_plain(sweep.step)} and names {values[0]} alone; "
+            f"for any number between write interval({sweep.start}, {sweep.stop})"
+        )
     whole = all(isinstance(value, int) for value in values)
     return Numbers(min(values), max(values), step=abs(_plain(sweep.step)), log=log, whole=whole)
 
