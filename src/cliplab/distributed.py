@@ -1,11 +1,13 @@
 """Collectives that work with one process as with several, and the number of processes that read data for a rank."""
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from cliplab.cores import usable_cores
 
@@ -63,6 +65,28 @@ def gather(local: Tensor) -> Tensor:
 def summed(local: Tensor) -> Tensor:
     """The sum over ranks of tensors of one shape; the tensor itself on one rank."""
     return gather(local.unsqueeze(0)).sum(0, dtype=local.dtype) if world_size() > 1 else local
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """What this rank holds of a tensor, sharing its memory. A tensor that is not sharded is held whole."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def is_sharded(module: nn.Module) -> bool:
+    """Whether ranks hold parts of the module's parameters."""
+    return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+
+
+def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """The Euclidean norm of all values together, the same on every rank. Sharded and whole tensors may be mixed; every rank
+    must hold equal whole ones."""
+    sharded = [local_part(tensor) for tensor in tensors if isinstance(tensor, DTensor)]
+    norm = torch.nn.utils.get_total_norm([tensor for tensor in tensors if not isinstance(tensor, DTensor)])
+    if not any(isinstance(tensor, DTensor) for tensor in tensors):
+        return norm
+    square = torch.nn.utils.get_total_norm(sharded).square()
+    dist.all_reduce(square)
+    return (norm.to(square.device).square() + square).sqrt()
 
 
 def gather_objects(local: Any) -> list[Any]:

@@ -16,9 +16,19 @@ from omegaconf import OmegaConf
 from cliplab.assembly.device import choose_precision
 from cliplab.program import hydra_quoted
 from cliplab.settings.build import build
-from cliplab.settings.config import for_lightning
+from cliplab.settings.config import ConfigError, for_lightning
 from cliplab.training.checkpoint_io import AtomicCheckpointIO
 from cliplab.training.module import TrainingModule
+from cliplab.training.sharding import ShardedStrategy, ShardedTrainingModule, refusal
+
+
+def module_class(config: dict[str, Any]) -> type[TrainingModule]:
+    """The kind of module that ``trainer.strategy`` needs. Raises ConfigError for what cannot be trained with it."""
+    if config["trainer"]["strategy"] != "fsdp":
+        return TrainingModule
+    if reason := refusal(config):
+        raise ConfigError(reason)
+    return ShardedTrainingModule
 
 
 def build_trainer(
@@ -33,6 +43,8 @@ def build_trainer(
     With DDP, ranks do not wait for the gradients of parameters that the objective does not use.
     """
     settings = {**for_lightning(config["trainer"]), "max_epochs": -1, "max_steps": module.total_steps}
+    if settings["strategy"] == "fsdp":
+        settings["strategy"] = ShardedStrategy()
     if settings["strategy"] == "ddp" and module.leaves_parameters_unread:
         settings["strategy"] = "ddp_find_unused_parameters_true"
     settings["precision"] = choose_precision(settings["precision"], settings["accelerator"])

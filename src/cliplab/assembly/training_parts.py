@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from cliplab.assembly.evaluators import build_evaluators, validation_evaluators
+from cliplab.assembly.trainer import module_class
 from cliplab.assembly.training_checks import check_vocabulary, count_steps, fitting_schedule, is_first_rank
 from cliplab.assembly.weights import load_weights
 from cliplab.checkpoints.run_checkpoint import objective_state, standalone_config, without_definitions
@@ -109,7 +110,7 @@ def build_module(
     if config["compile"]:
         model.image_encoder.compile()
         model.text_encoder.compile()
-    return TrainingModule(
+    return module_class(config)(
         model=model,
         objective=_prepared_objective(config, corpus),
         optimizer=build(config["optimizer"], "optimizer"),

@@ -8,12 +8,16 @@ import lightning
 from hydra.core.hydra_config import HydraConfig
 
 from cliplab.assembly.evaluators import announce
-from cliplab.assembly.training_parts import TrainingParts
+from cliplab.assembly.training_parts import TrainingParts, last_checkpoint
+from cliplab.assembly.weights import load_weights
+from cliplab.checkpoints.read import read_pretrained
+from cliplab.distributed import is_sharded
 from cliplab.evaluation.running import named_metrics
 from cliplab.models.fingerprint import model_fingerprint
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.runs.manifest import Manifest
+from cliplab.settings.build import build
 from cliplab.settings.config import did_you_mean
 from cliplab.settings.job import Outcome
 from cliplab.training.callbacks.pruning import how_it_ended
@@ -40,7 +44,7 @@ def write_results(
     value = final.get(config["optimized_metric"])
     if not trainer.is_global_zero:
         return Outcome(None, value)
-    identity = model_fingerprint(parts.module.model, parts.datamodule.tokenizer, parts.datamodule.eval_transform)
+    identity = _identity(parts, run_dir)
     for evaluator, result in results:
         write_result(run_dir, result, evaluator.images.dataset, config["name"], "last", identity)
     manifest.finish(
@@ -55,6 +59,16 @@ def write_results(
         _warn_of_missing_metric(config["optimized_metric"], final)
     announce([result for _, result in results])
     return Outcome(write_report(run_dir), value)
+
+
+def _identity(parts: TrainingParts, run_dir: Path) -> str:
+    """The fingerprint of the model. A sharded one is read from its checkpoint, which has it whole."""
+    model = parts.module.model
+    if is_sharded(model):
+        weights = read_pretrained(str(last_checkpoint(run_dir)))
+        model = build(weights.model, "model")
+        load_weights(model, weights)
+    return model_fingerprint(model, parts.datamodule.tokenizer, parts.datamodule.eval_transform)
 
 
 def _warn_of_missing_metric(metric: str, logged: dict[str, float]) -> None:

@@ -5,8 +5,9 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from cliplab.distributed import is_sharded
 from cliplab.evaluation.evaluator import Evaluator
 from cliplab.evaluation.model import Encoders, EncodersWithMode, Score, Tokenizer, ZeroShotModel
 from cliplab.evaluation.result import EvaluationResult
@@ -67,9 +68,10 @@ def run_evaluator(
     Every rank asks ``stopped`` before each batch. Raises EvaluationStopped when it returns True.
     """
     training = model.training
+    sharded = isinstance(model, nn.Module) and is_sharded(model)  # FSDP keeps tensors that it makes here for training
     model.eval()
     try:
-        with torch.inference_mode(), precision:
+        with torch.no_grad() if sharded else torch.inference_mode(), precision:
             towers = StoppableEncoders(model, stopped)
             asked = ZeroShotModel(towers, tokenizer, device, None if score is None else _stoppable(score, stopped))
             return evaluator.evaluate(asked, thorough=thorough, most=most)

@@ -83,7 +83,8 @@ class ZeroShotClassification:
                 answer = answers(batch.images)
             with phases("logits"):
                 size = len(batch.rows)  # the rest is filling
-                labels = torch.tensor([places[int(label)] for label in batch.targets]).to(model.device)
+                labels = torch.tensor([places[int(label)] for label in batch.targets], dtype=torch.int64)
+                labels = labels.to(model.device)
                 indices = torch.tensor(batch.rows, dtype=torch.int64)
                 tally.update(answer.logits[:size], labels, indices)
                 for i, logits in enumerate(answer.by_template):

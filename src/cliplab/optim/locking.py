@@ -86,7 +86,7 @@ class Locking:
     """
 
     def __init__(self, model: CLIP, objective: LayeredModule, locks: Mapping[str, TowerLock]) -> None:
-        self.model = model
+        self.model, self.locks = model, locks
         self.parts = {
             name: _LockedPart(name, part, locks.get(name, TowerLock()))
             for name, part in {

@@ -6,7 +6,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, Strategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import Tensor
 
 from cliplab.distributed import world_size
@@ -95,12 +95,12 @@ class TrainingModule(lightning.LightningModule):
         seed = int(sequence.generate_state(1, np.uint64)[0])
         torch.manual_seed(seed // 2)  # 63 bits: torch takes a signed number
 
-    def on_train_batch_end(self, outputs: Any, batch: Pairs, batch_idx: int) -> None:
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and keep the scale in range before a callback sees, averages or saves the weights of this step."""
+        super().optimizer_step(*args, **kwargs)
         self.model.keep_in_range()
 
     def configure_optimizers(self) -> Any:
-        if self.locking.changes_anything and isinstance(self.trainer.strategy, FSDPStrategy):
-            raise ValueError("locking: sharded parameters cannot be told apart; use trainer=ddp, or locking=none")
         optimizer = build_optimizer(self.optimizer_recipe, self._groups())  # the schedule multiplies each group's rate
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.schedule(min(step, self.total_steps), total_steps=self.total_steps)

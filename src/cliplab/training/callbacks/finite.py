@@ -9,6 +9,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from cliplab.distributed import local_part, total_norm
+
 MOST_IN_A_ROW = 10  # the run stops after so many skipped steps in a row
 NEVER = 2**62  # later than any step
 MOST_REPORTED = 10  # so many skipped steps are printed, and listed in the manifest
@@ -59,7 +61,7 @@ def answers_at_once(device: torch.device) -> bool:
 
 def all_finite(tensors: Iterator[Tensor]) -> bool:
     """Whether every tensor is free of NaN and infinity. Waits for the device once."""
-    checks = [tensor.detach().isfinite().all() for tensor in tensors]
+    checks = [local_part(tensor.detach()).isfinite().all() for tensor in tensors]
     return not checks or bool(torch.stack(checks).all())
 
 
@@ -138,7 +140,7 @@ class SkipNaN(WatchWeights):
         finite = self.loss.isfinite()
         if getattr(trainer.precision_plugin, "scaler", None) is None:
             gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-            finite = finite & torch.nn.utils.get_total_norm(gradients).isfinite()
+            finite = finite & total_norm(gradients).isfinite()
         if not trainer.strategy.reduce_boolean_decision(not bool(finite), all=False):
             self.in_a_row = 0
             return

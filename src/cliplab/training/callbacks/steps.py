@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
+from cliplab.distributed import total_norm
 from cliplab.rules import Count
 
 
@@ -85,4 +86,4 @@ class GradientNorm(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        pl_module.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients), logger=False)
+        pl_module.log("train/grad_norm", total_norm(gradients), logger=False)
