@@ -43,6 +43,7 @@ WITH_PROCESSES = {
     "tests/end_to_end/test_ranks.py",
     "tests/evaluation/test_zero_shot.py",
     "tests/objectives/test_contrastive.py",
+    "tests/objectives/test_heads_among_ranks.py",
 }
 
 

@@ -126,12 +126,24 @@ def test_parameters_of_an_objective_train_and_decay_like_those_of_the_towers() -
     assert logged["train/loss"] == pytest.approx(logged["train/clip/loss"] + 2 * logged["train/words/loss"])
 
 
-def test_resuming_in_the_middle_gives_the_same_bits_also_in_the_head(tmp_path: Path) -> None:
-    whole = module_of(SUM)
+HEAD = {"width": 8, "layers": 1, "heads": 2, "seed": 3}
+HIDING = {
+    "_target_": "cliplab.objectives.weighted_sum.WeightedSum",
+    "parts": {
+        "clip": CLIP_LOSS,
+        "matching": {"_target_": "cliplab.objectives.matching.Matching", **HEAD},
+        "masked_image": {"_target_": "cliplab.objectives.masked_image.MaskedImage", "hidden": 0.5, **HEAD},
+    },
+}
+
+
+@pytest.mark.parametrize("objective", [SUM, HIDING], ids=["dropout", "draws by sample"])
+def test_resuming_in_the_middle_gives_the_same_bits_also_in_the_head(objective: dict, tmp_path: Path) -> None:
+    whole = module_of(objective)
     fit(whole)
-    first = module_of(SUM)
+    first = module_of(objective)
     fit(first, steps=2).save_checkpoint(tmp_path / "last.ckpt")
-    resumed = module_of(SUM)
+    resumed = module_of(objective)
     fit(resumed, ckpt=tmp_path / "last.ckpt")
     assert same(whole, resumed)
     assert not same(whole, first)

@@ -67,4 +67,6 @@ FORMATS: dict[str, Callable[[Path, Weights, CLIP], None]] = {
 def write(form: str, folder: Path, weights: Weights, model: CLIP) -> None:
     """Write ``weights`` (and ``model``, which is built from them) in one of ``FORMATS``. Raises ValueError naming what the
     format cannot hold."""
+    if weights.model.get("projection") and form not in ("onnx", "safetensors"):
+        raise ValueError(f"format={form}: it has no place for model/projection=mlp; use format=safetensors or onnx")
     FORMATS[form](folder, weights, model.eval())

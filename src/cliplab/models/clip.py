@@ -1,7 +1,7 @@
 """Two towers and one joint space."""
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from typing import NamedTuple
 
 import torch
@@ -30,13 +30,20 @@ class Encoded(NamedTuple):
     text_states: TextStates | None = None
 
 
+def _unit(pooled: Tensor, projection: nn.Module | None) -> Float[Tensor, "batch embed_dim"]:
+    """Unit vectors in float32."""
+    projected = pooled if projection is None else projection(pooled)
+    return F.normalize(projected.float(), dim=-1)
+
+
 class CLIP(nn.Module):
     """Image tower, text tower and a learned temperature (Radford et al. 2021, figure 3).
 
     ``init_temperature`` is the paper's 0.07; the scale ``exp(logit_scale)`` starts at its inverse and
     ``keep_in_range`` keeps it at ``max_logit_scale`` (100) or below. ``init_logit_bias`` adds SigLIP's bias.
-    ``image_mean`` and ``image_std`` normalise the pictures; None takes those of the image tower.
-    Raises ValueError when a tower's ``output_dim`` is not ``embed_dim``.
+    ``projection`` is called with the width of the joint space, once for each tower, and is applied to what the tower gives;
+    None leaves the towers' own linear projections. ``image_mean`` and ``image_std`` normalise the pictures; None takes those
+    of the image tower. Raises ValueError when a tower's ``output_dim`` is not ``embed_dim``.
     """
 
     image_mean: Tensor
@@ -51,6 +58,7 @@ class CLIP(nn.Module):
         init_temperature: Positive = 0.07,
         max_logit_scale: Positive = 100.0,
         init_logit_bias: float | None = None,
+        projection: Callable[[int], nn.Module] | None = None,
         image_mean: Sequence[float] | None = None,
         image_std: Sequence[float] | None = None,
     ) -> None:
@@ -62,6 +70,8 @@ class CLIP(nn.Module):
                     f"set model.{name}.output_dim to ${{model.embed_dim}}"
                 )
         self.image_encoder, self.text_encoder, self.embed_dim = image_encoder, text_encoder, embed_dim
+        self.image_projection = None if projection is None else projection(embed_dim)
+        self.text_projection = None if projection is None else projection(embed_dim)
         self.text_fixed = False  # set while nothing of the text tower trains: its embeddings can be kept
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / init_temperature)))
         self.logit_bias = None if init_logit_bias is None else nn.Parameter(torch.tensor(init_logit_bias))
@@ -77,7 +87,7 @@ class CLIP(nn.Module):
 
     def encode_image(self, images: Tensor) -> Float[Tensor, "batch embed_dim"]:
         """Images ``[batch, 3, size, size]``, uint8 in 0..255 or float in 0..1, to unit vectors in float32."""
-        return F.normalize(self.image_encoder(self.normalised(images)).float(), dim=-1)
+        return _unit(self.image_encoder(self.normalised(images)), self.image_projection)
 
     def normalised(self, images: Tensor) -> Float[Tensor, "batch 3 height width"]:
         """The input of the image tower: pixels, uint8 in 0..255 or float in 0..1, minus the mean, over the deviation."""
@@ -86,19 +96,19 @@ class CLIP(nn.Module):
 
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "batch embed_dim"]:
         """Tokens to unit vectors in float32."""
-        return F.normalize(self.text_encoder(tokens).float(), dim=-1)
+        return _unit(self.text_encoder(tokens), self.text_projection)
 
     def forward(self, images: Tensor, tokens: Tokens, reads: Set[str] = EMBEDS) -> Encoded:
         """Encode the parts named in ``reads``. Each tower runs at most once."""
         image_embeds = text_embeds = image_states = text_states = None
         if "image_states" in reads:
             image_states = self.image_encoder.forward_states(self.normalised(images))
-            image_embeds = F.normalize(image_states.pooled.float(), dim=-1)
+            image_embeds = _unit(image_states.pooled, self.image_projection)
         elif "image_embeds" in reads:
             image_embeds = self.encode_image(images)
         if "text_states" in reads:
             text_states = self.text_encoder.forward_states(tokens)
-            text_embeds = F.normalize(text_states.pooled.float(), dim=-1)
+            text_embeds = _unit(text_states.pooled, self.text_projection)
         elif "text_embeds" in reads:
             text_embeds = self.encode_text(tokens)
         scale = self.logit_scale.float().exp()

@@ -35,3 +35,11 @@ class MLPProjection(nn.Sequential):
     def __init__(self, width: Count, output_dim: Count) -> None:
         hidden = (width + output_dim) // 2
         super().__init__(nn.Linear(width, hidden, bias=False), nn.GELU(), nn.Linear(hidden, output_dim, bias=False))
+
+
+class ReluProjection(nn.Sequential):
+    """A ReLU and a matrix with a bias. After the linear projection of a tower it makes the non-linear projection of ConVIRT
+    (Zhang et al. 2020, section 2.2): two matrices with a ReLU between them."""
+
+    def __init__(self, embed_dim: Count) -> None:
+        super().__init__(nn.ReLU(), nn.Linear(embed_dim, embed_dim))

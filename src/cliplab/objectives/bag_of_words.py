@@ -20,7 +20,7 @@ class BagOfWords(Objective):
     over the dictionary, whose target is 1/K for each of the K different words of the caption. A caption without a word of
     the dictionary counts as 0.
 
-    The dictionary holds the ``words`` most frequent tokens of the first ``captions`` training captions, without the
+    The dictionary holds the ``words`` most frequent tokens of at most ``captions`` training captions, without the
     ``skipped_words`` most frequent ones. The source takes 1,000 to 100,000 words, leaves out the 500 most frequent ones, and
     draws samples by word. Here samples come as they are, and words are the tokens of the text tower's tokenizer. The
     dictionary is saved in the checkpoint.

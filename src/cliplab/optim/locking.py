@@ -109,7 +109,8 @@ class Locking:
         changed = [part for part in self.parts.values() if part.apply(step)]
         if not changed:
             return False
-        self.model.text_fixed = not any(p.requires_grad for p in self.model.text_encoder.parameters())
+        tower_trains = any(p.requires_grad for p in self.model.text_encoder.parameters())
+        self.model.text_fixed = not tower_trains and self.model.text_projection is None
         for part in changed:
             part.module.train(self.model.training)
         self.set_frozen_to_eval()
