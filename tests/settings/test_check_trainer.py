@@ -71,6 +71,20 @@ def test_the_way_to_large_batches_is_named_where_there_is_one() -> None:
     assert why_refused("max_steps", {}) == ""
 
 
+@pytest.mark.parametrize(
+    ("chunks", "message"),
+    [
+        (0, "0 must be a whole number from 1 on"),
+        ("two", "'two' must be a whole"),
+        (9, "9 parts are more than the 8 pairs"),
+    ],
+)
+def test_parts_of_a_batch_are_a_number_of_pairs_at_most(chunks: Any, message: str) -> None:
+    check_trainer({"trainer": {"contrastive_accumulation": 8}, "data": {"batch_size": 8}})
+    with pytest.raises(ConfigError, match=f"^trainer.contrastive_accumulation: {message}"):
+        check_trainer({"trainer": {"contrastive_accumulation": chunks}, "data": {"batch_size": 8}})
+
+
 @pytest.fixture
 def linux(monkeypatch: pytest.MonkeyPatch) -> None:
     """With no GPU, and no environment that speaks of one."""

@@ -26,9 +26,11 @@ CASES: dict[str, dict[str, Any]] = {
     "sharded": {},
     "locked": {"locking": {"text_encoder": TowerLock(unlocked_groups=1)}, "every": 1},
     "ddp": {"every": 1},
+    "sharded in chunks": {"chunks": 2},
+    "ddp in chunks": {"chunks": 3, "locking": {"text_encoder": TowerLock(unlocked_groups=0)}},
     "without scale": {"objective": {"_target_": f"{__name__}.Attraction"}},
 }
-SHARDED = ("sharded", "locked")
+SHARDED = ("sharded", "locked", "sharded in chunks")
 
 
 class Attraction(Objective):
@@ -53,6 +55,7 @@ def trained(name: str, rank: int, world: int, steps: int, ckpt: Path | None, out
     module: TrainingModule = module_of(case.get("objective", CLIP_LOSS), case.get("locking"))
     # The bias of keys has a gradient of zero; a larger epsilon keeps its rounding errors from being scaled up
     module.optimizer_recipe = partial(torch.optim.AdamW, lr=0.01, eps=1e-2)
+    module.chunks = case.get("chunks", 1) if world > 1 else 1
     strategy: Any = "auto" if world == 1 else "ddp"
     if world > 1 and name in SHARDED:
         module.__class__, strategy = ShardedTrainingModule, ShardedStrategy()
@@ -126,5 +129,5 @@ def test_what_cannot_be_sharded_is_refused_in_one_line() -> None:
     adamw = {"_target_": "torch.optim.AdamW"}
     assert not refusal({"optimizer": adamw, "locking": {"text_encoder": {"unlocked_groups": 1}}})
     assert "trainer=ddp" in refusal({"optimizer": adamw, "locking": {"text_encoder": {"unfreeze_at_step": 4}}})
-    assert "muon" in refusal({"optimizer": {"_target_": "cliplab.optim.muon.muon"}})
+    assert "muon" in refusal({"optimizer": {"_target_": "cliplab.optim.muon.Muon"}})
     assert "compile=false" in refusal({"optimizer": adamw, "compile": True})

@@ -119,6 +119,7 @@ def build_module(
         config=without_definitions(config),
         locking=build(config["locking"], "locking"),
         tokenizer_definition=getattr(tokenizer, "definition", None),
+        chunks=config["trainer"].get("contrastive_accumulation", 1),
     )
 
 

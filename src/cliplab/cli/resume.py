@@ -28,7 +28,14 @@ ABSENT = object()
 MAY_CHANGE = (
     *(f"trainer.{name}" for name in ("max_epochs", "max_steps", "max_time", "log_every_n_steps", "on_nan", "enable_*")),
     *(f"trainer.{name}" for name in ("accelerator", "devices", "num_nodes", "strategy*", "precision", "profiler*")),
-    *("trainer.activation_checkpointing", "trainer.deterministic", "trainer.benchmark", "compile", "optimized_metric"),
+    *(
+        "trainer.activation_checkpointing",
+        "trainer.contrastive_accumulation",
+        "trainer.deterministic",
+        "trainer.benchmark",
+        "compile",
+        "optimized_metric",
+    ),
     *("data.num_workers", "data.path", "data.train.path", "data.validation.path", "data.train.sources.*.path"),
     *("data.allow_changed_data", "data.max_bad_fraction", "data.train.cache_images", "data.validation.cache_images"),
     *("zeroshot.*.dataset.path", "zeroshot.*.train.path"),

@@ -21,7 +21,7 @@ def checkpoint_layers(layers: Sequence[nn.Module], every: int) -> None:
     2016, "Training deep nets with sublinear memory cost".
     """
     for layer in layers[::every]:
-        layer.forward = functools.partial(_checkpointed, layer, layer.forward)  # type: ignore[method-assign]
+        layer.forward = functools.partial(checkpointed, layer, layer.forward)  # type: ignore[method-assign]
 
 
 def checkpoint_towers(model: CLIP, every: int) -> None:
@@ -33,7 +33,9 @@ def checkpoint_towers(model: CLIP, every: int) -> None:
         checkpoint_layers(layers, every)
 
 
-def _checkpointed(layer: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def checkpointed(layer: nn.Module, forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """``forward(*args, **kwargs)``, computed again for the backward pass. ``layer`` holds all of its parameters and buffers
+    that change. See ``checkpoint_layers``."""
     if not (torch.is_grad_enabled() and _has_gradient(layer, args, kwargs)):
         return forward(*args, **kwargs)
     if any(True for _ in layer.buffers()):

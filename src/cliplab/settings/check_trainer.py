@@ -97,6 +97,7 @@ def check_trainer(config: Mapping[str, Any]) -> None:
         hint = did_you_mean(str(on_nan), ON_NAN)
         raise ConfigError(f"trainer.on_nan: {on_nan!r} must be {' or '.join(ON_NAN)}{hint}")
     _check_checkpointing(trainer.get("activation_checkpointing", "none"))
+    _check_accumulation(trainer.get("contrastive_accumulation", 1), (config.get("data") or {}).get("batch_size"))
     for name, node in (config.get("callbacks") or {}).items():
         target = str(node.get("_target_", "")).rpartition(".")[2] if isinstance(node, Mapping) else ""
         if target in REFUSED_CALLBACKS:
@@ -114,6 +115,19 @@ def _check_checkpointing(chosen: Any) -> None:
         hint = did_you_mean(chosen, CHECKPOINTING) if isinstance(chosen, str) else ""
         raise ConfigError(
             f"trainer.activation_checkpointing: {chosen!r} must be none, all, or a number: 2 takes every second block{hint}"
+        )
+
+
+def _check_accumulation(chunks: Any, batch_size: Any) -> None:
+    if not isinstance(chunks, int) or isinstance(chunks, bool) or chunks < 1:
+        raise ConfigError(
+            f"trainer.contrastive_accumulation: {chunks!r} must be a whole number from 1 on, the parts of a batch that are "
+            "encoded one after the other"
+        )
+    if isinstance(batch_size, int) and chunks > batch_size:
+        raise ConfigError(
+            f"trainer.contrastive_accumulation: {chunks} parts are more than the {batch_size} pairs of data.batch_size; "
+            f"set {batch_size} or less"
         )
 
 

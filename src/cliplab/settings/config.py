@@ -14,7 +14,7 @@ from cliplab.files import read_yaml, whole_file
 from cliplab.program import key_of
 
 # Keys of the trainer group that are not arguments of lightning.Trainer
-OWN_TRAINER_KEYS = ("on_nan", "activation_checkpointing")
+OWN_TRAINER_KEYS = ("on_nan", "activation_checkpointing", "contrastive_accumulation")
 
 
 def for_lightning(trainer: Mapping[str, Any]) -> dict[str, Any]:

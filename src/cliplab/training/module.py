@@ -10,6 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import Tensor
 
 from cliplab.distributed import world_size
+from cliplab.models.chunks import encode_in_chunks
 from cliplab.models.clip import CLIP, EMBEDS, Encoded
 from cliplab.objectives.objective import Objective, Pairs
 from cliplab.optim.locking import Locking, TowerLock
@@ -38,7 +39,7 @@ class TrainingModule(lightning.LightningModule):
     The heads of the objective are built here. ``optimizer`` is called with named parameter groups, ``schedule`` with
     (step, total_steps=…). ``total_steps`` counts optimizer steps. ``locking`` has a lock for each part. ``config`` (plain
     dicts and lists) and ``tokenizer_definition`` are saved in the checkpoint, so that the model can be rebuilt from it.
-    The loss and the objective's figures are logged as ``train/…``.
+    The loss and the objective's figures are logged as ``train/…``. The towers encode the batch in ``chunks`` parts.
     """
 
     model: CLIP
@@ -55,12 +56,14 @@ class TrainingModule(lightning.LightningModule):
         config: dict[str, Any],
         locking: Mapping[str, TowerLock] | None = None,
         tokenizer_definition: Mapping[str, Any] | None = None,
+        chunks: int = 1,
     ) -> None:
         super().__init__()
         objective.build_heads(model)
         self.model, self.objective = model, objective
         self.optimizer_recipe, self.schedule = optimizer, schedule
         self.total_steps, self.config, self.tokenizer_definition = total_steps, config, tokenizer_definition
+        self.chunks = chunks
         self.last_step_figures: dict[str, float] = {}  # from a checkpoint: a run may go on after its last step
         self.locking = Locking(model, objective, locking or {})
         self.locking.apply(0)
@@ -77,11 +80,16 @@ class TrainingModule(lightning.LightningModule):
         return self
 
     def training_step(self, batch: Pairs, batch_idx: int) -> Tensor:
-        encoded = self.model(batch.images, batch.tokens, self.objective.reads)
+        encoded = self._encoded(batch)
         loss, figures = self.objective(encoded, batch)
         named = {"train/loss": loss, **{f"train/{name}": value for name, value in figures.items()}}
         self.log_dict(named, logger=False)  # LogSteps passes them to the loggers
         return loss if world_size() == 1 else loss + _nothing(encoded)
+
+    def _encoded(self, batch: Pairs) -> Encoded:
+        if self.chunks == 1:
+            return self.model(batch.images, batch.tokens, self.objective.reads)
+        return encode_in_chunks(self.model, batch.images, batch.tokens, self.objective.reads, chunks=self.chunks)
 
     def on_train_batch_start(self, batch: Pairs, batch_idx: int) -> None:
         """Unfreeze what is due, and seed the step.

@@ -128,7 +128,7 @@ def refusal(config: dict[str, Any]) -> str:
     locks = [lock for lock in (config.get("locking") or {}).values() if isinstance(lock, dict)]
     if any(lock.get("unfreeze_at_step") is not None for lock in locks):
         return "locking: unfreeze_at_step needs trainer=ddp; sharded parameters keep what they were frozen with"
-    if str(config["optimizer"]["_target_"]).endswith(".muon"):
+    if str(config["optimizer"]["_target_"]).endswith(".Muon"):
         return "optimizer: muon works on whole matrices, which trainer=fsdp has in parts; use adamw, or trainer=ddp"
     if config.get("compile"):
         return "compile: trainer=fsdp is not compiled; use trainer=ddp, or compile=false"
