@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from cliplab.benchmarks import checkpointing, image_tower, loss, measuring, text_tower, train_step
+from cliplab.benchmarks import accumulation, checkpointing, image_tower, loss, measuring, text_tower, train_step
 from cliplab.benchmarks.batch import Captions, MadeBatch, lengths_of_captions, made_tokens, make_batch
 from cliplab.benchmarks.comparing import table
 from cliplab.benchmarks.contenders import Contender, ours, peer_of
@@ -183,9 +183,13 @@ def test_each_benchmark_measures_ours_and_its_peers(monkeypatch: pytest.MonkeyPa
     assert found["train"].facts["operations"] > 0
 
 
-def test_checkpointing_is_measured_by_its_memory() -> None:
+def test_what_saves_memory_is_measured_by_its_memory() -> None:
     text = {**CONFIG["model"]["text_encoder"], "vocab_size": 100}
     config = {**CONFIG, "model": {**CONFIG["model"], "text_encoder": text}}
-    rows = checkpointing.measure(**COMMON | {"config": config, "batch_size": 64}, **TEXTS, peers=[]).rows
-    assert [row["activation_checkpointing"] for row in rows] == ["none", "2", "all"]
-    assert rows[2]["peak memory, MiB"] < rows[0]["peak memory, MiB"]
+    for benchmark, name, choices in (
+        (checkpointing, "activation_checkpointing", ["none", "2", "all"]),
+        (accumulation, "contrastive_accumulation", ["1", "2", "4", "8"]),
+    ):
+        rows = benchmark.measure(**COMMON | {"config": config, "batch_size": 64}, **TEXTS, peers=[]).rows
+        assert [row[name] for row in rows] == choices
+        assert rows[-1]["peak memory, MiB"] < rows[0]["peak memory, MiB"]

@@ -50,7 +50,7 @@ def split_tokens(tokens: Tokens, chunks: int) -> list[Tokens]:
 
 def _joined(encoded: Encoded, parts: Sequence[Encoded]) -> Encoded:
     """``encoded`` with the embeddings and states of the parts, one after the other."""
-    found = {}
+    found: dict[str, Tensor] = {}
     for name in ("image_embeds", "text_embeds"):
         embeds = [value for part in parts if (value := getattr(part, name)) is not None]
         found |= {name: torch.cat(embeds)} if embeds else {}
