@@ -1,5 +1,7 @@
 """``cliplab.load``: load a trained model to use it from Python."""
 
+from typing import Literal
+
 import torch
 
 from cliplab.assembly.model import embedding_model
@@ -12,6 +14,7 @@ __all__ = ["Classification", "EmbeddingModel", "Hit", "Skipped", "load"]
 def load(
     path: str,
     *,
+    weights: Literal["raw", "ema"] = "raw",
     device: str | None = None,
     batch_size: int = 64,
     workers: int = 4,
@@ -21,8 +24,9 @@ def load(
 
     ``path`` is a run folder or a checkpoint of cliplab, or foreign weights as for ``pretrained=``: OpenAI's ``.pt``, a
     folder or hub id of transformers or open_clip, ``open_clip:<model>:<file or tag>``. The default ``device`` is a GPU if
-    there is one. Raises ValueError when nothing can be read from ``path``, or when tensors do not fit; the message lists
-    them.
+    there is one. ``weights="ema"`` takes the moving average of a run with callbacks=ema.
+
+    Raises ValueError when nothing can be read from ``path``, or when tensors do not fit; the message lists them.
 
     >>> model = cliplab.load("logs/train/emoji/<run>")
     >>> model.embed_images(["a.jpg", "b.jpg"]).shape, model.embed_texts(["a dog"]).dtype
@@ -30,5 +34,5 @@ def load(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     return embedding_model(
-        read_pretrained(str(path)), device=device, batch_size=batch_size, workers=workers, progress=progress
+        read_pretrained(str(path), weights), device=device, batch_size=batch_size, workers=workers, progress=progress
     )

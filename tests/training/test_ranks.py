@@ -131,3 +131,5 @@ def test_what_cannot_be_sharded_is_refused_in_one_line() -> None:
     assert "trainer=ddp" in refusal({"optimizer": adamw, "locking": {"text_encoder": {"unfreeze_at_step": 4}}})
     assert "muon" in refusal({"optimizer": {"_target_": "cliplab.optim.muon.Muon"}})
     assert "compile=false" in refusal({"optimizer": adamw, "compile": True})
+    average = {"ema": {"_target_": "cliplab.training.averaging.AverageWeights"}}
+    assert "trainer=ddp" in refusal({"optimizer": adamw, "callbacks": average})

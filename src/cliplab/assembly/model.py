@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from cliplab.assembly.device import one_device
 from cliplab.assembly.weights import FREE, check_classes, load_weights, resized, with_weights
 from cliplab.checkpoints.earlier import current
-from cliplab.checkpoints.run_checkpoint import CONFIG, model_state, objective_state, standalone_config
+from cliplab.checkpoints.run_checkpoint import CONFIG, model_state, objective_state, saved_state, standalone_config
 from cliplab.checkpoints.torchscript import is_torchscript
 from cliplab.checkpoints.weights import ObjectiveWeights, Weights, resized_transform
 from cliplab.embedding.model import EmbeddingModel
@@ -19,7 +19,7 @@ from cliplab.settings.config import ConfigError, resolved, typed_keys
 from cliplab.settings.job import Job
 from cliplab.settings.model_source import KEYS, ModelSource, model_source
 
-COMMAND_KEYS = ("task", "paths", *KEYS)  # keys that the command decides, not the config of the checkpoint
+COMMAND_KEYS = ("task", "paths", "weights", *KEYS)  # keys that the command decides, not the config of the checkpoint
 
 
 def model_weights(job: Job) -> Weights:
@@ -76,8 +76,12 @@ def _read_own_checkpoint(path: Path) -> dict[str, Any] | None:
 def _from_checkpoint(job: Job, source: ModelSource, checkpoint: dict[str, Any]) -> tuple[dict[str, Any], Weights]:
     stored = checkpoint_config(current(checkpoint[CONFIG]), job.composed, job.typed)
     config = standalone_config(stored, checkpoint)
-    state = resized(model_state(checkpoint["state_dict"]), config["model"]["image_encoder"])
-    objective = ObjectiveWeights(config["objective"], objective_state(checkpoint["state_dict"]))
+    try:
+        saved = saved_state(checkpoint, source.weights, source.spec)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    state = resized(model_state(saved), config["model"]["image_encoder"])
+    objective = ObjectiveWeights(config["objective"], objective_state(saved))
     weights = Weights(config["model"], config["tokenizer"], state, source.spec, objective=objective)
     check_classes(weights)
     return config, weights

@@ -23,6 +23,7 @@ from cliplab.objectives.objective import Corpus, Objective
 from cliplab.settings.build import build
 from cliplab.settings.check_trainer import every_nth
 from cliplab.signals import StopRequest
+from cliplab.training.averaging import AverageWeights
 from cliplab.training.callbacks import Evaluate, FollowMove, StopBetweenSteps, watch
 from cliplab.training.module import TrainingModule
 
@@ -138,4 +139,7 @@ def build_callbacks(config: dict[str, Any], *, validation: bool) -> list[Callbac
     nodes = {key: node for key, node in config["callbacks"].items() if node}
     if not validation and str(nodes.get("best", {}).get("monitor")).startswith(f"{VALIDATION}/"):
         nodes.pop("best")
-    return [build(node, f"callbacks.{key}") for key, node in nodes.items()]
+    callbacks = [build(node, f"callbacks.{key}") for key, node in nodes.items()]
+    return sorted(
+        callbacks, key=lambda callback: not isinstance(callback, AverageWeights)
+    )  # evaluations need its update

@@ -13,6 +13,7 @@ from cliplab.assembly.weights import load_weights
 from cliplab.checkpoints.read import read_pretrained
 from cliplab.distributed import is_sharded
 from cliplab.evaluation.running import named_metrics
+from cliplab.models.clip import CLIP
 from cliplab.models.fingerprint import model_fingerprint
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
@@ -20,6 +21,7 @@ from cliplab.runs.manifest import Manifest
 from cliplab.settings.build import build
 from cliplab.settings.config import did_you_mean
 from cliplab.settings.job import Outcome
+from cliplab.training.averaging import weights_to_evaluate
 from cliplab.training.callbacks.pruning import how_it_ended
 
 
@@ -32,21 +34,23 @@ def write_results(
     """
     run_dir, evaluation = Path(config["paths"]["run"]), parts.evaluation
     evaluation.finish(trainer, parts.module)
-    stems = [(evaluator, evaluator.kind.stem(evaluator.name)) for evaluator in evaluation.evaluators]
+    modules = weights_to_evaluate(trainer, parts.module)
+    stems = [(suffix, e, e.kind.stem(e.name + suffix)) for suffix in modules for e in evaluation.evaluators]
     results = [  # a short run leaves out evaluators that need whole sets
-        (evaluator, evaluation.results[stem]) for evaluator, stem in stems if stem in evaluation.results
+        (suffix, evaluator, evaluation.results[stem]) for suffix, evaluator, stem in stems if stem in evaluation.results
     ]
     counts = parts.datamodule.all_counts()
     logged = {key: float(value) for key, value in trainer.callback_metrics.items() if key != "step"}
     final = {**parts.module.last_step_figures, **logged}
-    for _, result in results:
+    for _, _, result in results:
         final |= named_metrics(result)
     value = final.get(config["optimized_metric"])
     if not trainer.is_global_zero:
         return Outcome(None, value)
-    identity = _identity(parts, run_dir)
-    for evaluator, result in results:
-        write_result(run_dir, result, evaluator.images.dataset, config["name"], "last", identity)
+    identities = {suffix: _identity(module.model, parts, run_dir) for suffix, module in modules.items()}
+    for suffix, evaluator, result in results:
+        identity = identities[suffix]
+        write_result(run_dir, result, evaluator.images.dataset, config["name"], f"last{suffix}", identity)
     manifest.finish(
         **how_it_ended(trainer.callbacks),  # type: ignore[attr-defined]
         final=final,
@@ -57,13 +61,12 @@ def write_results(
     )
     if value is None:
         _warn_of_missing_metric(config["optimized_metric"], final)
-    announce([result for _, result in results])
+    announce([result for _, _, result in results])
     return Outcome(write_report(run_dir), value)
 
 
-def _identity(parts: TrainingParts, run_dir: Path) -> str:
+def _identity(model: CLIP, parts: TrainingParts, run_dir: Path) -> str:
     """The fingerprint of the model. A sharded one is read from its checkpoint, which has it whole."""
-    model = parts.module.model
     if is_sharded(model):
         weights = read_pretrained(str(last_checkpoint(run_dir)))
         model = build(weights.model, "model")

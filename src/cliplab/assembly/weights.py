@@ -69,9 +69,10 @@ def resized(state: dict[str, Tensor], image_encoder: dict[str, Any]) -> dict[str
 def read_source(source: ModelSource) -> Weights:
     """Read the weights that are named. Raises ConfigError that begins with the key that names them."""
     try:
-        weights = read_pretrained(source.spec)
+        weights = read_pretrained(source.spec, source.weights)
     except ValueError as error:
-        raise ConfigError(f"{source.key}: {error}") from error
+        text = str(error)
+        raise ConfigError(text if text.startswith("weights=") else f"{source.key}: {text}") from error
     check_classes(weights)
     return weights
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cliplab.checkpoints.earlier import current
-from cliplab.checkpoints.run_checkpoint import model_state, objective_state, standalone_config
+from cliplab.checkpoints.run_checkpoint import model_state, no_average, objective_state, saved_state, standalone_config
 from cliplab.checkpoints.stated import read_json
 from cliplab.checkpoints.torchscript import is_torchscript, read_torchscript
 from cliplab.files import describe_stand_in
@@ -101,11 +101,12 @@ def _check_finite(state: dict[str, Tensor], path: Path) -> None:
         )
 
 
-def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def read_file(path: Path, weights: str = "raw") -> tuple[dict[str, Tensor], dict[str, Any]]:
     """A state dict under the file's own names, in float32, and other facts: ``classes`` of a TorchScript archive, and
     ``cliplab`` (configs) and ``objective`` (its state dict) of our own files. Raises ValueError when the file cannot be
-    read strictly."""
+    read strictly. ``weights="ema"`` takes the moving average that our own files may hold."""
     facts: dict[str, Any] = {}
+    own = False
     if stand_in := describe_stand_in(path):
         raise ValueError(f"{path}: this is not a file of weights: {stand_in}")
     if path.suffix == ".json":
@@ -120,10 +121,13 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         saved = read_pickled(path)
         if isinstance(saved, dict) and "cliplab_config" in saved:
             facts["cliplab"] = standalone_config(current(saved["cliplab_config"]), saved)
-        state = plain_state(saved, path)
-        if "cliplab" in facts:
+        own = "cliplab" in facts
+        state = dict(saved_state(saved, weights, path)) if own else plain_state(saved, path)
+        if own:
             facts["objective"] = objective_state(state)
             state = model_state(state)
+    if weights == "ema" and not own:
+        raise ValueError(no_average(path))
     if "cliplab" not in facts:
         state = without_wrappers(state)
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}

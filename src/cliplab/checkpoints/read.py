@@ -11,6 +11,7 @@ from torch import Tensor
 from cliplab.checkpoints import open_clip
 from cliplab.checkpoints.io import read_file
 from cliplab.checkpoints.openai import looks_native, read_openai
+from cliplab.checkpoints.run_checkpoint import no_average
 from cliplab.checkpoints.spec import OPEN_CLIP, OPEN_CLIP_CONFIG, SUFFIXES
 from cliplab.checkpoints.stated import read_json
 from cliplab.checkpoints.weights import PLAIN_TRANSFORM, ObjectiveWeights, Weights
@@ -30,12 +31,18 @@ KINDS = {
 }
 
 
-def read_pretrained(spec: str) -> Weights:
+def read_pretrained(spec: str, weights: str = "raw") -> Weights:
     """Read a weight file, a folder, a hub id, ``open_clip:<model>:<file or tag>``, or our own checkpoint or run folder.
 
     Raises ValueError for anything else, or when the file cannot be read strictly or does not fit its architecture; the
-    message lists the keys or sizes.
+    message lists the keys or sizes. ``weights="ema"`` takes the moving average in a checkpoint of ours.
     """
+    if weights == "ema":
+        path = Path(spec).expanduser()
+        last = path / "checkpoints" / "last.ckpt"
+        if not path.is_file() and not last.is_file():
+            raise ValueError(no_average(spec))
+        return _file(path if path.is_file() else last, weights)
     if spec.startswith(OPEN_CLIP):
         return _named(spec)
     path = Path(spec).expanduser()
@@ -102,22 +109,22 @@ def _instead(kind: Any) -> str:
     return readable
 
 
-def _file(path: Path) -> Weights:
-    state, facts = read_file(path)
+def _file(path: Path, weights: str = "raw") -> Weights:
+    state, facts = read_file(path, weights)
     if "cliplab" in facts:
         return run_weights(facts["cliplab"], state, str(path), facts.get("objective", {}))
     native = open_clip.native_state(state)
     if not looks_native(native):
         raise ValueError(f"{path}: {_kind(state)}; {_way_on(state, path)}")
-    weights = read_openai(native, str(path), facts.get("classes"))
-    if weights.assumed:
-        assumed = "heads of width 64" + (" and QuickGELU" if "text_encoder.activation" in weights.assumed else "")
+    found = read_openai(native, str(path), facts.get("classes"))
+    if found.assumed:
+        assumed = "heads of width 64" + (" and QuickGELU" if "text_encoder.activation" in found.assumed else "")
         warnings.warn(
             f"{path} does not state its architecture in full: OpenAI's convention is assumed, {assumed}; "
             f"if that is wrong, name the model, pretrained=open_clip:<model name>:{path}",
             stacklevel=2,
         )
-    return weights
+    return found
 
 
 def run_weights(

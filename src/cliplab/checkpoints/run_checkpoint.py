@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 CONFIG = "cliplab_config"
+AVERAGE = "ema_state_dict"  # the moving average of the weights, of callbacks=ema
 TOKENIZER = "cliplab_tokenizer"  # the definition of a tokenizer that came from files
 
 
@@ -24,6 +25,18 @@ def _rewritten(node: Any, definition: Any) -> Any:
     if definition is not None and str(node.get("_target_")).endswith((".HFTokenizer", ".SiglipTokenizer")):
         changed["definition"] = definition
     return changed
+
+
+def saved_state(saved: Mapping[str, Any], weights: str, source: Any) -> dict[str, Tensor]:
+    """The state dict of a checkpoint of ours: the weights that were trained, or their average. Raises ValueError when it has
+    no average."""
+    if weights == "ema" and AVERAGE not in saved:
+        raise ValueError(no_average(source))
+    return saved[AVERAGE if weights == "ema" else "state_dict"]
+
+
+def no_average(source: Any) -> str:
+    return f"weights=ema: {source} has no average of the weights; leave it out, or train with callbacks=ema"
 
 
 def model_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

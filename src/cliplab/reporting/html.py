@@ -23,6 +23,7 @@ def report_values(run_dir: Path) -> dict[str, Any]:
         "verdict": records[0].kind.verdict(records[0]) if records else None,
         "warnings": [*run_warnings(manifest), *set_warnings],
         "subsets": [f"{r.dataset}: {r.details['subset']}" for r in records if r.details.get("subset")],
+        "averaged": any(r.pretrained.endswith("_ema") for r in records),
         "scores": [block for group in groups for block in group[0].kind.scores(group)],
         "across": [block for group in groups for block in group[0].kind.across(group, config)],
         "sets": shown,

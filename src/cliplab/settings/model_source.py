@@ -22,10 +22,12 @@ WAYS = "ckpt=<run>/checkpoints/last.ckpt, run=<run folder> or pretrained=<foreig
 
 
 class ModelSource(NamedTuple):
-    """``key`` is the key that named the model. ``spec`` is a file, a folder of foreign weights, or a name on a hub."""
+    """``key`` is the key that named the model. ``spec`` is a file, a folder of foreign weights, or a name on a hub. With
+    ``weights="ema"`` it is the moving average in a checkpoint of cliplab."""
 
     key: str
     spec: str
+    weights: str = "raw"
 
 
 def model_sources(config: Mapping[str, Any]) -> list[ModelSource]:
@@ -36,7 +38,7 @@ def model_sources(config: Mapping[str, Any]) -> list[ModelSource]:
     pairs = [(key, one) for key, value in given for one in (value if isinstance(value, list) else [value])]
     if len(pairs) < 2:
         raise ConfigError(f"{given[0][0]}: a list needs two models or more; leave out the brackets for one")
-    return [_source(key, one) for key, one in pairs]
+    return [_source(key, one)._replace(weights=config.get("weights", "raw")) for key, one in pairs]
 
 
 def model_source(config: Mapping[str, Any]) -> ModelSource:
@@ -50,7 +52,7 @@ def model_source(config: Mapping[str, Any]) -> ModelSource:
     (key,) = given
     if isinstance(config[key], list):
         raise ConfigError(f"{key}: task={task} takes one model, not a list of {len(config[key])}")
-    return _source(key, config[key])
+    return _source(key, config[key])._replace(weights=config.get("weights", "raw"))
 
 
 def named_run(key: str, value: Any) -> Path:

@@ -11,6 +11,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from cliplab.checkpoints.spec import WEIGHTS
 from cliplab.settings.annotations import problem
 from cliplab.settings.config import ConfigError, did_you_mean
 from cliplab.settings.job import Job, Outcome
@@ -34,10 +35,19 @@ def check_verb(job: Job) -> None:
     named = any(job.config[key] for key in KEYS)
     if named and task["name"] not in WITHOUT_MODEL:
         model_sources(job.config)
+    _check_weights(job.config.get("weights", "raw"), named)
     _check_tower(job.config["pretrained_tower"], task["name"], named)
     check = vars(_module(task)).get("check")
     if check is not None:
         check(job)
+
+
+def _check_weights(choice: Any, named: bool) -> None:
+    """``weights`` must be raw or ema. It says which weights of a named model are meant."""
+    if choice not in WEIGHTS:
+        raise ConfigError(f"weights: {choice!r} must be raw, those that were trained, or ema, their moving average")
+    if choice == "ema" and not named:
+        raise ConfigError("weights: ema says which weights of a model are meant; name the model by run= or ckpt=")
 
 
 def _check_tower(choice: Any, task: str, named: bool) -> None:

@@ -130,6 +130,11 @@ def refusal(config: dict[str, Any]) -> str:
         return "locking: unfreeze_at_step needs trainer=ddp; sharded parameters keep what they were frozen with"
     if str(config["optimizer"]["_target_"]).endswith(".Muon"):
         return "optimizer: muon works on whole matrices, which trainer=fsdp has in parts; use adamw, or trainer=ddp"
+    targets = [str(node.get("_target_")) for node in (config.get("callbacks") or {}).values() if node]
+    if any(target.endswith(".AverageWeights") for target in targets):
+        return (
+            "callbacks: the average of the weights needs them whole on each rank; use trainer=ddp, or callbacks=default"
+        )
     if config.get("compile"):
         return "compile: trainer=fsdp is not compiled; use trainer=ddp, or compile=false"
     return ""

@@ -34,7 +34,7 @@ class Retrieval(Kind):
 
     def logged(self, name: str, metric: str) -> str:
         """The metrics of the validation pairs are logged as ``val/<metric>``."""
-        return f"{VALIDATION}/{metric}" if name == VALIDATION else super().logged(name, metric)
+        return f"{name}/{metric}" if name in (VALIDATION, f"{VALIDATION}_ema") else super().logged(name, metric)
 
     def say(self, metrics: Metrics) -> str:
         both = (f"{metrics[f'{way}_recall@1']:.2%} {words}" for way, words, _ in WAYS)

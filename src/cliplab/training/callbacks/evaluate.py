@@ -3,6 +3,7 @@
 import functools
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from cliplab.files import whole_file
 from cliplab.objectives.objective import score_of
 from cliplab.rules import Count, Natural, Positive
 from cliplab.signals import StopRequest
+from cliplab.training.averaging import weights_to_evaluate
 from cliplab.training.callbacks.progress import ProgressLines
 from cliplab.training.loggers import CSVLogger
 from cliplab.training.module import TrainingModule
@@ -193,11 +195,15 @@ class Evaluate(Callback):
         step = trainer.global_step
         parts = (self.parts.before if step == 0 else self.parts.during) or {}
         whole = thorough and not parts
+        modules, found = weights_to_evaluate(trainer, module), list[EvaluationResult]()
         for evaluator in self.evaluators:
             if evaluator.final_only and not whole:
                 continue
             most = parts.get(evaluator.kind.stem(evaluator.name))
-            result = self._run_evaluator(evaluator, trainer, module, thorough=whole, most=most)
+            for suffix, one in modules.items():
+                result = self._run_evaluator(evaluator, trainer, one, thorough=whole, most=most)
+                found.append(replace(result, name=evaluator.name + suffix))
+        for result in found:
             self.results[result.stem] = result
             if isinstance(trainer.progress_bar_callback, ProgressLines):
                 trainer.progress_bar_callback.evaluated(result, step)
@@ -237,7 +243,7 @@ class Evaluate(Callback):
                 evaluator,
                 module.model,
                 self.tokenizer,
-                module.device,
+                trainer.strategy.root_device,
                 trainer.precision_plugin.forward_context(),
                 thorough=thorough,
                 most=most,
