@@ -111,8 +111,8 @@ def test_validation_pairs_are_prepared_so_too(config: dict[str, Any]) -> None:
     for name in TRANSFORMS:
         asked = prepared_by(config, name)["data"]
         transform = build(asked["eval_transform"], "data.eval_transform")
-        validation = build(asked["train"], "data.train")
-        module = build({**asked, "train": None, "validation": None}, "data", train=validation, validation=validation)
+        validation, train = build(asked["train"], "data.train"), build({**asked["train"], "limit": 1}, "data.train")
+        module = build({**asked, "train": None, "validation": None}, "data", train=train, validation=validation)
         (evaluator,) = validation_evaluators(module)
         assert_prepared(evaluator.images, transform)
     assert validation_evaluators(build({**asked, "validation": None}, "data")) == []

@@ -84,11 +84,11 @@ def test_muon_is_for_the_matrices_of_inner_layers_alone() -> None:
 
 def test_muon_orthogonalises_each_matrix_and_leaves_the_rest_to_adamw() -> None:
     model, plain = small(), small()
-    settings = node("optimizer=muon", "optimizer.lr=0.1", "optimizer.fallback_lr_scale=0.5")
+    settings = node("optimizer=muon", "optimizer.lr=0.05", "optimizer.ns_steps=5")
     optimizer = optimizer_of(model, settings)
     adamw = torch.optim.AdamW(plain.parameters(), lr=0.05, betas=(0.9, 0.98), eps=1e-7, weight_decay=0, fused=True)
     for group in optimizer.param_groups:
-        group |= {"weight_decay": 0, "lr": 0.1}
+        group |= {"weight_decay": 0, "lr": 0.05}
     for p, twin in zip(model.parameters(), plain.parameters(), strict=True):
         p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel()), dtype=p.dtype)
         twin.grad = p.grad.clone()
@@ -109,7 +109,7 @@ def test_muon_orthogonalises_each_matrix_and_leaves_the_rest_to_adamw() -> None:
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (["optimizer.betas=[0.9]"], r"optimizer.betas: torch.optim.AdamW refuses \[0.9\]: IndexError"),
+        (["optimizer=adamw", "optimizer.betas=[0.9]"], r"optimizer.betas: torch.optim.AdamW refuses \[0.9\]: IndexError"),
         (["optimizer=sgd", "optimizer.momentum=0"], "optimizer.nesterov: .* Nesterov momentum requires a momentum"),
         (["optimizer=sgd", "optimizer.momentum=-1"], "optimizer.momentum: .* refuses -1: Invalid momentum value: -1"),
         (["optimizer=adafactor", "optimizer.d=0.5"], "optimizer.d: torch.optim.Adafactor refuses 0.5: Clipping"),

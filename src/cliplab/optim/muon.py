@@ -24,7 +24,7 @@ COEFFICIENTS = [
 
 
 class Muon(Optimizer):
-    """Groups of the role ``hidden`` get Muon at ``lr``; the others get AdamW at ``lr * fallback_lr_scale``.
+    """Groups of the role ``hidden`` get Muon at ``lr * hidden_lr_scale``; the others get AdamW at ``lr``.
 
     ``momentum`` and ``nesterov`` belong to Muon, ``betas`` to AdamW. Muon's updates are scaled to the size of AdamW's, so
     that one schedule suits both (Liu et al. 2025, section 2.2). Matrices of one shape are orthogonalised together by timm's
@@ -45,13 +45,13 @@ class Muon(Optimizer):
         betas: Sequence[Decay],
         eps: NonNegative,
         weight_decay: NonNegative,
-        fallback_lr_scale: Positive,
+        hidden_lr_scale: Positive,
     ) -> None:
         if not eps >= 0:
             raise ValueError(f"eps {eps} must be 0 or more")
         settings = {
             "lr": lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps, "betas": (betas[0], betas[1]),
-            "eps": eps, "weight_decay": weight_decay, "fallback_lr_scale": fallback_lr_scale,
+            "eps": eps, "weight_decay": weight_decay, "hidden_lr_scale": hidden_lr_scale,
         }  # fmt: skip
         super().__init__([dict(group) for group in params], settings)
 
@@ -70,6 +70,7 @@ class Muon(Optimizer):
         return loss
 
     def _step_matrices(self, group: dict[str, Any], parameters: list[nn.Parameter]) -> None:
+        rate = group["lr"] * group["hidden_lr_scale"]
         together: dict[tuple[Any, ...], list[tuple[nn.Parameter, Tensor]]] = {}
         for p in parameters:
             update = self._momentum(group, p).flatten(1)  # a convolution's kernel is a matrix, too
@@ -82,8 +83,8 @@ class Muon(Optimizer):
             scale = 0.2 * max(stacked.shape[1:]) ** 0.5  # AdamW's updates have about this size
             for (p, _), wide in zip(members, made, strict=True):
                 update = wide if len(wide) == len(p) else wide.T
-                p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(update.to(p.dtype).reshape(p.shape), alpha=-group["lr"] * scale)
+                p.mul_(1 - rate * group["weight_decay"])
+                p.add_(update.to(p.dtype).reshape(p.shape), alpha=-rate * scale)
 
     def _momentum(self, group: dict[str, Any], p: nn.Parameter) -> Tensor:
         assert p.grad is not None
@@ -110,7 +111,7 @@ class Muon(Optimizer):
             amsgrad=False,
             beta1=group["betas"][0],
             beta2=group["betas"][1],
-            lr=group["lr"] * group["fallback_lr_scale"],
+            lr=group["lr"],
             weight_decay=group["weight_decay"],
             eps=group["eps"],
             maximize=False,
