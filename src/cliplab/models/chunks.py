@@ -50,15 +50,16 @@ def split_tokens(tokens: Tokens, chunks: int) -> list[Tokens]:
 
 def _joined(encoded: Encoded, parts: Sequence[Encoded]) -> Encoded:
     """``encoded`` with the embeddings and states of the parts, one after the other."""
-    found: dict[str, Tensor] = {}
-    for name in ("image_embeds", "text_embeds"):
-        embeds = [value for part in parts if (value := getattr(part, name)) is not None]
-        found |= {name: torch.cat(embeds)} if embeds else {}
-    images = [part.image_states for part in parts if part.image_states is not None]
-    texts = [part.text_states for part in parts if part.text_states is not None]
-    joined = encoded._replace(**found)
-    joined = joined._replace(image_states=ImageStates(*_columns(images))) if images else joined
-    return joined._replace(text_states=TextStates(*_columns(texts))) if texts else joined
+    joined = encoded
+    if embeds := [part.image_embeds for part in parts if part.image_embeds is not None]:
+        joined = joined._replace(image_embeds=torch.cat(embeds))
+    if embeds := [part.text_embeds for part in parts if part.text_embeds is not None]:
+        joined = joined._replace(text_embeds=torch.cat(embeds))
+    if images := [part.image_states for part in parts if part.image_states is not None]:
+        joined = joined._replace(image_states=ImageStates(*_columns(images)))
+    if texts := [part.text_states for part in parts if part.text_states is not None]:
+        joined = joined._replace(text_states=TextStates(*_columns(texts)))
+    return joined
 
 
 def _columns(states: Sequence[States]) -> list[Tensor]:

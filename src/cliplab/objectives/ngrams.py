@@ -44,6 +44,7 @@ class Phrases(nn.Module):
 
     keys: Tensor
     begins: Tensor  # of each n-gram, 1 + the number of its beginning
+    followed: Tensor  # bool: whether an n-gram begins another
 
     def __init__(self, keys: Int[Tensor, " ngrams"], vocab_size: int) -> None:
         super().__init__()
