@@ -1,0 +1,115 @@
+"""The caption decoder of CoCa, on top of the text tower."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from cliplab.models.caption_decoder import CaptionDecoder, Causal, OneByOne, Seen
+from cliplab.models.clip import CLIP, Encoded
+from cliplab.models.layers import Activation, pack_tokens
+from cliplab.models.text_transformer import TextTransformer
+from cliplab.models.tokens import Tokens
+from cliplab.objectives.objective import Corpus, Loss, Objective, Pairs
+from cliplab.objectives.vocabulary import NONE, Vocabulary
+from cliplab.objectives.word_table import OutputLayer, word_loss
+from cliplab.rules import Count, Natural, Positive
+
+
+class CocaCaption(Objective):
+    """Layers with cross-attention on top of the states of the causal text tower write the caption (Yu et al. 2022, CoCa).
+
+    With ``objective=coca`` it is added to the contrastive loss, at the source's weights of 2 and 1. A layer is a
+    self-attention with its MLP and a cross-attention with its MLP. ``layers`` null takes as many as the text tower has, the
+    source's halves. Different from the source: the decoder sees the states of the image tower as they are, without
+    attentional pooling to 256 queries, and the text tower pools at the end of the text instead of a token after it. Tokens
+    that the training captions do not have share a row of the output, see ``Vocabulary``.
+
+    Raises ValueError for a text tower in which words see later words.
+    """
+
+    reads = frozenset({"image_states", "text_states"})
+
+    def __init__(
+        self,
+        *,
+        layers: Count | None,
+        heads: Count | None,
+        captions: Natural,
+        mlp_ratio: Positive = 4.0,
+        activation: Activation = "gelu",
+    ) -> None:
+        super().__init__()
+        self.depth, self.heads, self.mlp_ratio, self.activation = layers, heads, mlp_ratio, activation
+        self.vocabulary = Vocabulary(captions)
+
+    def adopt(self, state: Mapping[str, Tensor]) -> None:
+        self.vocabulary.adopt(state)
+
+    def prepare(self, corpus: Corpus) -> None:
+        self.vocabulary.prepare(corpus)
+        if int(self.vocabulary.marks[0]) == NONE:
+            raise ValueError("objective=coca needs a tokenizer that begins each text with a token, such as CLIP's")
+
+    def build_heads(self, model: CLIP) -> None:
+        text = model.text_encoder
+        if not isinstance(text, TextTransformer):
+            raise ValueError(
+                f"objective=coca needs a causal text tower, and words of {type(text).__name__} see later words; "
+                "add model/text_encoder=clip_text"
+            )
+        self.vocabulary.build(text.vocab_size)
+        self.output = OutputLayer(self.vocabulary.rows, text.state_width)
+        self.decoder = CaptionDecoder(
+            width=text.state_width,
+            memory_width=model.image_encoder.state_width,
+            layers=self.depth or len(text.blocks),
+            heads=self.heads or text.blocks[0].attention.heads,  # type: ignore[union-attr,arg-type]
+            mlp_ratio=self.mlp_ratio,
+            activation=self.activation,
+            mlp_between=True,
+        )
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """The layers, then the output."""
+        return [*self.decoder.layer_groups(), [self.output.weight]]
+
+    def forward(self, encoded: Encoded, batch: Pairs) -> Loss:
+        assert encoded.image_states is not None
+        assert encoded.text_states is not None
+        words = self.vocabulary.words(batch.tokens)
+        states = encoded.text_states.tokens[:, : words.ids.shape[1]]
+        packing = pack_tokens(words)
+        seen = self.decoder.see(encoded.image_states.patches.flatten(1, 2))
+        x = self.decoder(packing.pack(states), seen, Causal(packing))
+        loss, accuracy = word_loss(self.output, x, words.ids.flatten()[packing.index])
+        return Loss(loss, {"word_accuracy": accuracy})
+
+    def begin(self, model: CLIP, images: Tensor) -> "CocaWriting":
+        """Begin a caption for each picture."""
+        memory = model.image_encoder.forward_states(model.normalised(images)).patches.flatten(1, 2)
+        return CocaWriting(self, model, self.decoder.see(memory), len(images))
+
+
+class CocaWriting:
+    """Captions under way, see ``Writing``. The text tower runs anew over what is written; the decoder on top keeps its keys
+    and values."""
+
+    def __init__(self, objective: CocaCaption, model: CLIP, seen: list[Seen], texts: int) -> None:
+        self.objective, self.model, self.seen, self.layout = objective, model, seen, OneByOne()
+        start = int(objective.vocabulary.marks[0])
+        self.ids = torch.full((texts, 1), start, device=objective.output.weight.device)
+
+    def step(self, rows: Int[Tensor, " texts"] | None) -> Float[Tensor, "texts rows"]:
+        if rows is not None:
+            self.ids = torch.cat([self.ids, self.objective.vocabulary.tokens[rows].unsqueeze(1)], dim=1)
+        lengths = torch.full_like(self.ids[:, 0], self.ids.shape[1])
+        states = self.model.text_encoder.forward_states(Tokens(self.ids, lengths)).tokens[:, -1:]
+        return self.objective.output.logits(self.objective.decoder(states, self.seen, self.layout)[:, 0]).float()
+
+    def reorder(self, rows: Int[Tensor, " texts"]) -> None:
+        """Go on with these of the captions."""
+        self.ids = self.ids[rows]
+        self.layout.reorder(rows)
+        self.seen = [seen.of(rows) for seen in self.seen]
