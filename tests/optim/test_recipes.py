@@ -109,7 +109,10 @@ def test_muon_orthogonalises_each_matrix_and_leaves_the_rest_to_adamw() -> None:
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        (["optimizer=adamw", "optimizer.betas=[0.9]"], r"optimizer.betas: torch.optim.AdamW refuses \[0.9\]: IndexError"),
+        (
+            ["optimizer=adamw", "optimizer.betas=[0.9]"],
+            r"optimizer.betas: torch.optim.AdamW refuses \[0.9\]: IndexError",
+        ),
         (["optimizer=sgd", "optimizer.momentum=0"], "optimizer.nesterov: .* Nesterov momentum requires a momentum"),
         (["optimizer=sgd", "optimizer.momentum=-1"], "optimizer.momentum: .* refuses -1: Invalid momentum value: -1"),
         (["optimizer=adafactor", "optimizer.d=0.5"], "optimizer.d: torch.optim.Adafactor refuses 0.5: Clipping"),
