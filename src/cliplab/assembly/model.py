@@ -8,6 +8,7 @@ import torch
 from omegaconf import OmegaConf
 
 from cliplab.assembly.device import one_device
+from cliplab.assembly.objective import trained_objective
 from cliplab.assembly.weights import FREE, check_classes, load_weights, resized, with_weights
 from cliplab.checkpoints.earlier import current
 from cliplab.checkpoints.run_checkpoint import CONFIG, model_state, objective_state, saved_state, standalone_config
@@ -38,6 +39,7 @@ def embedding_model(weights: Weights, **settings: Any) -> EmbeddingModel:
         tokenizer=build(weights.tokenizer, "tokenizer"),
         transform=transform,
         source=weights.source,
+        objective=trained_objective(weights, model),
         **settings,
     )
 

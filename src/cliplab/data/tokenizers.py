@@ -129,6 +129,10 @@ class CLIPTokenizer:
             ids[i, : lengths[i]] = torch.tensor([self.start_token, *row[:room], self.end_token])
         return Tokens(ids, lengths)
 
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of tokens."""
+        return clean_text(str(_fast_tokenizer().decode(list(ids))))
+
 
 class Definition(TypedDict, total=False):
     """A tokenizer read from files, as a checkpoint stores it. ``tokenizer`` is the library's JSON, a side left or right."""
@@ -217,6 +221,10 @@ class HFTokenizer:
         for row, e in zip(ids, encoded, strict=True):
             row[: len(e.ids)] = torch.tensor(e.ids, dtype=torch.int64)
         return Tokens(ids, lengths)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of tokens."""
+        return self.library.decode(list(ids)).strip()
 
     def _encoded(self, texts: Sequence[str]) -> list[Encoding]:
         encoded = self.library.encode_batch([self.clean(text) for text in texts])

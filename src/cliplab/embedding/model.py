@@ -14,13 +14,18 @@ from torch import Tensor
 
 from cliplab.data.images import BadImage, decode_image
 from cliplab.embedding.arrays import is_array
+from cliplab.embedding.captions import Caption, captioner
 from cliplab.embedding.index import ExactIndex, Index
 from cliplab.embedding.inputs import SUFFIXES, as_list, given_labels, given_texts, list_images, query_file
+from cliplab.evaluation.answers import answers_of
 from cliplab.evaluation.batches import Transform
+from cliplab.evaluation.model import ZeroShotModel
 from cliplab.evaluation.prompts import Prompts, embed_texts, load_templates
 from cliplab.models.clip import CLIP
 from cliplab.models.fingerprint import model_fingerprint
 from cliplab.models.tokens import Tokenizer, Tokens
+from cliplab.objectives.objective import Objective, score_of
+from cliplab.objectives.writing import Method, writer_of
 
 __all__ = ["SUFFIXES", "Classification", "EmbeddingModel", "Hit", "Skipped", "as_list", "list_images", "query_file"]
 
@@ -36,6 +41,7 @@ class Skipped(NamedTuple):
 
 class Classification(NamedTuple):
     """Probabilities of labels for images, float32 ``[images, labels]``, and the ``cosines`` that they are computed from.
+    With ``by_score`` these are the scores of an objective that trains no text embeddings, such as log-likelihoods.
 
     ``kept`` has the position of each row's image in the input. A row of probabilities sums to 1, unless ``independent``:
     models trained with a bias, such as SigLIP, give the probability of each label by itself.
@@ -46,6 +52,7 @@ class Classification(NamedTuple):
     kept: Int[np.ndarray, " images"]
     cosines: Float[np.ndarray, "images labels"]
     independent: bool
+    by_score: bool = False
 
     @property
     def best(self) -> list[str]:
@@ -66,7 +73,8 @@ class EmbeddingModel:
 
     Images are paths, PIL images, encoded bytes, arrays or tensors (see ``arrays.WANTED``). An image that cannot be read is
     left out with a warning; ``skipped`` lists those of the last call, ``kept`` the positions of the others. A text longer
-    than the context is cut; ``truncated`` counts the cut texts of the last call.
+    than the context is cut; ``truncated`` counts the cut texts of the last call. ``objective`` is what the model was trained
+    with, where it is known: it scores texts where it trains no embeddings of them, and it may write captions.
     """
 
     def __init__(
@@ -80,6 +88,7 @@ class EmbeddingModel:
         batch_size: int = 64,
         workers: int = 4,
         progress: bool = True,
+        objective: Objective | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size {batch_size} must be 1 or more")
@@ -87,6 +96,8 @@ class EmbeddingModel:
         self.tokenizer, self.transform, self.source = tokenizer, transform, source
         self.device, self.batch_size, self.workers = torch.device(device), batch_size, max(1, workers)
         self.progress = progress
+        self.objective = None if objective is None else objective.eval().requires_grad_(False).to(device)
+        self._score = score_of(self.objective, self.model)
         self.skipped: list[Skipped] = []
         self.kept: Int[np.ndarray, " images"] = np.zeros(0, np.int64)
         self.truncated = 0
@@ -129,37 +140,67 @@ class EmbeddingModel:
         self, images: Sequence[Any]
     ) -> tuple[Float[np.ndarray, "kept embed_dim"], Int[np.ndarray, " kept"], list[Skipped]]:
         """Unit vectors of the images that can be read, their positions, and the skipped images. Does not raise or warn."""
-        rows: list[Tensor] = []
+        rows, kept, skipped = self.for_usable(images, lambda pixels, _: [self.model.encode_image(pixels).float().cpu()])
+        embeds = torch.cat(rows) if rows else torch.zeros(0, self.embed_dim)
+        return embeds.numpy(), kept, skipped
+
+    def for_usable(
+        self, images: Sequence[Any], work: Callable[[Tensor, list[int]], list[Any]]
+    ) -> tuple[list[Any], Int[np.ndarray, " kept"], list[Skipped]]:
+        """What ``work`` returns for batches of the images that can be read, given their pixels and positions, joined; their
+        positions, and the skipped images."""
+        found: list[Any] = []
         skipped: list[Skipped] = []
         kept: list[int] = []
         position, count = 0, -(-len(images) // self.batch_size)
         for batch in self._shown(self._batches(images), count, "images"):
             good = [x for x in batch if isinstance(x, Tensor)]
             skipped += [Skipped(position + i, x) for i, x in enumerate(batch) if isinstance(x, str)]
-            kept += [position + i for i, x in enumerate(batch) if isinstance(x, Tensor)]
+            places = [position + i for i, x in enumerate(batch) if isinstance(x, Tensor)]
             position += len(batch)
+            kept += places
             if good:
                 with torch.inference_mode():
-                    rows.append(self.model.encode_image(torch.stack(good).to(self.device)).float().cpu())
-        embeds = torch.cat(rows) if rows else torch.zeros(0, self.embed_dim)
-        return embeds.numpy(), np.asarray(kept, np.int64), skipped
+                    found += work(torch.stack(good).to(self.device), places)
+        return found, np.asarray(kept, np.int64), skipped
+
+    def check_trained(self, *embeds: str) -> None:
+        """Raises ValueError when the model was trained without these of ``image_embeds`` and ``text_embeds``."""
+        missing = [name for name in embeds if self.objective is not None and name not in self.objective.reads]
+        if missing:
+            what = " and ".join(name.replace("_embeds", "s") for name in missing)
+            ways = [
+                *(["task=classify"] if self._score is not None else []),
+                *(["task=caption"] if writer_of(self.objective) is not None else []),
+            ]
+            raise ValueError(
+                f"{self.source}: objective {type(self.objective).__name__} trains no embeddings of {what}; "
+                f"use {' or '.join(ways) or 'a model of another objective'}"
+            )
+
+    def _all_usable(self, images: Any, work: Callable[[Tensor, list[int]], list[Any]]) -> list[Any]:
+        """``for_usable``, with a warning of skipped images. Raises ValueError when nothing is given or can be read."""
+        images = as_list(images)
+        if not images:
+            raise ValueError("no images were given")
+        found, self.kept, self.skipped = self.for_usable(images, work)
+        if not len(self.kept):
+            raise ValueError(f"none of the {len(images)} images can be read: {self.skipped_reasons()}")
+        if self.skipped:
+            warnings.warn(
+                f"{len(self.skipped)} of {len(images)} images skipped: {self.skipped_reasons()}", stacklevel=3
+            )
+        return found
 
     def embed_images(self, images: Any) -> Float[np.ndarray, "kept embed_dim"]:
         """Unit vectors, float32, of a list of images, of one image, or of every image in a folder.
 
         One row for each image that can be read, in order. Raises ValueError when nothing is given or nothing can be read.
         """
-        images = as_list(images)
-        if not images:
-            raise ValueError("no images were given")
-        embeds, self.kept, self.skipped = self.embed_usable(images)
-        if not len(embeds):
-            raise ValueError(f"none of the {len(images)} images can be read: {self.skipped_reasons()}")
-        if self.skipped:
-            warnings.warn(
-                f"{len(self.skipped)} of {len(images)} images skipped: {self.skipped_reasons()}", stacklevel=2
-            )
-        return embeds
+        self.check_trained("image_embeds")
+        return torch.cat(
+            self._all_usable(images, lambda pixels, _: [self.model.encode_image(pixels).float().cpu()])
+        ).numpy()
 
     def skipped_reasons(self) -> str:
         """Such as ``broken 2, missing_file 1``."""
@@ -167,6 +208,7 @@ class EmbeddingModel:
 
     def embed_texts(self, texts: str | Sequence[str]) -> Float[np.ndarray, "texts embed_dim"]:
         """Unit vectors, float32, one row for each text. Raises ValueError when none is given, or no string."""
+        self.check_trained("text_embeds")
         tokens = self._tokens(given_texts(texts))
         with torch.inference_mode():
             return embed_texts(self.model, tokens, self.device).cpu().numpy()
@@ -199,6 +241,8 @@ class EmbeddingModel:
         labels = given_labels(labels)
         bias = self.model.logit_bias
         self._warn_of_labels(labels, softmax=bias is None)
+        if self._score is not None:
+            return self._classify_by_score(images, labels, templates)
         weights = self.classifier(labels, templates)
         cosines = self.embed_images(images) @ weights.T
         logits = self.logit_scale * cosines + (0.0 if bias is None else float(bias))
@@ -208,6 +252,19 @@ class EmbeddingModel:
             shares = np.exp(logits - logits.max(1, keepdims=True))
             shares = shares / shares.sum(1, keepdims=True)
         return Classification(labels, shares, self.kept, cosines, bias is not None)
+
+    def _classify_by_score(self, images: Any, labels: list[str], templates: str | Sequence[str]) -> Classification:
+        """A softmax over the scores of the labels: for log-likelihoods, the probability of each label among these."""
+        prompts = Prompts(labels, load_templates(templates), self._tokens)
+        answer = answers_of(ZeroShotModel(self.model, self._tokens, self.device, self._score), prompts, alone=False)
+        rows = self._all_usable(images, lambda pixels, _: [answer(pixels).logits.float().cpu()])
+        scores = torch.cat(rows)
+        return Classification(labels, scores.softmax(1).numpy(), self.kept, scores.numpy(), False, by_score=True)
+
+    def caption(self, images: Any, method: Method | None = None, *, most_tokens: int | None = None) -> list[Caption]:
+        """A caption for each image that can be read. ``method`` is one of ``objectives.writing.METHODS``, such as
+        ``Beam(beams=5)``; the default is greedy. Raises ValueError for a model whose objective writes no captions."""
+        return self._all_usable(images, captioner(self, method, most_tokens))
 
     def _warn_of_labels(self, labels: Sequence[str], softmax: bool) -> None:
         """Warn about labels that make the probabilities misleading."""

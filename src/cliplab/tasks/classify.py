@@ -76,8 +76,8 @@ def run(job: Job) -> Outcome:
         result = model.classify(collection, labels, templates=config["task"]["templates"])
     out.mkdir(parents=True, exist_ok=True)
     with (out / "predictions.csv").open("w", newline="", encoding="utf8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "label", "probability", *labels, "cosine", *(f"cosine {label}" for label in labels)])
+        writer, what = csv.writer(file), "score" if result.by_score else "cosine"
+        writer.writerow(["id", "label", "probability", *labels, what, *(f"{what} {label}" for label in labels)])
         rows = zip(result.kept, result.best, result.probabilities, result.cosines, strict=True)
         for position, best, shares, cosines in rows:
             numbers = [*shares, cosines[shares.argmax()], *cosines]

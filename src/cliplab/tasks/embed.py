@@ -62,6 +62,7 @@ def run(job: Job) -> Outcome:
     config = job.config
     out, collection = out_path(config), given_collection(config)
     model = task_model(job)
+    model.check_trained("image_embeds")
     print(f"{len(collection):,} images into {out}; if this is stopped, the same command with out={out} goes on")
     task, images = config["task"], absolute(config["images"])
     facts = {"model": model_name(model.source), "source": absolute(model.source), "images": images}

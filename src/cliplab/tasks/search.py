@@ -115,6 +115,7 @@ def run(job: Job) -> Outcome:
     job = replace(job, config=config)
     query, top = config["query"], config["task"]["top"]
     model = task_model(job)
+    model.check_trained("image_embeds")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*texts cut.*")
         vector = model.embed_query(str(query))

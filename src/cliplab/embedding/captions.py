@@ -1,0 +1,95 @@
+"""Captions for images, and the table of them, written in parts so that a stopped job can continue."""
+
+import csv
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from rich.progress import track
+from torch import Tensor
+
+from cliplab.files import whole_file
+from cliplab.objectives.writing import Greedy, Method, writer_of
+
+if TYPE_CHECKING:
+    from cliplab.embedding.collection import Collection
+    from cliplab.embedding.model import EmbeddingModel
+
+
+class Caption(NamedTuple):
+    """A caption that was written for the image at ``position`` of the input, and its log-likelihood."""
+
+    position: int
+    text: str
+    log_likelihood: float
+
+
+def captioner(
+    model: "EmbeddingModel", method: Method | None = None, most_tokens: int | None = None, first: int = 0
+) -> Callable[[Tensor, list[int]], list[Caption]]:
+    """What writes captions for a batch of pixels, whose images have these positions, counted from ``first``. Raises
+    ValueError for a model whose objective writes no captions."""
+    writer = writer_of(model.objective)
+    if writer is None:
+        name = "it has no objective" if model.objective is None else f"objective {type(model.objective).__name__}"
+        raise ValueError(f"{model.source}: {name} that writes captions; use a model of objective=caption or coca")
+    way = Greedy() if method is None else method
+    room = model.model.text_encoder.context_length - 1
+    most = min(most_tokens or room, room)
+
+    def work(pixels: Tensor, places: list[int]) -> list[Caption]:
+        positions = [first + place for place in places]
+        written = way(writer.begin(model.model, pixels), writer.vocabulary, positions, most)
+        texts = [model.tokenizer.text(writer.vocabulary.tokens[one.rows].tolist()) for one in written]
+        return [Caption(p, text, one.log_likelihood) for p, text, one in zip(positions, texts, written, strict=True)]
+
+    return work
+
+
+def caption_collection(
+    model: "EmbeddingModel",
+    collection: "Collection",
+    out: Path,
+    *,
+    method: Method,
+    most_tokens: int | None,
+    rows_per_part: int,
+) -> dict[str, int]:
+    """Write ``captions.csv`` (id, caption, log-likelihood) into the folder ``out``. Returns the number of images that were
+    left out for each reason.
+
+    Parts are in ``out/parts`` until the table is complete. The same job goes on after the last part, and gives the same
+    table. Raises ValueError when the parts come from another job, or when no image can be read.
+    """
+    facts = [model.fingerprint, collection.fingerprint, len(collection), rows_per_part, repr(method), most_tokens]
+    facts += [model.batch_size, [float(p.detach().double().sum()) for p in model.objective.parameters()]]  # type: ignore[union-attr]
+    job, parts = hashlib.sha256(json.dumps(facts).encode()).hexdigest(), out / "parts"
+    parts.mkdir(parents=True, exist_ok=True)
+    mark = parts / "job"
+    if mark.is_file() and mark.read_text() != job:
+        raise ValueError(
+            f"out: {parts} was started with another model, method or images; name another folder or delete it"
+        )
+    mark.write_text(job)
+    starts = range(0, len(collection), rows_per_part)
+    paths = {start: parts / f"{start:010d}.json" for start in starts}
+    missing = [start for start, path in paths.items() if not path.is_file()]
+    for start in track(missing, "images", disable=len(missing) < 2, transient=True):
+        work = captioner(model, method, most_tokens, first=start)
+        found, _, skipped = model.for_usable(collection[start : start + rows_per_part], work)
+        with whole_file(paths[start], "w", sync=False) as file:
+            json.dump([found, [(start + one.position, one.reason) for one in skipped]], file)
+    read = [json.loads(path.read_text(encoding="utf8")) for path in paths.values()]
+    reasons = dict(Counter(reason for _, skipped in read for _, reason in skipped).most_common())
+    if not any(found for found, _ in read):
+        raise ValueError(f"none of the {len(collection)} images can be read: {reasons}")
+    with whole_file(out / "captions.csv", "w") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "caption", "log_likelihood"])
+        writer.writerows([collection.ids[p], text, f"{x:.4f}"] for found, _ in read for p, text, x in found)
+    shutil.rmtree(parts)
+    return reasons

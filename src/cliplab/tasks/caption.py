@@ -1,0 +1,64 @@
+"""task=caption: write captions for a folder, a Parquet file or a data set, with a model that has a decoder."""
+
+from collections.abc import Callable
+from typing import Literal, TypedDict
+
+from cliplab.rules import Count, NonNegative, Positive, Share
+from cliplab.settings.config import ConfigError, did_you_mean
+from cliplab.settings.job import Job, Outcome, check_images
+from cliplab.settings.model_source import model_source
+
+METHODS = ("greedy", "beam", "nucleus")
+
+
+class Options(TypedDict):
+    """What configs/task/caption.yaml sets."""
+
+    batch_size: Count
+    workers: Count
+    split: str
+    id_column: str | None
+    rows_per_part: Count
+    method: Literal["greedy", "beam", "nucleus"]
+    beams: Count
+    length_penalty: NonNegative
+    top_p: Share
+    temperature: Positive
+    most_tokens: Count | None
+
+
+def check(job: Job) -> None:
+    """Raises ConfigError without pictures or a model, and for an unknown method."""
+    method = job.config["task"]["method"]
+    if method not in METHODS:
+        raise ConfigError(
+            f"task.method: {method!r} is none of {', '.join(METHODS)}{did_you_mean(str(method), METHODS)}"
+        )
+    if job.out.is_file():
+        raise ConfigError(f"out: {job.out} is a file, and the captions go into a folder; name another")
+    check_images(job.config)
+    model_source(job.config)
+
+
+def run(job: Job) -> Outcome:
+    """Write captions.csv into ``out=`` (the run folder). After a stop, the same command with the same ``out=`` goes on.
+    Returns that folder."""
+    from cliplab.assembly.collection import given_collection, report_skipped
+    from cliplab.assembly.model import task_model
+    from cliplab.embedding.captions import caption_collection, captioner
+    from cliplab.objectives.writing import Beam, Greedy, Method, Nucleus
+
+    task, seed = job.config["task"], job.config["seed"]
+    methods: dict[str, Callable[[], Method]] = {
+        "greedy": Greedy,
+        "beam": lambda: Beam(task["beams"], task["length_penalty"]),
+        "nucleus": lambda: Nucleus(task["top_p"], task["temperature"], seed),
+    }
+    method = methods[task["method"]]()
+    collection, model = given_collection(job.config), task_model(job)
+    captioner(model)  # raises for a model without a decoder
+    print(f"{len(collection):,} images; if this is stopped, the same command with out={job.out} goes on")
+    most, rows = task["most_tokens"], task["rows_per_part"]
+    skipped = caption_collection(model, collection, job.out, method=method, most_tokens=most, rows_per_part=rows)
+    report_skipped(skipped, len(collection))
+    return Outcome(job.out)
