@@ -1,8 +1,10 @@
 """Decodes images from any cell of a data set to RGB."""
 
+import functools
 import io
 import os
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cliplab.data.jpeg import ORIENTATION, decode_usual_jpeg
 
+ZIP = "zip://"
 MAX_PIXELS = 100_000_000
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -34,8 +37,25 @@ class BadImage(ValueError):
         self.reason = reason
 
 
+@functools.lru_cache(maxsize=8)
+def _archive(path: str, process: int) -> zipfile.ZipFile:
+    """An open zip file. A forked process opens its own: it would share the position in the file with the first one."""
+    return zipfile.ZipFile(path)
+
+
+def _of_archive(path: str) -> Any:
+    """The bytes of ``zip://<member>::<file>``, as the datasets library names pictures in a zip file, else the path."""
+    member, _, file = path.removeprefix(ZIP).partition("::")
+    try:
+        return _archive(file, os.getpid()).read(member.lstrip("/"))
+    except (OSError, KeyError):
+        return path
+
+
 def _content(value: Any) -> Any:
     """The content of a cell of the datasets library: bytes, a path, or (from our own readers) a range of a larger file."""
+    if isinstance(value, str) and value.startswith(ZIP):
+        return _of_archive(value)
     if not isinstance(value, Mapping):
         return value
     if value.get("bytes") is not None:
@@ -44,7 +64,7 @@ def _content(value: Any) -> Any:
         with open(value["path"], "rb") as file:
             file.seek(value["offset"])
             return file.read(value["size"])
-    return value.get("path")
+    return _content(value.get("path"))
 
 
 def encoded(value: Any) -> bytes | None:

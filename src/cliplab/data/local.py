@@ -42,7 +42,7 @@ def _words(name: str) -> set[str]:
     return set(re.split(r"[^a-z]+", name.lower()))
 
 
-def _of_split(files: Sequence[Path], root: Path, split: str) -> list[Path]:
+def files_of_split(files: Sequence[Path], root: Path, split: str) -> list[Path]:
     """The files named after the split, else those named after none. Raises ValueError when all are of other splits."""
     inner = {file: str(file.relative_to(root)) for file in files}
     synonyms = next((names for names in SPLIT_NAMES if split in names), None)
@@ -119,7 +119,7 @@ def choose_files(path: Path, split: str, data_files: DataFiles) -> tuple[type[Re
     chosen = min(by_reader, key=lambda reader: reader.precedence)
     found = by_reader[chosen]
     if data_files is None and path.is_dir():
-        found = _of_split(found, path, split)
+        found = files_of_split(found, path, split)
     return chosen, [str(file) for file in found]
 
 

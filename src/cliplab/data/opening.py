@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import datasets
 
+from cliplab.data.caption_files import CaptionFiles, has_caption_files
 from cliplab.data.hub import UnreachableData, hub_arguments, hub_fingerprint, reach_hub
 from cliplab.data.hub_tars import HubTars, fetched_reader, hub_tars
 from cliplab.data.layout import Layout, Part, Reader, Row, Unusable
@@ -22,6 +23,7 @@ from cliplab.data.local import (
     NO_ROWS,
     DataFiles,
     choose_files,
+    files_of_split,
     fingerprint_of_files,
     local_path,
     name_within,
@@ -109,6 +111,10 @@ def _local(path: Path, split: str, location: Location) -> Reader | HeldRows | Im
             raise ValueError("data_files: the path itself is a pattern of files; set only one of the two")
         wanted = matching_files(location.where)
     kind, files = choose_files(path, split, wanted)
+    if kind is None and has_caption_files(files) and not any(Path(file).name in ABOUT_PICTURES for file in files):
+        if wanted is None and path.is_dir():
+            files = [str(file) for file in files_of_split([Path(file) for file in files], path, split)]
+        return CaptionFiles(files, path, **_options_of(CaptionFiles, location.reader or {}))
     if kind is None:
         return ImageFolder(path, split, files, named=wanted is not None)
     return kind(files, path, **_options_of(kind, location.reader or {}))

@@ -1,5 +1,6 @@
 """How a row of a caption source is read: its picture, its captions, and whether it is wanted at all."""
 
+import itertools
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from cliplab.data.caption_cells import caption_reader, captions_of
 from cliplab.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, first_present
 from cliplab.data.filters import RowFilters, cell, number
-from cliplab.data.images import BadImage, image_size
+from cliplab.data.images import ZIP, BadImage, image_size
 from cliplab.data.wording import CaptionPart, Wording
 
 SIZE_COLUMNS = (("width", "height"), ("original_width", "original_height"), ("json.width", "json.height"))
@@ -60,6 +61,21 @@ class RowSettings(PairSettings):
     filters: RowFilters | None = None
 
 
+def _below(root: Path, path: str) -> str:
+    """The path of a picture, from the folder ``root`` on. Where a table names its own folder once more, as in
+    ``train/metadata.csv`` with ``train/7.jpg``, that folder counts once if only then there is such a file."""
+    if path.startswith(ZIP):
+        return path
+    whole = root / path
+    if not whole.exists():
+        parts = whole.parts
+        for length, k in itertools.product(range(1, 1 + len(parts) // 2), range(len(parts))):
+            again = parts[k + length : k + 2 * length]
+            if parts[k : k + length] == again and (once := Path(*parts[:k], *parts[k + length :])).is_file():
+                return str(once)
+    return str(whole)
+
+
 class CaptionRows:
     """Reads single rows of a data set: picture, captions, and whether the filters want the row.
 
@@ -105,11 +121,11 @@ class CaptionRows:
         """What ``decode_image`` reads. A relative path begins at ``root``, in a cell ``{bytes, path}`` too."""
         value = row.get(self.image_column)
         if self.root and isinstance(value, str):
-            return str(self.root / value)
+            return _below(self.root, value)
         if self.root and isinstance(value, Mapping) and value.get("bytes") is None and value.get("offset") is None:
             path = value.get("path")
             if isinstance(path, str) and not os.path.isfile(path):
-                return str(self.root / path)
+                return _below(self.root, path)
         return value
 
     def captions(self, row: Mapping[str, Any]) -> list[str]:

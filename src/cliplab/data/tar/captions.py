@@ -6,10 +6,10 @@ from typing import Any
 
 # Names of members and of JSON fields, in the order in which they are looked for; case is ignored.
 CAPTION_NAMES: tuple[str, ...] = (
-    *("txt", "text", "caption", "captions", "transcript", "alt_text", "alt", "title", "sentences", "sentence"),
+    *("txt", "text", "caption", "captions", "cap", "transcript", "alt_text", "alt", "title", "sentences", "sentence"),
     *("texts", "description", "prompt", "raw"),
 )
-_TEXT_ENDS = ("txt", "text", "caption", "captions", "transcript")
+_TEXT_ENDS = ("txt", "text", "caption", "captions", "cap", "transcript")
 
 
 def texts_in(value: Any) -> list[str]:

@@ -17,7 +17,7 @@ PICTURES = frozenset(
         *("heif", "jp2", "j2k", "ppm", "pgm", "pbm", "pnm", "tga", "ico"),
     )
 )
-TEXTS = frozenset(("txt", "text", "caption", "captions", "transcript"))
+TEXTS = frozenset(("txt", "text", "caption", "captions", "cap", "transcript"))
 JSONS = frozenset(("json", "jsn"))
 _NOT_OF_A_SAMPLE = frozenset(("__macosx", "thumbs.db", "desktop.ini", "paxheader", "paxheaders"))
 
