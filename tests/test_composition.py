@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from cliplab.cli import config_dir
+from cliplab.cli.places import config_dir
 from tests.composition import keep_compositions
 
 

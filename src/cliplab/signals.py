@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
+_listening: "list[StopRequest]" = []
 
 
 class StopRequest:
@@ -28,12 +29,16 @@ class StopRequest:
             for number in NUMBERS:
                 handler = signal.signal(number, self._record)
                 self.before.setdefault(number, handler)
+            if self not in _listening:
+                _listening.append(self)
 
     def leave(self) -> None:
         """Restore the handlers of the signals."""
         for number, handler in self.before.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self.before = {}
+        if self in _listening:
+            _listening.remove(self)
 
     def _record(self, number: int, frame: Any) -> None:
         if os.getpid() != self.owner:  # a forked process handles the signal as before
@@ -57,6 +62,11 @@ class StopRequest:
     def status(self) -> int:
         """The exit status: 143 after SIGTERM, 130 after SIGINT or any other interrupt."""
         return 128 + (self.number or signal.SIGINT)
+
+
+def signalled() -> int:
+    """The exit status after a signal that this process has received while it listened; 0 before there was one."""
+    return next((request.status for request in _listening if request.number), 0)
 
 
 def status_told(stop: KeyboardInterrupt, otherwise: int) -> int:

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from cliplab.assembly.evaluators import build_evaluators, credits_of, validation_evaluators
-from cliplab.cli import config_dir
+from cliplab.cli.places import config_dir
 from cliplab.evaluation.batches import EvaluationImages, picture_hash
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.protocol import short_hash

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from cliplab.assembly.model import checkpoint_config
 from cliplab.assembly.pretraining import announce_weights
 from cliplab.checkpoints.weights import Weights
-from cliplab.cli import config_dir
+from cliplab.cli.places import config_dir
 from cliplab.settings.config import resolved
 
 SQUASH = {"_target_": "cliplab.data.transforms.SquashTransform", "image_size": 48, "interpolation": "bilinear"}

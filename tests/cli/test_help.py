@@ -2,9 +2,10 @@
 
 import pytest
 
-from cliplab.cli import config_dir, places
+from cliplab.cli import places
 from cliplab.cli.arguments import read_arguments
 from cliplab.cli.help import header, help_text, settings
+from cliplab.cli.places import config_dir
 
 TASKS = places.choices(config_dir() / "task")
 

@@ -10,9 +10,9 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from cliplab.cli import config_dir
 from cliplab.cli.arguments import UsageError, read_arguments
 from cliplab.cli.further import about_schedule, newest_unfinished
+from cliplab.cli.places import config_dir
 from cliplab.cli.resume import resumed
 from cliplab.program import hydra_quoted
 from cliplab.runs.status import this_process

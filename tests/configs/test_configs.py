@@ -10,7 +10,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from cliplab.cli import config_dir
+from cliplab.cli.places import config_dir
 from cliplab.settings.check_targets import check
 from cliplab.settings.config import base_config, fill_known_values, resolved
 

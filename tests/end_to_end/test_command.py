@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cliplab.cli import config_dir
+from cliplab.cli.places import config_dir
 
 PROBE = """
 import sys
@@ -154,5 +154,5 @@ def test_search_returns_the_metric_to_optuna(
 def test_search_in_which_every_trial_fails_says_so(
     command: Callable[..., int], arguments: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert search(command, arguments, "data.batch_size=9999") == 0
+    assert search(command, arguments, "data.batch_size=9999") == 1
     assert "error: the sweep has no result: all jobs failed" in capsys.readouterr().err.splitlines()[-1]

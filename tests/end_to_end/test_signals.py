@@ -4,6 +4,7 @@ status, and its manifest says so."""
 import json
 import multiprocessing
 import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -104,3 +105,23 @@ def test_in_a_job_of_a_sweep_before_it_has_begun(
 
     monkeypatch.setattr(check_parts, "check_parts", _kill_once(check_parts.check_parts, lambda *_: True))
     assert command("-m", *arguments, "seed=1,2", "sweep_name=s") == 143
+
+
+def test_an_error_after_a_signal_is_its_consequence(
+    command: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A library whose code or import is interrupted may raise another error."""
+    from cliplab.cli import arguments, composition
+    from cliplab.settings import check_parts
+
+    def broken(*_: Any) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise AttributeError("partially initialized module") from None
+
+    for module, name in ((arguments, "read_arguments"), (composition, "start"), (check_parts, "check_parts")):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, broken)
+            assert command("data=emoji") == 143
+        assert capsys.readouterr().err == "stopped by SIGTERM\n"

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.optim import AdamW
 
+from cliplab.assembly.training_checks import fitting_schedule
 from cliplab.models.clip import CLIP
 from cliplab.models.encoders import LayeredModule
 from cliplab.models.text_transformer import TextTransformer
@@ -92,3 +93,18 @@ def test_frozen_parameters_are_left_out() -> None:
     assert kept == set(model.parameters()) - {token_embedding}
     later = parameter_groups(model, LayeredModule(), frozen_for_now={token_embedding})
     assert sum(len(group["params"]) for group in later) == len(list(model.parameters()))
+
+
+def test_a_warm_up_that_outlasts_the_run_takes_a_quarter_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    node = {"_target_": "cliplab.optim.schedule.cosine", "warmup_steps": 50}
+    assert fitting_schedule(node, 51) == node
+    assert capsys.readouterr().out == ""
+    fitted = fitting_schedule(node, 24)
+    assert capsys.readouterr().out == (
+        "scheduler.warmup_steps: 50 would outlast the 24 steps of this run; 6 are used, a quarter of them\n"
+    )
+    rates = [cosine(step, total_steps=24, warmup_steps=fitted["warmup_steps"]) for step in range(24)]
+    assert rates[:6] == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6, 1])
+    assert rates[6:] == sorted(rates[6:], reverse=True)
+    assert rates[15] == pytest.approx(0.5)
+    assert fitting_schedule(node, 3)["warmup_steps"] == 0

@@ -7,7 +7,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from cliplab.assembly.training_checks import check_optimizer
-from cliplab.cli import config_dir
+from cliplab.cli.places import config_dir
 from cliplab.models.clip import CLIP
 from cliplab.models.encoders import LayeredModule
 from cliplab.models.text_transformer import TextTransformer

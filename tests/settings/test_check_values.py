@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from cliplab.cli import config_dir
+from cliplab.cli.places import config_dir
 from cliplab.settings.check_metric import check_metric, check_optimized
 from cliplab.settings.check_targets import check, check_sources
 from cliplab.settings.check_values import check_values

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from annotated_types import Ge
 
-from cliplab.cli import config_dir
+from cliplab.cli.places import config_dir
 from cliplab.rules import Count, Share
 from cliplab.settings.annotations import fits, problem
 from cliplab.settings.check_targets import check_package

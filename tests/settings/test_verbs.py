@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cliplab.cli import config_dir
+from cliplab.cli.places import config_dir
 from cliplab.settings.config import ConfigError, did_you_mean
 from cliplab.settings.job import Job
 from cliplab.settings.signatures import NotThere, read_fields

@@ -1,6 +1,8 @@
 """A training run, from its config to its report."""
 
+import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from cliplab.assembly.training_parts import build_parts, last_checkpoint, seed_t
 from cliplab.assembly.training_results import write_results
 from cliplab.assembly.weights import with_weights
 from cliplab.checkpoints.weights import Weights
+from cliplab.long_calls import attended
 from cliplab.program import command_line, hydra_quoted
 from cliplab.runs.folder import run_of, save_config
 from cliplab.runs.manifest import Manifest
@@ -68,10 +71,11 @@ def train(job: Job) -> Outcome:
         manifest = Manifest(run_dir, config, job.typed, write=is_first_rank())
         manifest.start()
         try:
-            if is_first_rank():
-                print_config(config)
-                sys.stdout.flush()  # a log shows at once that the run has begun
-            return _fit(config, manifest, weights, request)
+            with attended(*_long_step(manifest, run_dir)):
+                if is_first_rank():
+                    print_config(config)
+                    sys.stdout.flush()  # a log shows at once that the run has begun
+                return _fit(config, manifest, weights, request)
         except BaseException as error:
             _record_end(error, request, manifest, run_dir)
             raise
@@ -112,6 +116,27 @@ def _fit(config: dict[str, Any], manifest: Manifest, weights: Weights | None, re
             for tracker in trackers_of(loggers):
                 tracker.attach(outcome.path)
         return outcome
+
+
+def _long_step(manifest: Manifest, run_dir: Path) -> tuple[Callable[[int], None], Callable[[int], None]]:
+    """What is done when a step goes on after a signal, and when it goes on after a second one; see ``attended``. The
+    manifest tells of the signal at once, since a scheduler may kill before the step has ended."""
+
+    def say(text: str) -> None:
+        if is_first_rank():
+            print(text, file=sys.stderr, flush=True)
+
+    def told(code: int) -> None:
+        manifest.finish(status_after(code))
+        say(
+            f"{signal.Signals(code - 128).name}: the run ends after what it is doing now; a second signal ends it at once"
+        )
+
+    def ended(code: int) -> None:
+        manifest.finish(status_after(code))
+        say(f"{status_after(code)}; go on with: {command_line(f'resume={hydra_quoted(run_dir)}')}")
+
+    return told, ended
 
 
 def _record_end(error: BaseException, request: StopRequest, manifest: Manifest, run_dir: Path) -> None:

@@ -1,19 +1,52 @@
 """The command: read the arguments, compose the config, and start the job. Nothing heavy is imported before that."""
 
 import os
+import signal
 import sys
+from typing import TYPE_CHECKING
 
-from cliplab.cli import completion, places
-from cliplab.cli.arguments import Arguments, UsageError, read_arguments
-from cliplab.cli.places import config_dir
-from cliplab.program import COMMAND_VARIABLE, SWEEP_JOB, started_by
-from cliplab.signals import StopRequest, end_with, status_told
+from cliplab.signals import StopRequest, end_with, signalled, status_told
 
-__all__ = ["config_dir", "main"]
+if TYPE_CHECKING:
+    from cliplab.cli.arguments import Arguments
 
 
 def main(script: str | None = None) -> None:
-    """The entry point of ``python run.py``, which passes its own path, of ``cliplab`` and of ``python -m cliplab``."""
+    """The entry point of ``python run.py``, which passes its own path, of ``cliplab`` and of ``python -m cliplab``.
+
+    From its first line on, a signal ends the command with its status and one line.
+    """
+    request = StopRequest()
+    try:
+        request.listen()  # SIGTERM ends a command as Ctrl-C does
+        status = _run(script)
+        sys.stdout.flush()
+    except KeyboardInterrupt as stop:  # a job of a sweep tells the status it would have ended with
+        status = _stopped(status_told(stop, request.status))
+    except BrokenPipeError:  # the reader of the output, such as head, has stopped
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except Exception:
+        if not request.number:
+            raise
+        status = _stopped(request.status)  # the error is a consequence of the signal
+    finally:
+        request.leave()
+    if status:
+        sys.exit(status)
+
+
+def _stopped(status: int) -> int:
+    print(f"stopped by {signal.Signals(status - 128).name}", file=sys.stderr)
+    return status
+
+
+def _run(script: str | None) -> int:
+    """Answer a shell's completion, or run the command. Returns the exit status."""
+    from cliplab.cli import completion, places
+    from cliplab.cli.arguments import UsageError, read_arguments
+    from cliplab.program import COMMAND_VARIABLE, SWEEP_JOB, started_by
+
     waiting = os.environ.get(SWEEP_JOB)
     if waiting is None:
         os.environ[COMMAND_VARIABLE] = started_by(sys.argv[0])
@@ -22,29 +55,17 @@ def main(script: str | None = None) -> None:
     asked = completion.asked_of(sys.argv[1:])
     if asked is not None:
         completion.print_answer(*asked)
-        return
+        return 0
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors are raised, and not printed by Hydra
-    request = StopRequest()
+    if waiting is not None:
+        end_with(int(waiting))
     try:
-        request.listen()  # SIGTERM ends a command as Ctrl-C does
-        if waiting is not None:
-            end_with(int(waiting))
-        status = _command(read_arguments(sys.argv[1:]))
-        sys.stdout.flush()
+        return _command(read_arguments(sys.argv[1:]))
     except UsageError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt as stop:  # a job of a sweep tells the status it would have ended with
-        status = status_told(stop, request.status)
-    except BrokenPipeError:  # the reader of the output, such as head, has stopped
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
-    finally:
-        request.leave()
-    if status:
-        sys.exit(status)
 
 
-def _command(arguments: Arguments) -> int:
+def _command(arguments: "Arguments") -> int:
     """Run the command. Returns the exit status."""
     if arguments.flags.get("help"):
         from cliplab.cli.help import help_text
@@ -57,6 +78,7 @@ def _command(arguments: Arguments) -> int:
         print(f"cliplab {version('cliplab')}")
         return 0
     from cliplab.cli.grammar import check_of_a_sweep, check_typed
+    from cliplab.program import SWEEP_JOB
 
     multirun = bool(arguments.flags.get("multirun"))
     if not arguments.flags.get("shell_completion"):
@@ -71,7 +93,7 @@ def _command(arguments: Arguments) -> int:
     return _hydra(arguments)
 
 
-def _hydra(arguments: Arguments) -> int:
+def _hydra(arguments: "Arguments") -> int:
     """Compose the config and run the job, or the jobs of a multirun. Returns the exit status."""
     from cliplab.cli import composition
     from cliplab.cli.job import run_job
@@ -91,5 +113,7 @@ def _hydra(arguments: Arguments) -> int:
     except BrokenPipeError:
         raise
     except Exception as mistake:
+        if signalled():  # it came while a library was being imported
+            raise KeyboardInterrupt from mistake
         sys.exit(f"config error: {explain(mistake, arguments)}")
     return 0

@@ -20,7 +20,7 @@ from cliplab.program import SWEEP_JOB, command_line, hydra_quoted, key_of
 from cliplab.runs.outcome import holds_run, read_manifest, record_end, record_traceback, remove_start_files
 from cliplab.runs.status import status_after, status_of
 from cliplab.settings.config import ConfigError
-from cliplab.signals import status_told
+from cliplab.signals import signalled, status_told
 from cliplab.text import one_line, shortened
 
 # Environment variables that Lightning and schedulers set for ranks
@@ -93,7 +93,7 @@ def _occupied_message(folder: Path) -> str:
 def _run_and_record(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool, resumed: bool) -> float | None:
     """Run the task. Record in its folder how it ended, unless the task has recorded it."""
     try:
-        value = _checked_task(cfg, typed, sweeping)
+        value = _interruptible(cfg, typed, sweeping)
     except (KeyboardInterrupt, SystemExit) as stop:
         code = stop.code if isinstance(stop, SystemExit) else status_told(stop, 130)
         stopped = isinstance(code, int) and code >= 128
@@ -160,6 +160,17 @@ def _error_message(error: Exception, folder: Path, typed: Sequence[str] = ()) ->
     if expected and not isinstance(error, RuntimeError):
         return f"error: {place}{one_line(error)}"
     return f"error: {told}; the traceback is in {path}"
+
+
+def _interruptible(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | None:
+    """Check and run the task. An error after a signal is its consequence: a library that was being imported is broken, or
+    another process has ended first."""
+    try:
+        return _checked_task(cfg, typed, sweeping)
+    except Exception as error:
+        if signalled():
+            raise KeyboardInterrupt(signalled()) from error
+        raise
 
 
 def _checked_task(cfg: Any, typed: Sequence[str], sweeping: bool) -> float | None:

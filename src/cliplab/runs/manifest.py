@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -76,6 +77,7 @@ class Manifest:
 
     def __init__(self, run_dir: Path, config: dict[str, Any], overrides: Sequence[str], write: bool = True) -> None:
         self.path, self.write = run_dir / "manifest.json", write
+        self.lock = threading.RLock()  # a second thread tells of a signal
         earlier = read_json(self.path) or {}
         self.facts = {
             "run_name": config["name"],
@@ -102,6 +104,7 @@ class Manifest:
         self._update({"status": status, "finished": now(), **facts})
 
     def _update(self, facts: dict[str, Any]) -> None:
-        self.facts |= facts
-        if self.write:
-            write_json(self.path, self.facts)
+        with self.lock:
+            self.facts |= facts
+            if self.write:
+                write_json(self.path, self.facts)
