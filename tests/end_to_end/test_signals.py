@@ -101,9 +101,9 @@ def test_after_the_last_step(
 def test_in_a_job_of_a_sweep_before_it_has_begun(
     command: Callable[..., int], arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cliplab.settings import check_parts
+    from cliplab.settings import check_job
 
-    monkeypatch.setattr(check_parts, "check_parts", _kill_once(check_parts.check_parts, lambda *_: True))
+    monkeypatch.setattr(check_job, "check_parts", _kill_once(check_job.check_parts, lambda *_: True))
     assert command("-m", *arguments, "seed=1,2", "sweep_name=s") == 143
 
 
@@ -112,7 +112,7 @@ def test_an_error_after_a_signal_is_its_consequence(
 ) -> None:
     """A library whose code or import is interrupted may raise another error."""
     from cliplab.cli import arguments, composition
-    from cliplab.settings import check_parts
+    from cliplab.settings import check_job
 
     def broken(*_: Any) -> None:
         try:
@@ -120,7 +120,7 @@ def test_an_error_after_a_signal_is_its_consequence(
         except KeyboardInterrupt:
             raise AttributeError("partially initialized module") from None
 
-    for module, name in ((arguments, "read_arguments"), (composition, "start"), (check_parts, "check_parts")):
+    for module, name in ((arguments, "read_arguments"), (composition, "start"), (check_job, "check_parts")):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, broken)
             assert command("data=emoji") == 143
