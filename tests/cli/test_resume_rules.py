@@ -128,7 +128,7 @@ REFUSED = [
         "task=evaluate",
         "data=emoji",
     ),
-    *("experiment=vit_b32", "debug=fast", "optimizer.fused=false", "images=folder", "++seed=3"),
+    *("experiment=vit_b32", "debug=fast", "optimizer.nesterov=false", "images=folder", "++seed=3"),
 ]
 
 

@@ -53,7 +53,7 @@ def test_a_value_that_cannot_work_is_told_without_torch(tmp_path: Path) -> None:
             "data.train.weights.a: this mixture has no such source; for your",
         ),
         (["data=csv", "data.train.caption_cols=1"], "no such key; did you mean 'data.train.caption_columns'?"),
-        (["+optimizer.lrr=1"], "optimizer.lrr: torch.optim.AdamW takes no argument 'lrr'; did you mean 'lr'?"),
+        (["+optimizer.lrr=1"], "optimizer.lrr: cliplab.optim.muon.Muon takes no argument 'lrr'; did you mean 'lr'?"),
         (["+sead=1"], "sead: no such key at the top level; did you mean 'seed'?"),
         (["optimizer.lr=fast"], "optimizer.lr: 'fast' is not a float"),
         (["model.image_encoder._target_=nowhere.Tower"], "nowhere.Tower cannot be imported"),

@@ -34,7 +34,7 @@ def outcome(run: Path) -> dict[str, Any]:
         line.pop("seconds")
     return {
         "weights": checkpoint["state_dict"],
-        "moments": [s["exp_avg"] for s in checkpoint["optimizer_states"][0]["state"].values()],
+        "moments": [x for s in checkpoint["optimizer_states"][0]["state"].values() for x in s.values()],
         "rows": rows,
         "history": history,
     }

@@ -1,6 +1,6 @@
 """Muon for the matrices of inner layers, AdamW for everything else."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,7 +42,7 @@ class Muon(Optimizer):
         momentum: Decay,
         nesterov: bool,
         ns_steps: Count,
-        betas: Sequence[Decay],
+        betas: tuple[Decay, Decay],
         eps: NonNegative,
         weight_decay: NonNegative,
         hidden_lr_scale: Positive,
@@ -50,7 +50,7 @@ class Muon(Optimizer):
         if not eps >= 0:
             raise ValueError(f"eps {eps} must be 0 or more")
         settings = {
-            "lr": lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps, "betas": (betas[0], betas[1]),
+            "lr": lr, "momentum": momentum, "nesterov": nesterov, "ns_steps": ns_steps, "betas": tuple(betas),
             "eps": eps, "weight_decay": weight_decay, "hidden_lr_scale": hidden_lr_scale,
         }  # fmt: skip
         super().__init__([dict(group) for group in params], settings)

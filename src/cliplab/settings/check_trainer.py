@@ -124,7 +124,7 @@ def _check_accumulation(chunks: Any, batch_size: Any) -> None:
             f"trainer.contrastive_accumulation: {chunks!r} must be a whole number from 1 on, the parts of a batch that are "
             "encoded one after the other"
         )
-    if isinstance(batch_size, int) and chunks > batch_size:
+    if isinstance(batch_size, int) and chunks > max(batch_size, 1):
         raise ConfigError(
             f"trainer.contrastive_accumulation: {chunks} parts are more than the {batch_size} pairs of data.batch_size; "
             f"set {batch_size} or less"
