@@ -28,7 +28,7 @@ from cliplab.data.tar.captions import captions_in
 from cliplab.data.tar.members import Member, NoTar, list_members
 from cliplab.data.tar.samples import JSONS, TEXTS, TarSample, last_extension, picture_field, tar_samples
 
-VERSION = 3  # of the index files; a new number makes them again
+VERSION = 4  # of the index files; a new number makes them again
 MOST_TEXT = 2**20  # bytes of a text; longer ones are cut or left out
 KEPT_FROM = 2**23  # bytes of a tar; the index of a smaller one is not kept
 REMEMBERED = 64  # indices in the memory of a process
