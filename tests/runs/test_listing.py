@@ -97,6 +97,20 @@ def test_what_was_typed_comes_before_a_figure_of_the_same_ending(tmp_path: Path)
     assert (row.value("lr"), row.value("train/lr"), row.value("loss")) == ("0.25", 0.0, 2.0)
 
 
+def test_a_run_has_a_duration(tmp_path: Path) -> None:
+    make(tmp_path, "short", finished="2026-11-01T00:20:00+00:00")
+    make(tmp_path, "long", finished="2026-11-01T03:00:00+01:00")
+    make(tmp_path, "crashed", status="failed", finished=None)
+    make(tmp_path, "going", status="running")
+    rows = all_runs(tmp_path / "logs")
+    found = {row.folder.name: row.value("duration") for row in rows}
+    going = found.pop("going")
+    assert found == {"short": 1200, "long": 7200, "crashed": None}
+    assert going > 1e5
+    assert names(selected(rows, "duration>1h and status=finished")) == ["long"]
+    assert names(ordered(rows, "duration")) == ["short", "long", "going", "crashed"]
+
+
 def test_order(logs: Path) -> None:
     rows = all_runs(logs)
     assert names(ordered(rows, "-acc1"))[:4] == ["a", "0", "old", "b"]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cliplab import cli
 from cliplab.runs.outcome import job_folders, read_manifest
@@ -128,3 +129,19 @@ def test_what_a_user_has_set_for_threads_stays(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     assert variables(["2", "3"], 2, 1) == {"MKL_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "3"}
+
+
+def test_a_value_that_only_the_swept_choices_have_reaches_every_job(run: Callable[..., int], tmp_path: Path) -> None:
+    assert run("optimizer=sgd,muon", "optimizer.momentum=0.5", "launcher=basic") == 0
+    jobs = job_folders(tmp_path / "logs" / "multiruns" / "s")
+    found = [yaml.safe_load((job / "composed.yaml").read_text())["optimizer"] for job in jobs]
+    assert [(one["_target_"].rpartition(".")[2], one["momentum"]) for one in found] == [("SGD", 0.5), ("Muon", 0.5)]
+    assert run("optimizer=sgd,muon", "optimizer.momentum=0.5", "launcher=basic") == 0, "the same command goes on"
+    assert len(job_folders(tmp_path / "logs" / "multiruns" / "s")) == 2
+
+
+def test_more_jobs_than_combinations_is_told(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("sweep=random", "sweep.trials=3", "seed=4,5") == 0
+    assert "sweep.trials: 3 jobs, and no more than 2 combinations" in capsys.readouterr().out

@@ -112,3 +112,17 @@ def test_draws_stay_in_the_space_and_depend_on_the_seed_and_the_number_alone() -
     assert {row["s"] for row in rows} == {"0.1", "0.2", "0.3", "0.4"}
     assert {row["c"] for row in rows} == {"x", "y"}
     assert 1 <= min(int(row["l"]) for row in rows) <= max(int(row["l"]) for row in rows) <= 100
+
+
+def test_a_value_that_is_left_to_the_jobs_does_not_vary() -> None:
+    space = read_space(["optimizer=sgd,muon", "optimizer.momentum=choice(0.9)"], {})
+    assert (space.keys, space.fixed) == (("optimizer",), ("optimizer.momentum=0.9",))
+    assert read_space(["a=choice(1)", "a=2"], {}).fixed == ("a=2",)
+
+
+def test_values_stay_as_they_are_typed() -> None:
+    typed = ["note=null,'null'", "callbacks.stop=null", "data.filters={min_side:10}", "data.filters={max_side:99}"]
+    space = read_space(typed, {})
+    rows = [space.overrides(values) for values in combinations(space, unknown)]
+    assert [row[-1] for row in rows] == ["note=null", "note='null'"], "nothing and a text"
+    assert all(row[:-1] == typed[1:] for row in rows), "both parts of what is merged"

@@ -66,6 +66,7 @@ def test_mlflow(tmp_path: Path) -> None:
     pytest.importorskip("mlflow")
     run = tmp_path / "emoji" / "2026-a"
     run.mkdir(parents=True)
+    (run / "config.yaml").write_text(f"classes: {['a long name'] * 99}")
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     tracker = stop_and_resume(lambda: MlflowRun(str(run), "emoji", uri), run)
     client = tracker.experiment
@@ -78,6 +79,15 @@ def test_mlflow(tmp_path: Path) -> None:
     assert len(client.get_metric_history(found.info.run_id, "val/recall_at_1")) == 9
     files = {file.path for file in client.list_artifacts(found.info.run_id)}
     assert {"images", "report.html"} <= files
+    kept = client.download_artifacts(found.info.run_id, "config.yaml", str(tmp_path))
+    assert Path(kept).read_text() == (run / "config.yaml").read_text(), "long values are cut off in the parameters"
+
+
+@pytest.mark.parametrize("uri", ["./mlruns", "mlruns/", "file:./mlruns"])
+def test_mlflow_in_a_folder_is_answered_with_a_database(uri: str, tmp_path: Path) -> None:
+    pytest.importorskip("mlflow")
+    with pytest.raises(ValueError, match=r"tracking_uri=sqlite:///(\./)?mlruns\.db$"):
+        MlflowRun(str(tmp_path), "emoji", uri)
 
 
 def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,6 +110,24 @@ def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = [folder.name for folder in (run / "wandb").glob("offline-run-*")]
     ids = {folder.rpartition("-")[2] for folder in folders}
     assert ids == {json.loads((run / "trackers.json").read_text())["wandb"]}
+
+
+def test_the_jobs_of_a_sweep_are_runs_of_their_own_in_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    ids = []
+    for job in ("0", "1"):
+        (tmp_path / job).mkdir()
+        tracker = WandbRun(str(tmp_path / job), "cliplab", offline=True)
+        tracker.begin(CONFIG, FACTS)
+        tracker.log_metrics({"train/loss": 1.0}, step=3)
+        assert tracker.experiment.step <= 1, "it begins anew"
+        ids.append(tracker.experiment.id)
+        tracker.end("finished")
+        assert len(list((tmp_path / job / "wandb").glob("offline-run-*"))) == 1
+    assert len(set(ids)) == 2
 
 
 def test_a_start_without_a_checkpoint_is_a_new_run(tmp_path: Path) -> None:

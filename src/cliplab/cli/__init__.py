@@ -89,7 +89,6 @@ def _command(arguments: "Arguments") -> int:
         from cliplab.cli.resume import resumed
 
         arguments = resumed(arguments)
-    sys.argv[1:] = arguments.argv()
     return _hydra(arguments)
 
 
@@ -98,13 +97,17 @@ def _hydra(arguments: "Arguments") -> int:
     from cliplab.cli import composition
     from cliplab.cli.job import run_job
     from cliplab.cli.mistakes import explain
-    from cliplab.cli.sweep import NoteSweep, sweep_status
+    from cliplab.cli.sweep import NoteSweep, left_to_jobs, sweep_status
 
+    sys.argv[1:] = arguments.argv()
     error: BaseException | None = None
     try:
         composition.start(arguments, run_job)
     except (Exception, KeyboardInterrupt) as raised:
         error = raised
+    left = left_to_jobs(error, arguments) if arguments.flags.get("multirun") and not NoteSweep.begun else None
+    if left is not None:
+        return _hydra(left)
     try:
         if NoteSweep.begun:
             return sweep_status(error)

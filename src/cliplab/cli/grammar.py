@@ -39,6 +39,17 @@ def parses(override: str) -> bool:
     return True
 
 
+def part_of_swept(key: str, overrides: Sequence[str]) -> tuple[str, list[str]] | None:
+    """The group with several typed choices that a key may come from, an experiment or the key's own group, and these
+    choices; None when there is none."""
+    for override in OverridesParser.create().parse_overrides([o for o in overrides if parses(o)]):
+        group = override.get_key_element().lstrip("+")
+        own = group in places.groups() and key.startswith(f"{group.replace('/', '.')}.")
+        if override.is_sweep_override() and (own or group == "experiment"):
+            return group, [str(value).strip("'\"") for value in override.sweep_string_iterator()]
+    return None
+
+
 OF_A_SWEEP = ("sweep_name", "launcher", "space")  # sweep=asha stands in the command that repeats one of its jobs
 
 

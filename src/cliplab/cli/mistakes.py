@@ -10,7 +10,7 @@ from hydra.errors import HydraException, OverrideParseException
 
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
-from cliplab.cli.grammar import LISTS, explain_unreadable, parses, value_of
+from cliplab.cli.grammar import LISTS, explain_unreadable, parses, part_of_swept, value_of
 from cliplab.cli.suggestions import known_keys, listed_choices, nearest_choice, takes_list, unknown_key
 from cliplab.program import command_line, hydra_quoted, key_of, shell_quoted
 from cliplab.settings.check_trainer import why_refused
@@ -162,12 +162,25 @@ def _unknown_key(found: re.Match[str], arguments: Arguments) -> str:
         near = nearest_choice(inner, groups)
         hint = f"did you mean {near!r}?" if near else f"there are {', '.join(groups)}"
         return f"{inner}: no such group; {hint}"
+    swept = part_of_swept(inner, arguments.overrides)
+    if swept and arguments.flags.get("multirun"):
+        with_it = [choice for choice in swept[1] if inner in known_keys(arguments.replaced([f"{swept[0]}={choice}"]))]
+        if with_it:
+            value = re.sub(r"^choice\((.*)\)$", r"\1", value_of(_typed(inner, arguments.overrides)))
+            tag = shell_quoted(f"{inner}=tag('{swept[0]}={'|'.join(with_it)}',choice({value}))")
+            return f"{inner}: {swept[0]}={', '.join(with_it)} has it, and not every choice that is typed; type {tag}"
     why = why_refused(inner.removeprefix("trainer."), _trainer_keys(arguments)) if inner.startswith("trainer.") else ""
     if why:
         return f"{inner}: {why}"
     if inner.startswith(("data.train.sources.", "data.train.weights.")):
         return f'{inner}: this mixture has no such source; for yours: data=own_mixture "data.train.sources={{mine: <path>}}"'
     return unknown_key(inner, arguments)
+
+
+def _of_the_command(found: re.Match[str], arguments: Arguments) -> str:
+    if found[1].startswith(("hydra.sweeper", "hydra.launcher")):
+        return unknown_key(found[1], arguments)
+    return f"{found[1]}: it holds for the whole command and cannot be varied by its jobs; type one value"
 
 
 def _key_exists(found: re.Match[str], arguments: Arguments) -> str:
@@ -213,6 +226,11 @@ def _config_not_found(found: re.Match[str], arguments: Arguments) -> str:
 
 
 def _override_in_file(found: re.Match[str], arguments: Arguments) -> str:
+    if found[2] in places.groups():  # it comes after the experiment in the list of defaults
+        typed = f"{found[2]}=<choice>"
+        return (
+            f"{found[1]}.yaml: its defaults override {found[2]}, which each command chooses anew; type {typed} instead"
+        )
     near = nearest_choice(found[2], places.groups())
     hint = f"; did you mean {near}?" if near else ""
     return f"{found[1]}.yaml: its defaults override {found[2]}, which is not a group{hint}"
@@ -229,6 +247,7 @@ _EXPLANATIONS: dict[str, Any] = {
     r"Sweep parameters '([^=]+)=.*requires --multirun": _sweep_without_m,
     r"(?:In '([^']*)': )?Could not (?:find|load) '([^']*)/([^'/]*)'": _missing_choice,
     r"Could not override '([^']*)'": _unknown_key,
+    r"Sweeping over Hydra's configuration is not supported : '([^=]+)=": _of_the_command,
     r"Could not append to config. An item is already at '([^']*)'": _key_exists,
     r"Error merging override ([\w.]+)=": _replaced,
     r"(\S+) appears more than once in the final defaults list": _group_twice,

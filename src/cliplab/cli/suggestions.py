@@ -1,12 +1,13 @@
 """Suggest the key or the choice that was probably meant."""
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
-from cliplab.program import command
+from cliplab.program import command, key_of
 from cliplab.text import listed
 
 # Names that other training programs use
@@ -36,6 +37,40 @@ SYNONYMS = {
     "checkpoint": "ckpt",
 }
 
+# What other sweepers and launchers call a setting, and what is typed here
+SWEEPERS = ("sweep", "sweep.method", "hydra", "hydra.sweeper", "hydra.sweeper.sampler", "hydra.launcher", "launcher")
+OF_SWEEPS = {
+    **dict.fromkeys(("n_trials", "num_trials", "trials", "max_trials", "num_samples", "budget"), "sweep.trials=…"),
+    **dict.fromkeys(("n_jobs", "max_batch_size", "batch_size", "num_workers"), "launcher=joblib launcher.jobs=…"),
+    **dict.fromkeys(("repeat", "repeats", "n_repeats", "num_seeds", "n_seeds"), "-m sweep=seeds sweep.trials=…"),
+    **dict.fromkeys(
+        ("sampler", "algorithm", "algo"), "sweep=random, tpe or gp; its arguments are sweep.method.sampler.…"
+    ),
+    **dict.fromkeys(("pruner", "early_stop", "scheduler"), "sweep=asha; its arguments are callbacks.prune.pruner.…"),
+    **dict.fromkeys(
+        ("search_space", "params", "parameters"), "each key as it is, optimizer.lr=1e-3,3e-3, or sweep.space"
+    ),
+    "study_name": "sweep.study=…",
+    "storage": "sweep.storage=…",
+    "direction": "sweep.direction=…",
+    "directions": "sweep.direction=[…]",
+    "metric": "sweep.metric=…",
+    "objective": "sweep.metric=…",
+    "seed": "sweep.seed=…",
+}
+ALONE = (
+    "n_trials",
+    "num_trials",
+    "n_jobs",
+    "repeat",
+    "repeats",
+    "n_repeats",
+    "num_seeds",
+    "n_seeds",
+    "sampler",
+    "pruner",
+)
+
 
 def nearest_choice(word: str, known: Iterable[str]) -> str:
     """The known name that is most similar to ``word``; "" when none is."""
@@ -49,6 +84,10 @@ def listed_choices(names: Sequence[str]) -> str:
 
 def unknown_key(key: str, arguments: Arguments, sign: str = "") -> str:
     """Say that there is no such key. Suggest the keys that may have been meant, or say how to add a key."""
+    whole = next((key_of(o) for o in arguments.overrides if key_of(o).startswith(f"{key}.")), key)
+    of_a_sweep = _of_a_sweep(whole) or _of_a_sweep(key)
+    if of_a_sweep and not sign:
+        return f"{whole}: no such key; type {of_a_sweep}"
     known = [name for name in known_keys(arguments) if key.startswith("hydra") or not name.startswith("hydra.")]
     parent, _, leaf = key.rpartition(".")
     if not sign and parent in known and _is_argument(parent, leaf, arguments):
@@ -65,6 +104,15 @@ def unknown_key(key: str, arguments: Arguments, sign: str = "") -> str:
             f"{key}: no such key; {parent} has {listed_choices([name.removeprefix(f'{parent}.') for name in siblings])}"
         )
     return f"{key}: no such key" + ("" if sign else f"; a new one is added with a plus, +{key}=…")
+
+
+def _of_a_sweep(key: str) -> str:
+    """What is typed for a setting that other sweepers and launchers have under this name; "" when there is none."""
+    found = re.fullmatch(r"hydra\.sweeper\.(?:params|search_space)\.(.+)", key)
+    if found:
+        return f"{found[1]}=… itself, with its values or range"
+    parent, _, leaf = key.rpartition(".")
+    return OF_SWEEPS.get(leaf, "") if parent in SWEEPERS or (not parent and leaf in ALONE) else ""
 
 
 def _is_argument(parent: str, name: str, arguments: Arguments) -> bool:

@@ -1,13 +1,17 @@
 """A multirun: check its folder before it starts, and summarise its jobs when it ends."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 
-from cliplab.program import command_line, hydra_quoted
+from cliplab.cli.arguments import Arguments
+from cliplab.cli.grammar import parses, part_of_swept
+from cliplab.program import command_line, hydra_quoted, key_of
 from cliplab.runs.outcome import job_folders, read_manifest
 from cliplab.settings.config import ConfigError
 from cliplab.text import one_line
@@ -20,6 +24,23 @@ class NoteSweep(Callback):
 
     def on_multirun_start(self, config: Any, **_: Any) -> None:
         self.begun.append((Path(config.hydra.sweep.dir).resolve(), bool(config.sweep.fail_on_error)))
+
+
+def left_to_jobs(error: BaseException | None, arguments: Arguments) -> Arguments | None:
+    """The arguments without a value that a multirun's own config has no key for, since that key comes with a choice that
+    only jobs make: ``optimizer=sgd,muon optimizer.momentum=0.9``. It is written as a choice of one value, which Hydra leaves
+    to the jobs. None when the error is another one.
+    """
+    found = re.search(r"Could not override '([\w.]+)'", str(error)) if isinstance(error, HydraException) else None
+    words = [word for word in arguments.overrides if found and key_of(word) == found[1] and parses(word)]
+    if found is None or not words or part_of_swept(found[1], arguments.overrides) is None:
+        return None
+    word = words[-1]
+    if OverridesParser.create().parse_override(word).is_sweep_override():
+        return None
+    key, _, value = word.partition("=")
+    others = [one for one in arguments.overrides if one not in words]
+    return arguments.replaced([*others, f"{key}=choice({value})"])
 
 
 def sweep_status(error: BaseException | None) -> int:

@@ -9,10 +9,10 @@ from typing import Any
 from cliplab.files import whole_file
 from cliplab.runs.outcome import MANIFEST
 
-INDEX, VERSION = ".runs.json", 1
+INDEX, VERSION = ".runs.json", 2
 INDEXED = (
     *("run_name", "task", "status", "seed", "started", "optimized_metric", "overrides", "tags", "note", "error"),
-    *("pid", "host", "process_started"),
+    *("finished", "pid", "host", "process_started"),
 )  # of a manifest, beside the figures
 
 

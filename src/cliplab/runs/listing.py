@@ -15,12 +15,12 @@ from cliplab.reporting.sweep.jobs import label_of, number, short_names
 from cliplab.reporting.sweep.typed import read_typed, typed_values
 from cliplab.runs.index import INDEX, Index, read_facts
 from cliplab.runs.outcome import DEEPEST, MANIFEST, MARKS
-from cliplab.runs.status import status_of
+from cliplab.runs.status import RUNNING, status_of
 from cliplab.settings.config import ConfigError, did_you_mean
 from cliplab.text import listed
 
 UNITS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12}
-FACTS = ("status", "experiment", "task", "seed", "age", "disk", "tags", "note", "run", "metric")
+FACTS = ("status", "experiment", "task", "seed", "age", "duration", "disk", "tags", "note", "run", "metric")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,17 @@ class RunRow:
             return time.time() - datetime.fromisoformat(str(began)).timestamp()
         except ValueError:
             return time.time() - self.folder.stat().st_mtime
+
+    @cached_property
+    def duration(self) -> float | None:
+        """Seconds from its first start to its end, those between a stop and its going on included; to now while it runs."""
+        if self.status == RUNNING:
+            return self.age
+        try:
+            ends = [datetime.fromisoformat(str(self.facts.get(key))) for key in ("started", "finished")]
+        except ValueError:
+            return None
+        return (ends[1] - ends[0]).total_seconds()
 
     @cached_property
     def disk(self) -> int:

@@ -2,6 +2,8 @@
 
 import copy
 import functools
+import itertools
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +13,7 @@ from hydra.core.utils import run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import OmegaConf, open_dict
 
+from cliplab.program import key_of
 from cliplab.runs.outcome import record_end
 from cliplab.settings.build import build
 from cliplab.settings.check_job import check_job
@@ -24,10 +27,11 @@ from cliplab.sweeps.jobs import Job
 from cliplab.sweeps.launchers.launcher import Here, Launcher, several_ranks
 from cliplab.sweeps.launchers.process import LOCK, locked
 from cliplab.sweeps.plan import Plan, PlanError, known_value, make_plan
-from cliplab.sweeps.space import Choices, Parameter
+from cliplab.sweeps.space import Choices, Numbers, Parameter
 from cliplab.text import one_line
 
 JOURNAL = "study.journal"
+ONLY_SHOWN = ("sweep.target", "sweep.notes")  # on the sweep's page
 
 
 def run_sweep(typed: Sequence[str], config: Any, context: HydraContext, task: TaskFunction) -> None:
@@ -62,11 +66,30 @@ def run_sweep(typed: Sequence[str], config: Any, context: HydraContext, task: Ta
         compose = _composer(config, loader)
         here = Here(folder, _in_this_process(compose, context, task), lambda job: _ranks(job, compose))
         launcher.prepare(here)
+        told = _note_on_repeats(plan, method.total)
+        if told:
+            print(told, flush=True)
         with show(plan, method.total, launcher.slots) as display:
             Conductor(plan, method, launcher, display, hydra_typed, flags).conduct()
     finally:
         (folder / LOCK).unlink(missing_ok=True)
         lock.close()
+
+
+def _note_on_repeats(plan: Plan, jobs: int) -> str:
+    """A sentence when there are fewer combinations than jobs: a repeated one gives the same result again."""
+    if plan.facts["method"] in ("grid", "seeds"):
+        return ""
+    domains = [p.domain for p in plan.space.parameters]
+    if any(isinstance(one, Numbers) and one.step is None for one in domains):
+        return ""
+    number = math.prod(len(p.listed()) for p in plan.space.parameters)
+    if number >= jobs:
+        return ""
+    return (
+        f"sweep.trials: {jobs} jobs, and no more than {number} combinations, each of which gives the same result again; "
+        "sweep=grid runs each once, seed=1,2,3 beside it repeats them with other seeds"
+    )
 
 
 def _nodes(config: Any) -> dict[str, Any]:
@@ -144,11 +167,31 @@ def check_composes(plan: Plan, config: Any, loader: Any, known: Callable[[str], 
         if all(space.active(p, values, known) for p in space.parameters if p.key in values)
     ]
     last = {p.key: _last(p) for p in space.parameters if not p.conditions}
+    _check_no_own_sweep(plan, composed, config)
     _check_one(plan, [*composed, loader.load_sweep_config(config, space.overrides(last))], config)
     for metric in plan.metrics:
         errors = [_not_logged(metric, cfg) for cfg in composed]
         if errors and all(errors):
             raise PlanError(str(errors[0]))
+
+
+def _check_no_own_sweep(plan: Plan, composed: Sequence[Any], config: Any) -> None:
+    """Raises PlanError when a choice of the jobs, such as one of several experiments, sets how the sweep itself goes: it
+    comes too late for that."""
+    typed = [key_of(word) for word in plan.facts["typed"]]
+    for cfg, node in itertools.product(composed, ("sweep", "launcher")):
+        own, of_job = (OmegaConf.to_container(one[node], resolve=False) for one in (config, cfg))
+        assert isinstance(own, dict)
+        assert isinstance(of_job, dict)
+        for key in {**own, **of_job}:
+            name = f"{node}.{key}"
+            is_typed = any(word == name or word.startswith(f"{name}.") for word in typed) or f"{key}" in typed
+            if name in ONLY_SHOWN or is_typed or own.get(key) == of_job.get(key):
+                continue
+            raise PlanError(
+                f"{name}: a choice that only some jobs make sets it, which comes too late for the sweep they belong to; "
+                "type it beside -m, or run each choice in a sweep of its own"
+            )
 
 
 def _check_one(plan: Plan, composed: Sequence[Any], config: Any) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from cliplab.program import hydra_unquoted
@@ -107,12 +107,25 @@ def read_space(typed: Sequence[str], from_files: Mapping[str, Any], loader: Any 
         raise SpaceError(f"sweep.space: {one_line(error)}") from error
     words = [*filed, *typed_overrides]
     last = {o.get_key_element().lstrip("+~"): o for o in words}  # of a key that is typed twice
-    swept = [o for o in last.values() if o.is_sweep_override()]
+    swept = [o for o in last.values() if o.is_sweep_override() and not _one_value(o)]
     varied = {o.get_key_element().lstrip("+~") for o in swept}
-    fixed = [
-        str(o.input_line) for o in words if o.get_key_element().lstrip("+~") not in varied and not o.is_sweep_override()
-    ]
+    kept = [o for o in words if o.get_key_element().lstrip("+~") not in varied]
+    fixed = [_word(o) for o in kept if not o.is_sweep_override() or last[o.get_key_element().lstrip("+~")] is o]
     return Space(_ordered(map(_parameter, swept)), tuple(fixed))
+
+
+def _one_value(override: Override) -> bool:
+    """Whether it is ``choice(0.9)``: a value that Hydra leaves to the jobs, and that does not vary."""
+    sweep = override.value()
+    return isinstance(sweep, ChoiceSweep) and not sweep.tags and len(sweep.list) == 1
+
+
+def _word(override: Override) -> str:
+    """A word that every job has."""
+    if not override.is_sweep_override():
+        return str(override.input_line)
+    (value,) = override.sweep_string_iterator()
+    return f"{override.get_key_element()}={value}"
 
 
 def _parameter(override: Override) -> Parameter:

@@ -1,8 +1,10 @@
 """debug=lr_find: the loss while the learning rate rises, as a page with a suggested rate; then stop."""
 
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
-from cliplab.rules import Count, Positive
+from annotated_types import Ge
+
+from cliplab.rules import Positive
 from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome
 
@@ -10,7 +12,7 @@ from cliplab.settings.job import Job, Outcome
 class Options(TypedDict):
     low: Positive
     high: Positive
-    steps: Count
+    steps: Annotated[int, Ge(13)]  # fewer show no curve
 
 
 def check(job: Job) -> None:

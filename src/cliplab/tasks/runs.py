@@ -103,7 +103,7 @@ def _print(rows: Sequence[RunRow], of: int, place: Path, limit: int | None, aske
 def _columns(rows: Sequence[RunRow]) -> dict[str, list[Any]]:
     """A table of all of it, by column."""
     facts: dict[str, list[Any]] = {}
-    for name in ("run", "status", "experiment", "task", "typed", "seed", "age", "disk", "tags", "note"):
+    for name in ("run", "status", "experiment", "task", "typed", "seed", "age", "duration", "disk", "tags", "note"):
         values = [row.value(name) if name != "typed" else row.label for row in rows]
         facts[name] = [" ".join(value) if isinstance(value, list) else value for value in values]
     figures = dict.fromkeys(name for row in rows for name in row.figures)

@@ -173,9 +173,9 @@ class WandbRun(WandbLogger):
         except Exception as error:
             told = one_line(error) or type(error).__name__
             raise ValueError(f"logger.wandb: {told}; run wandb login, or {OFFLINE}") from error
+        experiment.config.update(flat(config), allow_val_change=True)  # what is typed when a run goes on may change it
         if not self.kept.id:
             self.kept.keep(str(self._id or experiment.id))
-            experiment.config.update(flat(config), allow_val_change=True)
             for key, value in facts.items():
                 experiment.summary[key] = value
 
@@ -212,6 +212,11 @@ class MlflowRun(MLFlowLogger):
     def __init__(self, run_dir: str, experiment_name: str, tracking_uri: str, **options: Any) -> None:
         self.kept = Kept(Path(run_dir), "mlflow")
         self.run_dir, self.uri = Path(run_dir), tracking_uri
+        if tracking_uri.startswith("file:") or ("://" not in tracking_uri and tracking_uri != "databricks"):
+            database = SQLITE + tracking_uri.removeprefix("file:").rstrip("/") + ".db"
+            raise ValueError(
+                f"MLflow keeps no runs in a folder any more; logger.mlflow.tracking_uri={database} is a database"
+            )
         named = {"run_name": run_title(self.run_dir), **options}
         if tracking_uri.startswith(SQLITE):
             database = Path(tracking_uri.removeprefix(SQLITE))
@@ -227,6 +232,8 @@ class MlflowRun(MLFlowLogger):
             told = one_line(error) or type(error).__name__
             raise ValueError(f"logger.mlflow: {self.uri} cannot be used: {told}"[:300]) from error
         assert run_id is not None
+        if (self.run_dir / "config.yaml").is_file():  # parameters cannot be changed later, and long ones are cut off
+            self.attach(self.run_dir / "config.yaml")
         if self.kept.id:
             self.experiment.update_run(run_id, status="RUNNING")
             self.kept.logged = self._stored(run_id)
