@@ -82,3 +82,11 @@ def test_a_loss_near_zero_is_said(tmp_path: Path) -> None:
     tell.losses, tell.floor = [3.56, 0.7055], least_loss([1, 1, 2, 2])  # two drawings of each
     assert tell.floor == pytest.approx(math.log(2))
     assert "near the 0.6931 that joint positives leave at best" in tell.verdict(None, None)  # type: ignore[arg-type]
+
+
+def test_a_run_that_goes_on_is_judged_by_all_of_its_steps() -> None:
+    before, after = TellOverfit(), TellOverfit()
+    before.losses, before.floor = [3.5, 0.8], 0.5
+    after.load_state_dict(before.state_dict())
+    after.losses.append(0.6)
+    assert (before.losses, after.losses, after.floor) == ([3.5, 0.8], [3.5, 0.8, 0.6], 0.5)

@@ -68,6 +68,14 @@ class TellOverfit(Callback):
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
 
+    def state_dict(self) -> dict[str, Any]:
+        """A run that goes on is judged by all of its steps."""
+        return {"losses": self.losses, "hinders": self.hinders, "floor": self.floor}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.losses, self.hinders = list(state_dict["losses"]), state_dict["hinders"]
+        self.floor = state_dict["floor"]
+
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self.losses and trainer.is_global_zero:
             print(self.verdict(trainer, pl_module), flush=True)
