@@ -213,10 +213,8 @@ class MlflowRun(MLFlowLogger):
         self.kept = Kept(Path(run_dir), "mlflow")
         self.run_dir, self.uri = Path(run_dir), tracking_uri
         if tracking_uri.startswith("file:") or ("://" not in tracking_uri and tracking_uri != "databricks"):
-            database = SQLITE + tracking_uri.removeprefix("file:").rstrip("/") + ".db"
-            raise ValueError(
-                f"MLflow keeps no runs in a folder any more; logger.mlflow.tracking_uri={database} is a database"
-            )
+            instead = SQLITE + tracking_uri.removeprefix("file:").rstrip("/") + ".db"
+            raise ValueError(f"MLflow keeps no runs in a folder any more; take logger.mlflow.tracking_uri={instead}")
         named = {"run_name": run_title(self.run_dir), **options}
         if tracking_uri.startswith(SQLITE):
             database = Path(tracking_uri.removeprefix(SQLITE))
