@@ -185,7 +185,7 @@ def _check_no_own_sweep(plan: Plan, composed: Sequence[Any], config: Any) -> Non
         assert isinstance(of_job, dict)
         for key in {**own, **of_job}:
             name = f"{node}.{key}"
-            is_typed = any(word == name or word.startswith(f"{name}.") for word in typed) or f"{key}" in typed
+            is_typed = any(word in (node, name, key) or word.startswith(f"{name}.") for word in typed)
             if name in ONLY_SHOWN or is_typed or own.get(key) == of_job.get(key):
                 continue
             raise PlanError(
