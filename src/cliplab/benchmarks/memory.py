@@ -26,8 +26,8 @@ def by_choice(
     peaks: dict[str, int] = {}
     held: dict[str, int] = {}
     works: dict[str, Work] = {}
-    for choice in map(str, choices):
-        contender = contender_of(next(one for one in choices if str(one) == choice), batch, setting)
+    for value in choices:
+        choice, contender = str(value), contender_of(value, batch, setting)
         works[choice] = lambda contender=contender: step(contender, setting)  # type: ignore[misc]
         for _ in range(WARM_UP):
             works[choice]()

@@ -37,6 +37,21 @@ def write_table(path: Path, ids: Sequence[str], embeds: Float[np.ndarray, "rows 
             pq.write_table(table, file)
 
 
+def read_facts(path: Path) -> dict[str, Any]:
+    """The facts of a table alone, without its rows. Raises ValueError for a file that ``write_table`` did not write."""
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return json.loads(str(file["facts"]))
+        return json.loads((pq.read_schema(path).metadata or {})[FACTS])
+    except (KeyError, OSError, ValueError, pa.ArrowException) as error:
+        raise _not_ours(path, error) from error
+
+
+def _not_ours(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is not a table of embeddings that task=embed wrote: {error}")
+
+
 def read_table(path: Path) -> tuple[list[str], Float[np.ndarray, "rows dim"], dict[str, Any]]:
     """Ids, unit vectors and facts. Raises ValueError for a file that ``write_table`` did not write."""
     try:
@@ -48,7 +63,7 @@ def read_table(path: Path) -> tuple[list[str], Float[np.ndarray, "rows dim"], di
         vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
         return table["id"].to_pylist(), vectors, json.loads((table.schema.metadata or {})[FACTS])
     except (KeyError, OSError, ValueError, pa.ArrowException) as error:
-        raise ValueError(f"{path} is not a table of embeddings that task=embed wrote: {error}") from error
+        raise _not_ours(path, error) from error
 
 
 def _job(model: str, collection: Collection, rows_per_part: int, batch_size: int) -> str:
@@ -87,8 +102,8 @@ def embed_collection(
     fingerprint = model.fingerprint
     job = _job(fingerprint, collection, rows_per_part, model.batch_size)
     if out.exists():
-        if read_table(out)[2].get("job") == job:
-            return {**read_table(out)[2], "already": len(collection)}
+        if (written := read_facts(out)).get("job") == job:
+            return {**written, "already": len(collection)}
         raise ValueError(f"out: {out} exists and holds other embeddings; name another file or delete it")
     parts = out.with_name(out.name + ".parts")
     parts.mkdir(parents=True, exist_ok=True)

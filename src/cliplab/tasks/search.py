@@ -49,11 +49,11 @@ def _with_model(config: dict[str, Any]) -> dict[str, Any]:
     if any(config.get(key) for key in KEYS) or path.suffix not in TABLES or not path.is_file():
         return config
     from cliplab.embedding.collection import is_table
-    from cliplab.embedding.table import read_table
+    from cliplab.embedding.table import read_facts
 
     if not is_table(path):
         return config
-    source = str(read_table(path)[2]["source"])
+    source = str(read_facts(path)["source"])
     if Path(source).is_absolute() and not Path(source).exists():
         raise ConfigError(
             f"images: {path} was embedded by {source}, which is gone; name that model where it is now: run=…"

@@ -4,12 +4,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cliplab.data.tar.samples import TEXTS
+
 # Names of members and of JSON fields, in the order in which they are looked for; case is ignored.
 CAPTION_NAMES: tuple[str, ...] = (
     *("txt", "text", "caption", "captions", "cap", "transcript", "alt_text", "alt", "title", "sentences", "sentence"),
     *("texts", "description", "prompt", "raw"),
 )
-_TEXT_ENDS = ("txt", "text", "caption", "captions", "cap", "transcript")
 
 
 def texts_in(value: Any) -> list[str]:
@@ -65,7 +66,7 @@ def _candidates(texts: Mapping[str, str], wanted: Sequence[str]) -> Iterator[lis
     for names in (wanted, CAPTION_NAMES) if wanted else (CAPTION_NAMES,):
         yield from _of_members(texts, names)
         yield from _of_json(texts, names)
-    yield [text for suffix, text in texts.items() if suffix.rsplit(".", 1)[-1] in _TEXT_ENDS]
+    yield [text for suffix, text in texts.items() if suffix.rsplit(".", 1)[-1] in TEXTS]
 
 
 def captions_in(texts: Mapping[str, str | None], wanted: Sequence[str] = ()) -> list[str] | None:
