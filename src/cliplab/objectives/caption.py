@@ -1,7 +1,6 @@
 """Write the caption from the picture, word by word."""
 
 import functools
-from collections.abc import Mapping
 from typing import Literal, get_args
 
 import torch
@@ -12,18 +11,18 @@ from cliplab.models.caption_decoder import CaptionDecoder, Causal, OneByOne, See
 from cliplab.models.clip import CLIP, Encoded
 from cliplab.models.layers import Activation, pack_tokens
 from cliplab.models.tokens import Tokens
-from cliplab.objectives.objective import Corpus, Loss, Objective, Pairs
+from cliplab.objectives.decoding import DecoderObjective
+from cliplab.objectives.objective import Loss, Pairs
 from cliplab.objectives.scoring import pieces_of, trie_scores
-from cliplab.objectives.sizes import head_number
 from cliplab.objectives.trie import Trie
-from cliplab.objectives.vocabulary import Vocabulary, backwards
+from cliplab.objectives.vocabulary import backwards
 from cliplab.objectives.word_table import WordTable, started, word_loss
 from cliplab.rules import Count, Decay, Natural, Positive, Share
 
 Directions = Literal["forward", "both"]
 
 
-class Caption(Objective):
+class Caption(DecoderObjective):
     """A transformer decoder over the states of the image tower writes the caption.
 
     ``directions=forward`` is the first baseline of Radford et al. 2021, figure 2: a language model beside the image tower.
@@ -56,37 +55,15 @@ class Caption(Objective):
         dropout: Decay = 0.0,
         prior: Share = 0.0,
     ) -> None:
-        super().__init__()
+        settings = {"mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
+        super().__init__(width=width, layers=layers, heads=heads, captions=captions, **settings)
         if directions not in get_args(Directions):
             raise ValueError(f"objective.directions {directions!r} must be one of {', '.join(get_args(Directions))}")
         self.directions, self.prior = directions, prior
-        self.width, self.depth, self.heads = width, layers, heads
-        self.settings = {"mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
-        self.vocabulary = Vocabulary(captions)
-
-    def adopt(self, state: Mapping[str, Tensor]) -> None:
-        self.vocabulary.adopt(state)
-
-    def prepare(self, corpus: Corpus) -> None:
-        self.vocabulary.prepare(corpus)
 
     def build_heads(self, model: CLIP) -> None:
-        text = model.text_encoder
-        width = self.width or text.state_width
-        heads = self.heads or head_number(width)
-        layers = self.depth or max(1, len(text.layers()))
-        self.vocabulary.build(text.vocab_size)
-        self.table = WordTable(self.vocabulary.rows, width, text.context_length, extra=1)
-        self.decoders = nn.ModuleList(
-            CaptionDecoder(
-                width=width,
-                memory_width=model.image_encoder.state_width,
-                layers=layers,
-                heads=heads,
-                **self.settings,  # type: ignore[arg-type]
-            )
-            for _ in range(2 if self.directions == "both" else 1)
-        )
+        width, ways = self.build_table(model), 2 if self.directions == "both" else 1
+        self.decoders = nn.ModuleList(self.new_decoder(model, width) for _ in range(ways))
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """The vectors of words, then the layers, those of both directions together."""

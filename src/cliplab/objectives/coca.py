@@ -1,7 +1,5 @@
 """The caption decoder of CoCa, on top of the text tower."""
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -11,13 +9,14 @@ from cliplab.models.clip import CLIP, Encoded
 from cliplab.models.layers import Activation, pack_tokens
 from cliplab.models.text_transformer import TextTransformer
 from cliplab.models.tokens import Tokens
-from cliplab.objectives.objective import Corpus, Loss, Objective, Pairs
-from cliplab.objectives.vocabulary import NONE, Vocabulary
+from cliplab.objectives.decoding import WordObjective
+from cliplab.objectives.objective import Corpus, Loss, Pairs
+from cliplab.objectives.vocabulary import NONE
 from cliplab.objectives.word_table import OutputLayer, word_loss
 from cliplab.rules import Count, Natural, Positive
 
 
-class CocaCaption(Objective):
+class CocaCaption(WordObjective):
     """Layers with cross-attention on top of the states of the causal text tower write the caption (Yu et al. 2022, CoCa).
 
     With ``objective=coca`` it is added to the contrastive loss, at the source's weights of 2 and 1. A layer is a
@@ -40,15 +39,11 @@ class CocaCaption(Objective):
         mlp_ratio: Positive = 4.0,
         activation: Activation = "gelu",
     ) -> None:
-        super().__init__()
+        super().__init__(captions)
         self.depth, self.heads, self.mlp_ratio, self.activation = layers, heads, mlp_ratio, activation
-        self.vocabulary = Vocabulary(captions)
-
-    def adopt(self, state: Mapping[str, Tensor]) -> None:
-        self.vocabulary.adopt(state)
 
     def prepare(self, corpus: Corpus) -> None:
-        self.vocabulary.prepare(corpus)
+        super().prepare(corpus)
         if int(self.vocabulary.marks[0]) == NONE:
             raise ValueError("objective=coca needs a tokenizer that begins each text with a token, such as CLIP's")
 

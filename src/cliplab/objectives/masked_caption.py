@@ -1,21 +1,18 @@
 """Hidden words of the caption, predicted from its other words and from the picture."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from cliplab.models.caption_decoder import CaptionDecoder, Mutual
+from cliplab.models.caption_decoder import Mutual
 from cliplab.models.clip import CLIP, Encoded
 from cliplab.models.layers import Activation, pack_tokens
 from cliplab.models.tokens import Tokens
-from cliplab.objectives.objective import Corpus, Loss, Objective, Pairs
-from cliplab.objectives.sizes import head_number
-from cliplab.objectives.vocabulary import Vocabulary
-from cliplab.objectives.word_table import WordTable, word_loss
+from cliplab.objectives.decoding import DecoderObjective
+from cliplab.objectives.objective import Loss, Pairs
+from cliplab.objectives.word_table import word_loss
 from cliplab.rules import Count, Decay, Natural, Positive, Seed, Share
 
 AT_ONCE = 2**22  # values of an MLP over all words of some pictures
@@ -38,7 +35,7 @@ def hidden_words(
     return pad_sequence(rows, batch_first=True)
 
 
-class MaskedCaption(Objective):
+class MaskedCaption(DecoderObjective):
     """Predicts words that are hidden in the caption from the rest of it and from the states of the image tower.
 
     It is the transformer form of ICMLM (Sariyildiz et al. 2020): of each caption one word is hidden, or with ``share`` more
@@ -67,29 +64,13 @@ class MaskedCaption(Objective):
         activation: Activation = "gelu",
         dropout: Decay = 0.0,
     ) -> None:
-        super().__init__()
-        self.seed, self.share, self.width, self.depth, self.heads = seed, share, width, layers, heads
-        self.settings = {"mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
-        self.vocabulary = Vocabulary(captions)
-
-    def adopt(self, state: Mapping[str, Tensor]) -> None:
-        self.vocabulary.adopt(state)
-
-    def prepare(self, corpus: Corpus) -> None:
-        self.vocabulary.prepare(corpus)
+        settings = {"mlp_ratio": mlp_ratio, "activation": activation, "dropout": dropout}
+        super().__init__(width=width, layers=layers, heads=heads, captions=captions, **settings)
+        self.seed, self.share = seed, share
 
     def build_heads(self, model: CLIP) -> None:
-        text = model.text_encoder
-        width = self.width or text.state_width
-        self.vocabulary.build(text.vocab_size)
-        self.table = WordTable(self.vocabulary.rows, width, text.context_length, extra=1)  # the extra one hides a word
-        self.decoder = CaptionDecoder(
-            width=width,
-            memory_width=model.image_encoder.state_width,
-            layers=self.depth or max(1, len(text.layers())),
-            heads=self.heads or head_number(width),
-            **self.settings,  # type: ignore[arg-type]
-        )
+        width = self.build_table(model)  # its further vector hides a word
+        self.decoder = self.new_decoder(model, width)
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """The vectors of words, then the layers."""
