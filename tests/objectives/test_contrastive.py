@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
@@ -15,6 +14,8 @@ from cliplab.models.clip import Encoded
 from cliplab.models.tokens import Tokens
 from cliplab.objectives.contrastive import ClipLoss, ConvirtLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss
 from tests.processes import run_ranks
+
+from .ranks import assert_average, group, save_average
 
 
 class Batch(NamedTuple):
@@ -173,25 +174,17 @@ def gradients(loss: type[nn.Module], part: slice) -> list[torch.Tensor]:
 
 
 def one_rank(number: int, ranks: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=ranks)
-    assert (rank(), world_size()) == (number, ranks)
-    assert gather(torch.tensor([number, 10 + number])).tolist() == [0, 10, 1, 11]
-    share = 8 // ranks
-    for loss in LOSSES:
-        averaged = gradients(loss, slice(number * share, (number + 1) * share))
-        for gradient in averaged:
-            dist.all_reduce(gradient)
-            gradient /= ranks
-        if number == 0:
-            torch.save(averaged, f"{folder}/{loss.__name__}.pt")
-    dist.destroy_process_group()
+    with group(number, ranks, folder):
+        assert (rank(), world_size()) == (number, ranks)
+        assert gather(torch.tensor([number, 10 + number])).tolist() == [0, 10, 1, 11]
+        share = 8 // ranks
+        for loss in LOSSES:
+            part = slice(number * share, (number + 1) * share)
+            save_average(gradients(loss, part), folder, loss.__name__)
 
 
 @pytest.mark.slow
 def test_two_processes_give_one_process_gradient(tmp_path: Path) -> None:
     run_ranks(one_rank, 2, str(tmp_path))
     for loss in LOSSES:
-        averaged = torch.load(tmp_path / f"{loss.__name__}.pt", weights_only=True)
-        for a, b in zip(averaged, gradients(loss, slice(None)), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6, msg=lambda m, n=loss.__name__: f"{n}: {m}")
+        assert_average(tmp_path, loss.__name__, gradients(loss, slice(None)), rtol=1e-5)

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from cliplab.assembly.objective import trained_objective
 from cliplab.checkpoints.read import read_pretrained
@@ -19,6 +18,7 @@ from tests.processes import run_ranks
 from tests.training.test_module import CLIP_LOSS, fit, module_of, same
 
 from .decoding import CAPTIONS, Pairs, built, pairs, towers
+from .ranks import assert_average, group, save_average
 
 PLACE = "cliplab.objectives"
 SIZES: dict[str, Any] = {"width": None, "layers": None, "heads": None, "captions": 0}
@@ -77,23 +77,15 @@ def share_of(batch: Pairs, rows: slice) -> Pairs:
 
 
 def one_rank(number: int, ranks: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=ranks)
     share = len(CAPTIONS) // ranks
-    for name, objective in objectives().items():
-        averaged = gradients(objective, share_of(pairs(), slice(number * share, (number + 1) * share)))
-        for gradient in averaged:
-            dist.all_reduce(gradient)
-            gradient /= ranks
-        if number == 0:
-            torch.save(averaged, f"{folder}/{name}.pt")
-    dist.destroy_process_group()
+    with group(number, ranks, folder):
+        for name, objective in objectives().items():
+            part = slice(number * share, (number + 1) * share)
+            save_average(gradients(objective, share_of(pairs(), part)), folder, name)
 
 
 @pytest.mark.slow
 def test_two_ranks_with_captions_of_other_lengths_give_the_gradient_of_one(tmp_path: Path) -> None:
     run_ranks(one_rank, 2, str(tmp_path))
     for name, objective in objectives().items():
-        averaged = torch.load(tmp_path / f"{name}.pt", weights_only=True)
-        for a, b in zip(averaged, gradients(objective, pairs()), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+        assert_average(tmp_path, name, gradients(objective, pairs()), rtol=1e-4)

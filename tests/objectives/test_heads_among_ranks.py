@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from cliplab.models.clip import CLIP
@@ -21,6 +20,7 @@ from cliplab.objectives.weighted_sum import WeightedSum
 from tests.processes import run_ranks
 
 from .pairs import small_clip, some_pairs
+from .ranks import assert_average, group, save_average
 from .test_bag_of_words import TOKENS, corpus_of
 
 HEAD = {"width": 8, "layers": 1, "heads": 2, "seed": 3}
@@ -60,26 +60,17 @@ def gradients(make: Callable[[], Objective], part: slice) -> list[Tensor]:
 
 
 def one_rank(number: int, ranks: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=ranks)
     share = 8 // ranks
-    for name, make in OBJECTIVES.items():
-        averaged = gradients(make, slice(number * share, (number + 1) * share))
-        for gradient in averaged:
-            dist.all_reduce(gradient)
-            gradient /= ranks
-        if number == 0:
-            torch.save(averaged, f"{folder}/{name}.pt")
-    dist.destroy_process_group()
+    with group(number, ranks, folder):
+        for name, make in OBJECTIVES.items():
+            save_average(gradients(make, slice(number * share, (number + 1) * share)), folder, name)
 
 
 @pytest.mark.slow
 def test_two_processes_give_one_process_gradient(tmp_path: Path) -> None:
     run_ranks(one_rank, 2, str(tmp_path))
     for name, make in OBJECTIVES.items():
-        averaged = torch.load(tmp_path / f"{name}.pt", weights_only=True)
-        for a, b in zip(averaged, gradients(make, slice(None)), strict=True):
-            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+        assert_average(tmp_path, name, gradients(make, slice(None)), rtol=1e-4)
 
 
 def test_shared_features_have_the_gradients_of_separate_ones() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from cliplab.models.encoders import LayeredModule
 from cliplab.models.layers import Activation, Packing, SelfAttention, activation_class, attend
+from cliplab.models.tokens import real_columns
 
 
 class Seen(NamedTuple):
@@ -77,8 +78,7 @@ class Mutual:
 
     def __init__(self, packing: Packing, lengths: Int[Tensor, " batch"]) -> None:
         self.packing: Packing | None = packing
-        position = torch.arange(packing.length, device=lengths.device)
-        self.wanted = (position < lengths.unsqueeze(1))[:, None, None]
+        self.wanted = real_columns(lengths, packing.length)[:, None, None]
 
     def attend(self, attention: SelfAttention, x: Float[Tensor, "total width"]) -> Float[Tensor, "total width"]:
         assert self.packing is not None

@@ -11,7 +11,7 @@ from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelFo
 from cliplab.models.encoders import TextEncoder, TextStates
 from cliplab.models.feature_cache import FeatureCache
 from cliplab.models.hf_sources import blocks_of, build_backbone, config_class, parameter_groups, read_architecture
-from cliplab.models.tokens import Tokens
+from cliplab.models.tokens import Tokens, real_columns
 from cliplab.rules import Count, Natural
 
 PLACE = "model.text_encoder"
@@ -123,7 +123,7 @@ class HFTextEncoder(TextEncoder):
     def _read(self, tokens: Tokens) -> tuple[Any, Int[Tensor, "batch length"]]:
         """The library's output, and the mask of real tokens."""
         ids, lengths = tokens.ids, tokens.lengths
-        real = torch.arange(ids.shape[1], device=ids.device) < lengths.unsqueeze(1)  # [B, N]
+        real = real_columns(lengths, ids.shape[1])  # [B, N]
         if self.pad_id is not None:
             ids = ids.masked_fill(~real, self.pad_id)  # RoBERTa counts positions by it
         mask = real.long()

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from cliplab.models.encoders import ImageEncoder, ImageStates, TextEncoder, TextStates, check_image_size
 from cliplab.models.layers import Activation, activation_class, attend, flat_patches, residual_blocks
-from cliplab.models.tokens import Tokens
+from cliplab.models.tokens import Tokens, real_columns
 from cliplab.rules import Count, Positive
 
 EPS = 1e-6  # of every LayerNorm, unless the weights say otherwise
@@ -152,9 +152,8 @@ class SiglipTextTransformer(TextEncoder):
     def _transformed(self, tokens: Tokens) -> Float[Tensor, "batch context_length width"]:
         ids, lengths = tokens.ids, tokens.lengths
         self.check_length(ids)
-        position = torch.arange(self.context_length, device=ids.device)
         filled = nn.functional.pad(ids, (0, self.context_length - ids.shape[1]))
-        filled = filled.where(position < lengths.unsqueeze(1), self.pad_token)
+        filled = filled.where(real_columns(lengths, self.context_length), self.pad_token)
         x = self.token_embedding(filled) + self.positional_embedding
         for block in self.blocks:
             x = block(x)

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from cliplab.models.encoders import TextEncoder, TextStates
 from cliplab.models.layers import Activation, Packing, pack_shared, pack_tokens, residual_blocks
-from cliplab.models.tokens import Tokens
+from cliplab.models.tokens import Tokens, real_columns
 from cliplab.rules import Count, Positive
 
 
@@ -70,7 +70,7 @@ class TextTransformer(TextEncoder):
 
     def forward_states(self, tokens: Tokens) -> TextStates:
         x, packing = self._packed_states(tokens)
-        padding = torch.arange(packing.length, device=x.device) >= tokens.lengths.unsqueeze(1)  # [B, N]
+        padding = ~real_columns(tokens.lengths, packing.length)  # [B, N]
         states = packing.pad(self.ln_final(x)).masked_fill(padding.unsqueeze(-1), 0)
         return TextStates(states, tokens.lengths, self._pool(x, packing, tokens))
 

@@ -4,8 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
+
+
+def real_columns(lengths: Int[Tensor, " batch"], columns: int) -> Bool[Tensor, "batch columns"]:
+    """Which of so many columns hold tokens of each text, and not padding."""
+    return torch.arange(columns, device=lengths.device) < lengths.unsqueeze(1)
 
 
 class Tokens(NamedTuple):
@@ -31,8 +36,7 @@ class Tokens(NamedTuple):
         """``places``, counted now where nobody has counted them before."""
         if self.places is not None:
             return self.places
-        position = torch.arange(self.ids.shape[1], device=self.ids.device).expand_as(self.ids)
-        return (position < self.lengths.unsqueeze(1)).flatten().nonzero().squeeze(1)
+        return real_columns(self.lengths, self.ids.shape[1]).flatten().nonzero().squeeze(1)
 
 
 class Tokenizer(Protocol):

@@ -7,9 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cliplab.models.clip import CLIP, Encoded
-from cliplab.models.tokens import Tokens
+from cliplab.models.tokens import Tokens, real_columns
 from cliplab.objectives.objective import Corpus, Loss, Objective, Pairs
-from cliplab.objectives.words import frequent_words, places_of, real_tokens
+from cliplab.objectives.words import frequent_words, places_of
 from cliplab.rules import Count, Natural
 
 
@@ -61,7 +61,7 @@ class BagOfWords(Objective):
 
     def _found(self, tokens: Tokens) -> tuple[Int[Tensor, " found"], Int[Tensor, " found"]]:
         """The row and the place in the dictionary of every token that is in the dictionary."""
-        places = self.places[tokens.ids].masked_fill(~real_tokens(tokens), -1)
+        places = self.places[tokens.ids].masked_fill(~real_columns(tokens.lengths, tokens.ids.shape[1]), -1)
         rows, columns = (places >= 0).nonzero(as_tuple=True)
         return rows, places[rows, columns]
 

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from cliplab.distributed import gather, rank
 from cliplab.models.clip import CLIP, Encoded
-from cliplab.models.tokens import Tokens
+from cliplab.models.tokens import Tokens, real_columns
 from cliplab.objectives.draws import uniforms
 from cliplab.objectives.fusion import Fusion
 from cliplab.objectives.objective import Loss, Objective, Pairs
@@ -67,7 +67,7 @@ class Matching(Objective):
     ) -> Float[Tensor, " pairs"]:
         """Above 0 where text and picture rather belong together."""
         x = self.fusion(texts, pictures)
-        real = (torch.arange(x.shape[1], device=x.device) < lengths.unsqueeze(1)).unsqueeze(-1)  # [pairs, N, 1]
+        real = real_columns(lengths, x.shape[1]).unsqueeze(-1)  # [pairs, N, 1]
         return self.head((x * real).sum(1) / lengths.unsqueeze(1)).squeeze(1).float()
 
     def forward(self, encoded: Encoded, batch: Pairs) -> Loss:

@@ -8,9 +8,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from cliplab.models.clip import CLIP, Encoded
-from cliplab.models.tokens import Tokens
+from cliplab.models.tokens import Tokens, real_columns
 from cliplab.objectives.objective import Corpus, Loss, Objective, Pairs
-from cliplab.objectives.words import captions_in_words, places_of, real_tokens
+from cliplab.objectives.words import captions_in_words, places_of
 from cliplab.rules import Count, Share
 
 TEXTS_AT_ONCE = 2048
@@ -124,7 +124,7 @@ class NGrams(Objective):
     ) -> tuple[Float[Tensor, "... texts length"], Bool[Tensor, "texts length"]]:
         """The smoothed log-likelihood of each word, and which words are in the dictionary; others have 0. ``share`` gives
         the log-probability of the last word of n-grams after their beginnings, for their numbers ``[texts, length]``."""
-        ids, known = tokens.ids, (self.places[tokens.ids] >= 0) & real_tokens(tokens)
+        ids, known = tokens.ids, (self.places[tokens.ids] >= 0) & real_columns(tokens.lengths, tokens.ids.shape[1])
         beginning = torch.full_like(ids, -1)  # of the n-gram that ends at each word; the empty one for n = 1
         likelihood: Tensor | float = 0.0
         for n in range(1, self.longest + 1):

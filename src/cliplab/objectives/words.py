@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from cliplab.models.tokens import Tokenizer, Tokens
+from cliplab.models.tokens import Tokenizer
 from cliplab.objectives.objective import Corpus
 
 AT_ONCE = 1000  # captions that are tokenised together
@@ -53,12 +53,6 @@ def frequent_words(corpus: Corpus, *, captions: int, words: int, skipped: int) -
             "lower it, or check data.train.caption_columns"
         )
     return sorted(ranked)
-
-
-def real_tokens(tokens: Tokens) -> Bool[Tensor, "batch length"]:
-    """Which columns hold tokens of the text, and not padding."""
-    position = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
-    return position < tokens.lengths.unsqueeze(1)
 
 
 def places_of(dictionary: Int[Tensor, " words"], vocab_size: int) -> Int[Tensor, " vocabulary"]:
