@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.progress import track
 from torch import Tensor
 
+from cliplab.embedding.parts import begin_parts
 from cliplab.files import whole_file
 from cliplab.objectives.writing import Greedy, Method, writer_of
 
@@ -68,13 +69,7 @@ def caption_collection(
     facts = [model.fingerprint, collection.fingerprint, len(collection), rows_per_part, repr(method), most_tokens]
     facts += [model.batch_size, [float(p.detach().double().sum()) for p in model.objective.parameters()]]  # type: ignore[union-attr]
     job, parts = hashlib.sha256(json.dumps(facts).encode()).hexdigest(), out / "parts"
-    parts.mkdir(parents=True, exist_ok=True)
-    mark = parts / "job"
-    if mark.is_file() and mark.read_text() != job:
-        raise ValueError(
-            f"out: {parts} was started with another model, method or images; name another folder or delete it"
-        )
-    mark.write_text(job)
+    begin_parts(parts, job, "model, method or images; name another folder")
     starts = range(0, len(collection), rows_per_part)
     paths = {start: parts / f"{start:010d}.json" for start in starts}
     missing = [start for start, path in paths.items() if not path.is_file()]

@@ -16,6 +16,7 @@ from rich.progress import track
 
 from cliplab.embedding.collection import Collection
 from cliplab.embedding.model import EmbeddingModel
+from cliplab.embedding.parts import begin_parts
 from cliplab.files import whole_file
 
 FACTS = b"cliplab"
@@ -106,13 +107,7 @@ def embed_collection(
             return {**written, "already": len(collection)}
         raise ValueError(f"out: {out} exists and holds other embeddings; name another file or delete it")
     parts = out.with_name(out.name + ".parts")
-    parts.mkdir(parents=True, exist_ok=True)
-    mark = parts / "job"
-    if mark.is_file() and mark.read_text() != job:
-        raise ValueError(
-            f"out: {parts} was started with another model, batch size or images; name another file or delete it"
-        )
-    mark.write_text(job)
+    begin_parts(parts, job, "model, batch size or images; name another file")
     starts = range(0, len(collection), rows_per_part)
     paths = {parts / f"{start:010d}.npz": range(start, min(start + rows_per_part, len(collection))) for start in starts}
     missing = {path: rows for path, rows in paths.items() if not path.is_file()}
