@@ -1,5 +1,6 @@
 """Exported weights in the programs they are for: the same embeddings, and a refusal where the format cannot hold them."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from transformers import CLIPModel, CLIPProcessor
 
 from cliplab.checkpoints.onnx import ImageGraph, TextGraph
 from cliplab.checkpoints.read import read_pretrained
-from cliplab.checkpoints.weights import TEXT, Weights
-from cliplab.checkpoints.write import FORMATS, write
+from cliplab.checkpoints.weights import Weights
+from cliplab.checkpoints.write import write
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.data.transforms import EvalTransform
 from cliplab.models.clip import CLIP
+from cliplab.settings.build import build
 from tests.models.weights import built, tiny_config
 
 TEXTS = ["a photo of a cat", "", "x" * 400, "猫 and 🦊!"]
@@ -166,14 +168,73 @@ def test_what_a_format_cannot_hold_is_refused(
     assert not (tmp_path / "out").exists()
 
 
-def test_another_preprocessing_is_refused_but_by_our_own_format(tmp_path: Path) -> None:
+PREPARED = "cliplab.data.transforms"
+
+
+def prepared(transform: dict[str, Any]) -> tuple[Weights, CLIP]:
     weights, model = weights_of(tiny_config("vit"))
-    other = Weights(
-        weights.model, TOKENIZER, weights.state, "tiny.pt", transform={"_target_": "x.Squash", "size": [3, 4]}
-    )
-    assert weights.model["text_encoder"]["_target_"] == TEXT
-    for form in set(FORMATS) - {"safetensors", "onnx"}:
-        with pytest.raises(ValueError, match="its preprocessing is not this model's Squash"):
-            write(form, tmp_path / form, other, model)
+    return replace(weights, transform=transform), model
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        {"_target_": f"{PREPARED}.SquashTransform"},
+        {"_target_": f"{PREPARED}.SquashTransform", "interpolation": "bilinear"},
+        {"_target_": f"{PREPARED}.FitTransform", "fill": 127},
+        {"_target_": f"{PREPARED}.EvalTransform", "interpolation": "bilinear"},
+    ],
+)
+def test_open_clip_prepares_pictures_as_the_model_does(transform: dict[str, Any], tmp_path: Path) -> None:
+    weights, model = prepared(transform)
+    write("open_clip", tmp_path, weights, model)
+    theirs = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")[2](picture())
+    ours = build({**transform, "image_size": 32}, "transform")(picture()) / 255
+    torch.testing.assert_close(theirs * model.image_std + model.image_mean, ours, atol=1e-5, rtol=0)
+    assert read_pretrained(str(tmp_path)).transform == transform
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        {"_target_": f"{PREPARED}.SquashTransform", "interpolation": "bilinear"},
+        {"_target_": f"{PREPARED}.SquashTransform", "size": [40, 48], "crop_rounding": "down"},
+        {"_target_": f"{PREPARED}.EvalTransform", "short_side": 40, "crop_rounding": "down"},
+        {"_target_": f"{PREPARED}.CropTransform", "crop_rounding": "down"},
+    ],
+)
+def test_transformers_prepares_pictures_as_the_model_does(transform: dict[str, Any], tmp_path: Path) -> None:
+    weights, model = prepared(transform)
+    write("huggingface", tmp_path, weights, model)
+    theirs = CLIPProcessor.from_pretrained(tmp_path)(images=picture(), return_tensors="pt")["pixel_values"][0]
+    ours = build({**transform, "image_size": 32}, "transform")(picture()) / 255
+    difference = (theirs - (ours - model.image_mean) / model.image_std).abs()
+    assert difference.max() < 0.05  # its resize works on tensors, ours is Pillow's
+    assert read_pretrained(str(tmp_path)).transform == transform
+
+
+@pytest.mark.parametrize(
+    ("form", "kind", "options"),
+    [
+        ("open_clip", "EvalTransform", {"short_side": 40}),
+        ("open_clip", "SquashTransform", {"size": [40, 40]}),
+        ("open_clip", "SquashTransform", {"interpolation": "lanczos"}),
+        ("open_clip", "CropTransform", {}),
+        ("huggingface", "FitTransform", {"fill": 127}),
+    ],
+)
+def test_preprocessing_that_a_format_cannot_state_is_refused(
+    form: str, kind: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    weights, model = prepared({"_target_": f"{PREPARED}.{kind}", **options})
+    with pytest.raises(ValueError, match=f"format={form}: it cannot state this model's preprocessing, {kind}"):
+        write(form, tmp_path / form, weights, model)
+    assert not (tmp_path / form).exists()
+
+
+def test_our_own_format_keeps_any_preprocessing_and_openai_s_has_no_place_for_it(tmp_path: Path) -> None:
+    other, model = prepared({"_target_": "x.Squash", "size": [3, 4]})
+    with pytest.raises(ValueError, match="its preprocessing is not this model's Squash"):
+        write("openai", tmp_path / "openai", other, model)
     write("safetensors", tmp_path / "own", other, model)
     assert read_pretrained(str(tmp_path / "own")).transform == other.transform

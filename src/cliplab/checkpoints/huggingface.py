@@ -10,6 +10,7 @@ from transformers import CLIPConfig, CLIPImageProcessor, CLIPProcessor, SiglipCo
 from cliplab.checkpoints.io import read_folder_state, write_safetensors
 from cliplab.checkpoints.preprocessing import read_processor
 from cliplab.checkpoints.stated import Stated, read_json
+from cliplab.checkpoints.stating import processor_fields
 from cliplab.checkpoints.tokenizer_files import clip_folder_tokenizer
 from cliplab.checkpoints.weights import (
     RESNET,
@@ -271,17 +272,20 @@ def write_tokenizer(folder: Path, context_length: int) -> None:
     CLIPTokenizer(context_length).library_tokenizer().save_pretrained(folder)
 
 
-def write_clip_folder(folder: Path, model: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
+def write_clip_folder(
+    folder: Path,
+    model: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    transform: Mapping[str, Any] | None = None,
+) -> None:
     """Write weights, config, image processor and tokenizer, for ``CLIPModel`` and ``CLIPProcessor.from_pretrained``.
 
-    Raises ValueError naming what CLIPModel cannot hold.
+    ``transform`` prepares pictures; None is the paper's. Raises ValueError naming what CLIPModel cannot hold.
     """
     _check_writable(model)
     config = _library_config(model)
-    size = model["image_encoder"]["image_size"]
     processor = CLIPImageProcessor(
-        size={"shortest_edge": size},
-        crop_size={"height": size, "width": size},
+        **processor_fields(transform, model["image_encoder"]["image_size"]),
         image_mean=list(model.get("image_mean", CLIP_MEAN)),
         image_std=list(model.get("image_std", CLIP_STD)),
     )

@@ -17,6 +17,7 @@ from cliplab.checkpoints.preprocessing import read_preprocess_cfg
 from cliplab.checkpoints.siglip import looks_siglip, read_trunk
 from cliplab.checkpoints.spec import OPEN_CLIP_CONFIG
 from cliplab.checkpoints.stated import Stated, read_json
+from cliplab.checkpoints.stating import preprocess_cfg
 from cliplab.checkpoints.tokenizer_files import has_tokenizer
 from cliplab.checkpoints.weights import RESNET, TEXT, VIT, Weights, check_sizes, clip_config, tokenizer_config
 from cliplab.data.tokenizers import CLIPTokenizer
@@ -277,16 +278,19 @@ def to_model_cfg(model: Mapping[str, Any]) -> dict[str, Any]:
     return cfg
 
 
-def write_open_clip(folder: Path, model: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Write a folder that ``open_clip.create_model_and_transforms("local-dir:<folder>")`` reads."""
-    preprocess = {
-        "size": model["image_encoder"]["image_size"],
-        "mean": list(model.get("image_mean", CLIP_MEAN)),
-        "std": list(model.get("image_std", CLIP_STD)),
-        "interpolation": "bicubic",
-        "resize_mode": "shortest",
-    }
-    config = {"model_cfg": to_model_cfg(model), "preprocess_cfg": preprocess}
+def write_open_clip(
+    folder: Path,
+    model: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    transform: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a folder that ``open_clip.create_model_and_transforms("local-dir:<folder>")`` reads. ``transform`` prepares
+    pictures; None is the paper's. Raises ValueError naming
+    what it cannot hold."""
+    model_cfg = to_model_cfg(model)
+    statistics = {"mean": list(model.get("image_mean", CLIP_MEAN)), "std": list(model.get("image_std", CLIP_STD))}
+    pictures = preprocess_cfg(transform, model["image_encoder"]["image_size"])
+    config = {"model_cfg": model_cfg, "preprocess_cfg": {**pictures, **statistics}}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / OPEN_CLIP_CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf8")
     write_safetensors(folder / f"{STEM}.safetensors", to_openai(model, state), {"format": "pt"})

@@ -16,17 +16,15 @@ from cliplab.models.clip import CLIP
 
 
 def _huggingface(folder: Path, weights: Weights, model: CLIP) -> None:
-    _plain_crop(weights, "huggingface")
-    write_clip_folder(folder, weights.model, weights.state)
+    write_clip_folder(folder, weights.model, weights.state, weights.transform)
 
 
 def _open_clip(folder: Path, weights: Weights, model: CLIP) -> None:
-    _plain_crop(weights, "open_clip")
-    write_open_clip(folder, weights.model, weights.state)
+    write_open_clip(folder, weights.model, weights.state, weights.transform)
 
 
 def _openai(folder: Path, weights: Weights, model: CLIP) -> None:
-    _plain_crop(weights, "openai")
+    _refuse_other_crop(weights)
     write_openai(folder, weights.model, weights.state)
 
 
@@ -48,10 +46,11 @@ def _safetensors(folder: Path, weights: Weights, model: CLIP) -> None:
     )
 
 
-def _plain_crop(weights: Weights, name: str) -> None:
+def _refuse_other_crop(weights: Weights) -> None:
+    """OpenAI's file states no preprocessing: its readers take the paper's."""
     if not weights.plain:
         kind = weights.transform["_target_"].rpartition(".")[2]
-        raise ValueError(f"format={name}: its preprocessing is not this model's {kind}; use format=safetensors")
+        raise ValueError(f"format=openai: its preprocessing is not this model's {kind}; use format=open_clip")
 
 
 FORMATS: dict[str, Callable[[Path, Weights, CLIP], None]] = {
