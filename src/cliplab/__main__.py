@@ -1,4 +1,4 @@
-"""``python -m cliplab``."""
+"""``python -m cliplab``, and the installed command ``cliplab``."""
 
 import signal
 
@@ -6,4 +6,5 @@ signal.signal(signal.SIGINT, signal.SIG_DFL)  # until the command listens: no tr
 
 from cliplab.cli import main  # noqa: E402
 
-main()
+if __name__ == "__main__":
+    main()

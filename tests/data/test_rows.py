@@ -32,6 +32,13 @@ from .conftest import ROWS, captions, picture
         ("text", ["one\ntwo", "three"], ["one\ntwo", "three"]),
         ("json:caption", b'{"caption": "one"}', ["one"]),
         ("json:sentences.*.raw", {"sentences": [{"raw": "one"}, {"raw": "two"}]}, ["one", "two"]),
+        (
+            "json:*.from:gpt.value",
+            [{"from": "human", "value": "<image> what?"}, {"from": "gpt", "value": "one"}],
+            ["one"],
+        ),
+        ("json:role:user.text", {"role": "user", "text": "one"}, ["one"]),
+        ("json:role:user.text", {"role": "user", "role:user": {"text": "two"}}, ["two"]),
         ("json:1.text", '[{"text": "one"}, {"text": ["two", "three"]}]', ["two", "three"]),
     ],
 )

@@ -41,14 +41,22 @@ def _lines(value: Any) -> list[str]:
 
 
 def _walk(value: Any, path: Sequence[str]) -> list[Any]:
-    """The values at a path into nested lists and dictionaries, where ``*`` means every item."""
+    """The values at a path into nested lists and dictionaries.
+
+    ``*`` means every item; ``<field>:<value>`` keeps a dictionary whose field has that value.
+    """
     if not path:
         return [value]
     if path[0] == "*":
         return [found for item in (value if isinstance(value, list) else []) for found in _walk(item, path[1:])]
     if isinstance(value, list) and path[0].isdigit():
         return _walk(value[int(path[0])], path[1:]) if int(path[0]) < len(value) else []
-    return _walk(value[path[0]], path[1:]) if isinstance(value, dict) and path[0] in value else []
+    if not isinstance(value, dict):
+        return []
+    if path[0] in value:
+        return _walk(value[path[0]], path[1:])
+    field, colon, wanted = path[0].partition(":")
+    return _walk(value, path[1:]) if colon and str(value.get(field)) == wanted else []
 
 
 def _from_json(path: Sequence[str], value: Any) -> list[str]:
@@ -63,7 +71,8 @@ def _from_json(path: Sequence[str], value: Any) -> list[str]:
 
 def caption_reader(caption_format: str) -> Callable[[Any], list[str]]:
     """A function from a cell to its captions. ``lines`` reads a string with a caption on each line, or a list of those;
-    ``text`` a string or list of strings, each a caption; ``json:<path>``, such as ``json:sentences.*.raw``, reads JSON.
+    ``text`` a string or list of strings, each a caption; ``json:<path>``, such as ``json:sentences.*.raw``, reads JSON. Of
+    a conversation in LLaVA's form, ``json:*.from:gpt.value`` reads what the model is to say.
     Raises ValueError for other formats."""
     if caption_format.startswith("json:"):
         return functools.partial(_from_json, caption_format.removeprefix("json:").split("."))

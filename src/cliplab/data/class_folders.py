@@ -10,10 +10,10 @@ from typing import Any
 import datasets
 
 from cliplab.data.library import no_progress_bars
-from cliplab.data.local import ABOUT_PICTURES, SPLIT_FOLDERS
+from cliplab.data.local import ABOUT_PICTURES
+from cliplab.data.splits import SPLIT_NAMES, names_of_split
 from cliplab.text import listed
 
-SYNONYMS = (("train", "training"), ("validation", "valid", "val", "dev"), ("test", "testing", "eval", "evaluation"))
 PICTURES = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".ico", ".tga"),
@@ -53,11 +53,10 @@ def _hidden(name: str) -> bool:
 
 def _split_root(path: Path, split: str) -> Path | None:
     """The folder of the split, or the path itself when it has no split folders. None when it has only those of others."""
-    found = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir() and p.name.lower() in SPLIT_FOLDERS}
+    found = {p.name.lower(): p for p in sorted(path.iterdir()) if p.is_dir() and p.name.lower() in SPLIT_NAMES}
     if not found:
         return path
-    names = next((names for names in SYNONYMS if split in names), (split,))
-    return next((found[name] for name in (split, *names) if name in found), None)
+    return next((found[name] for name in names_of_split(split) if name in found), None)
 
 
 def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:

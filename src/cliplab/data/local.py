@@ -9,10 +9,9 @@ from pathlib import Path
 from cliplab.data.layout import Reader
 from cliplab.data.layouts import reader_of
 from cliplab.data.patterns import common_folder, is_pattern, matching_files
+from cliplab.data.splits import SPLIT_NAMES, names_of_split
 from cliplab.data.tables.json_records import holds_pairs
 
-SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval")
-SPLIT_NAMES = [{"train", "training"}, {"val", "valid", "validation"}, {"test", "testing"}]  # as in file names
 ABOUT_PICTURES = ("metadata.csv", "metadata.jsonl")  # tables of an image folder, which the datasets library reads
 NO_ROWS = "corresponds to no data"  # part of the datasets library's message for an empty split
 PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -45,9 +44,9 @@ def _words(name: str) -> set[str]:
 def files_of_split(files: Sequence[Path], root: Path, split: str) -> list[Path]:
     """The files named after the split, else those named after none. Raises ValueError when all are of other splits."""
     inner = {file: str(file.relative_to(root)) for file in files}
-    synonyms = next((names for names in SPLIT_NAMES if split in names), None)
-    found = [file for file in files if (synonyms & _words(inner[file]) if synonyms else split in inner[file])]
-    others = set().union(*SPLIT_NAMES) - (synonyms or set())
+    names = {*names_of_split(split)}
+    found = [f for f in files if (names & _words(inner[f]) if split in SPLIT_NAMES else split in inner[f])]
+    others = SPLIT_NAMES - names
     found = found or [file for file in files if not others & _words(inner[file])]
     if not found:
         present = sorted(others & set().union(*(_words(name) for name in inner.values())))
@@ -61,7 +60,7 @@ def check_split(path: Path, split: str) -> None:
     The usual names (train, validation, test and their synonyms) are allowed: files that name no split are of any.
     """
     saved = (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file()
-    if saved or split.lower() in SPLIT_FOLDERS:
+    if saved or split.lower() in SPLIT_NAMES:
         return
     files = choose_files(path, split, None)[1]
     root = path if path.is_dir() else path.parent
@@ -124,7 +123,7 @@ def choose_files(path: Path, split: str, data_files: DataFiles) -> tuple[type[Re
 
 
 def has_split_folders(path: Path) -> bool:
-    return path.is_dir() and any(p.is_dir() and p.name.lower() in SPLIT_FOLDERS for p in path.iterdir())
+    return path.is_dir() and any(p.is_dir() and p.name.lower() in SPLIT_NAMES for p in path.iterdir())
 
 
 def name_within(file: str, root: Path) -> str:

@@ -9,17 +9,18 @@ from cliplab.data.filters import RowFilters
 from cliplab.data.local import local_path
 from cliplab.data.opening import Location
 from cliplab.data.rows import RowSettings
+from cliplab.data.splits import SPLIT_NAMES, names_of_split
 
 COLUMN = "split"
-# The values of each split. Karpathy's restval is the part of COCO's validation set that everyone trains on.
-VALUES = (["train", "training", "restval"], ["val", "valid", "validation", "dev"], ["test", "testing"])
+FOR_TRAINING = "restval"  # Karpathy's name for the part of COCO's validation set that everyone trains on
 
 Settings = TypeVar("Settings", bound=RowSettings)
 
 
 def values_of(split: str) -> list[str]:
     """The values that rows of a split may have in the column."""
-    return next((values for values in VALUES if split in values and split != "restval"), [split])
+    names = [*dict.fromkeys(names_of_split(split))]
+    return [*names, FOR_TRAINING] if "train" in names else names
 
 
 def of_split(
@@ -33,7 +34,7 @@ def of_split(
     filters = settings.filters or RowFilters()
     if COLUMN not in columns or COLUMN in filters.column_equals or local_path(location.where) is None:
         return settings
-    known = {value for values in VALUES for value in values} | {*location.splits}
+    known = {*SPLIT_NAMES, FOR_TRAINING, *location.splits}
     if first().get(COLUMN) not in known:
         return settings
     chosen = copy.copy(filters)
