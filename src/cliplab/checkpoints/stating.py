@@ -1,7 +1,7 @@
 """States an evaluation transform as open_clip's preprocess_cfg and as the fields of transformers' CLIPImageProcessor: the
 counterpart of preprocessing.py, which reads them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
@@ -43,11 +43,8 @@ def processor_fields(transform: Mapping[str, Any] | None, image_size: int) -> di
     if target == CROP:
         return {"size": {"shortest_edge": transform.get("short_side") or image_size}, **resample, **cropped}
     if target == SQUASH:
-        height, width = transform.get("size") or (image_size, image_size)
-        whole = (height, width) == (image_size, image_size)
-        return {
-            "size": {"height": height, "width": width},
-            **resample,
-            **({"do_center_crop": False} if whole else cropped),
-        }
+        size: Sequence[int] = transform.get("size") or (image_size, image_size)
+        square = {*size} == {image_size}
+        sides = {"size": {"height": size[0], "width": size[1]}, **resample}
+        return {**sides, "do_center_crop": False} if square else {**sides, **cropped}
     raise _refusal("huggingface", transform)
