@@ -14,7 +14,7 @@ VIT = "cliplab.models.vision_transformer.VisionTransformer"
 RESNET = "cliplab.models.modified_resnet.ModifiedResNet"
 TEXT = "cliplab.models.text_transformer.TextTransformer"
 TOKENIZER = "cliplab.data.tokenizers.CLIPTokenizer"
-PLAIN_TRANSFORM = {"_target_": "cliplab.data.transforms.EvalTransform"}
+PLAIN_TRANSFORM: dict[str, Any] = {"_target_": "cliplab.data.transforms.EvalTransform"}
 
 
 @dataclass(frozen=True)
