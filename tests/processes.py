@@ -12,12 +12,17 @@ ROOT = str(Path(__file__).parents[1])
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
 # Children are forked from a server process. It never trains: autograd does not survive a fork.
 CHILDREN = multiprocessing.get_context("forkserver")
+FORKS = multiprocessing.get_context("fork")
 CHILDREN.set_forkserver_preload(["tests.prepared"])
 
 
 def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
-    """Begin ``work(*arguments)`` in a child process. ``work`` is a function of a module, by name."""
-    child = CHILDREN.Process(target=work, args=arguments)
+    """Begin ``work(*arguments)`` in a child process. ``work`` is a function of a module, by name.
+
+    A child of the server forks its own children. It has no server, and one of its own would import everything again.
+    """
+    context = FORKS if multiprocessing.parent_process() else CHILDREN
+    child: BaseProcess = context.Process(target=work, args=arguments)  # type: ignore[attr-defined]
     child.start()
     return child
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.core.global_hydra import GlobalHydra
 from lightning.fabric.strategies.launchers import subprocess_script as of_fabric
 from lightning.pytorch.strategies.launchers import subprocess_script as of_trainer
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
@@ -65,6 +66,7 @@ def _command(arguments: list[str], env: dict[str, str], own_session: bool) -> No
         os.setsid()
     os.environ.clear()
     os.environ.update(env)
+    GlobalHydra.instance().clear()  # a second rank is forked from the first, in the midst of its command
     rank = os.environ.get("LOCAL_RANK", "0")
     rank_zero_only.rank = int(rank)  # noted when it was imported, in the server
     root = Path(os.environ["CLIPLAB_ROOT"])
@@ -79,9 +81,11 @@ def _command(arguments: list[str], env: dict[str, str], own_session: bool) -> No
         clamp(self, *of_step)
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         with (root / "steps").open("a") as file:
-            file.write(json.dumps([self.trainer.default_root_dir, rank, os.getpid(), self.global_step, rate]) + "\n")
+            row = [self.trainer.default_root_dir, str(self.global_rank), os.getpid(), self.global_step, rate]
+            file.write(json.dumps(row) + "\n")
 
-    TrainingModule.on_train_batch_end = noting  # type: ignore[method-assign]
+    if clamp.__name__ != noting.__name__:  # else the first rank's
+        TrainingModule.on_train_batch_end = noting  # type: ignore[method-assign]
     sys.argv = ["run.py", *arguments]
     cli.main()
 
