@@ -176,6 +176,7 @@ def prepared(transform: dict[str, Any]) -> tuple[Weights, CLIP]:
     return replace(weights, transform=transform), model
 
 
+@torch.no_grad()
 @pytest.mark.parametrize(
     "transform",
     [
@@ -188,10 +189,12 @@ def prepared(transform: dict[str, Any]) -> tuple[Weights, CLIP]:
 def test_open_clip_prepares_pictures_as_the_model_does(transform: dict[str, Any], tmp_path: Path) -> None:
     weights, model = prepared(transform)
     write("open_clip", tmp_path, weights, model)
-    theirs = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")[2](picture())
-    ours = build({**transform, "image_size": 32}, "transform")(picture()) / 255
-    torch.testing.assert_close(theirs * model.image_std + model.image_mean, ours, atol=1e-5, rtol=0)
+    whole, _, prepare = open_clip.create_model_and_transforms(f"local-dir:{tmp_path}")
+    theirs, ours = prepare(picture()), build({**transform, "image_size": 32}, "transform")(picture())
+    torch.testing.assert_close(theirs * model.image_std + model.image_mean, ours / 255, atol=1e-5, rtol=0)
     assert read_pretrained(str(tmp_path)).transform == transform
+    embedded = whole.eval().encode_image(theirs.unsqueeze(0), normalize=True)
+    torch.testing.assert_close(embedded, model.encode_image(ours.unsqueeze(0)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -78,14 +78,31 @@ def test_splits_and_fingerprint_of_pictures_with_texts(tmp_path: Path) -> None:
     assert open_layout(Location(str(tmp_path / "set"))).fingerprint != before
 
 
-def test_pictures_in_a_zip_file_with_their_table(tmp_path: Path) -> None:
-    """The datasets library names them ``zip://<member>::<file>``."""
-    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+TABLE = "\n".join(json.dumps({"file_name": f"{k}.png", "text": f"caption {k}"}) for k in range(3))
+
+
+def _zip_file(folder: Path) -> Path:
+    with zipfile.ZipFile(folder / "data.zip", "w") as archive:
         for k in range(3):
             archive.writestr(f"{k}.png", png(k))
-        lines = [json.dumps({"file_name": f"{k}.png", "text": f"caption {k}"}) for k in range(3)]
-        archive.writestr("metadata.jsonl", "\n".join(lines))
-    assert _pairs(_open(tmp_path)) == _expected(3)
+    return folder / "data.zip"
+
+
+def test_pictures_in_a_zip_file_with_their_table(tmp_path: Path) -> None:
+    """The datasets library names them ``zip://<member>::<file>``."""
+    with zipfile.ZipFile(_zip_file(tmp_path), "a") as archive:
+        archive.writestr("metadata.jsonl", TABLE)
+    for path in (tmp_path, tmp_path / "data.zip"):
+        assert _pairs(_open(path)) == _expected(3)
+
+
+def test_a_table_beside_the_zip_file_of_its_pictures_is_refused(tmp_path: Path) -> None:
+    _zip_file(tmp_path)
+    (tmp_path / "metadata.jsonl").write_text(TABLE)
+    with pytest.raises(
+        ValueError, match=r"metadata.jsonl is beside data.zip, which holds the pictures; unpack it there"
+    ):
+        _open(tmp_path)
 
 
 @pytest.mark.parametrize("opened", ["", "train"])

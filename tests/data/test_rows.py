@@ -39,6 +39,11 @@ from .conftest import ROWS, captions, picture
         ),
         ("json:role:user.text", {"role": "user", "text": "one"}, ["one"]),
         ("json:role:user.text", {"role": "user", "role:user": {"text": "two"}}, ["two"]),
+        (
+            "json:*.role:assistant.content",
+            [{"role": "user", "content": "what?"}, {"role": "assistant", "content": "one"}],
+            ["one"],
+        ),
         ("json:1.text", '[{"text": "one"}, {"text": ["two", "three"]}]', ["two", "three"]),
     ],
 )

@@ -71,12 +71,30 @@ def test_a_split_of_which_there_is_no_file_is_refused(streaming: bool, tmp_path:
     assert len(captions(file, streaming, split="validation")) == 3, "a file that names no split is of any"
 
 
+@pytest.mark.parametrize(
+    ("named", "split"), [("dev", "validation"), ("eval", "test"), ("evaluation", "test"), ("valid", "dev")]
+)
+def test_a_split_may_have_any_of_its_usual_names(named: str, split: str, tmp_path: Path) -> None:
+    for kind in ("folders", "files"):
+        for number, name in enumerate(("train", named), 1):
+            file = tmp_path / kind / (f"{name}/0.parquet" if kind == "folders" else f"{name}-0.parquet")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            pairs(file, count=number)
+        assert captions(tmp_path / kind, split=split) == ["number 0", "number 1"], kind
+        assert captions(tmp_path / kind, split="train") == ["number 0"], kind
+    file = pairs(tmp_path / "rows.parquet", split=["train", named, "train"])
+    assert captions(file, split=split) == ["number 1"]
+
+
 @pytest.mark.parametrize("key", ["name", "revision"])
 def test_keys_of_a_hub_are_refused_beside_local_data(key: str, tmp_path: Path) -> None:
     pairs(tmp_path / "pairs.parquet")
     with pytest.raises(
         ValueError, match=f"data.train.{key}: .* is local, and {key}=large is for data on a hub; leave it"
     ):
+        caption_source(path=str(tmp_path), **{key: "large"})
+    (tmp_path / "pairs.parquet").write_bytes(b"")
+    with pytest.raises(ValueError, match=f"data.train.{key}: "):  # before a file is opened
         caption_source(path=str(tmp_path), **{key: "large"})
 
 

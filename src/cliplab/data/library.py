@@ -13,8 +13,17 @@ import datasets
 from cliplab.data.cells import to_rows
 from cliplab.data.layout import Part, Row
 from cliplab.data.layouts import suffixes
-from cliplab.data.local import fingerprint_of_files, has_split_folders, name_within, refuse_empty, refuse_options
+from cliplab.data.local import (
+    ABOUT_PICTURES,
+    PICTURES,
+    fingerprint_of_files,
+    has_split_folders,
+    name_within,
+    refuse_empty,
+    refuse_options,
+)
 
+ZIP = ".zip"
 ROWS_AT_ONCE = 32  # rows read together; far faster than one by one
 ROWS_PER_PART, MOST_PARTS = 1000, 64  # of rows on disk when they are streamed
 
@@ -129,17 +138,31 @@ class LibraryReader:
         return place_in(self._held[number], f"{self.root.name} row {number}", self.root)
 
 
+def _refuse_table_beside_zips(files: Sequence[str]) -> None:
+    """Raises ValueError for a table of pictures whose pictures are all in zip files beside it: the library looks for them
+    beside the table."""
+    tables = [file for file in files if os.path.basename(file) in ABOUT_PICTURES]
+    zips = [file for file in files if file.lower().endswith(ZIP)]
+    if tables and zips and not any(file.lower().endswith(PICTURES) for file in files):
+        table, packed = os.path.basename(tables[0]), os.path.basename(zips[0])
+        raise ValueError(
+            f"{table} is beside {packed}, which holds the pictures; unpack it there, or put {table} into it"
+        )
+
+
 class ImageFolder(LibraryReader):
-    """A folder of images with ``metadata.jsonl`` or ``metadata.csv``, or with class folders."""
+    """A folder of images or a zip file, with ``metadata.jsonl`` or ``metadata.csv``, or with class folders."""
 
     builder = "imagefolder"
 
     def __init__(self, root: Path, split: str, files: Sequence[str], named: bool) -> None:
         """``files`` are all files of the folder or, when ``named``, those that the user chose."""
-        if not root.is_dir() and not named:
-            known = ", ".join(sorted(suffixes()))
+        is_zip = root.suffix.lower() == ZIP
+        if not root.is_dir() and not named and not is_zip:
+            known = ", ".join(sorted([*suffixes(), ZIP]))
             raise ValueError(f"{root.name} is not a folder, and its extension is unknown; known are {known}")
-        self.root, self.split, self.files, self.named = root, split, files, named
+        _refuse_table_beside_zips(files)
+        self.root, self.split, self.files, self.named = root, split, files, named or is_zip
 
     def arguments(self, split: str) -> dict[str, Any]:
         files: dict[str, Any]

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -38,24 +39,35 @@ class SourceSettings(StreamSettings, ByRowSettings, Location):
 def caption_source(settings: SourceSettings) -> CaptionSource:
     """Open the source that a config describes. Raises ValueError when no path is set, or when a stream is asked for
     something that needs rows by number."""
-    source = _streamed(settings) if settings.streaming else _by_row(settings)
-    if settings.dataset is None:
-        _check_local(settings, by_column=COLUMN in source.rows.filters.column_equals)
+    if settings.dataset is not None:
+        return _opened(settings)
+    local = local_path(settings.where)
+    if local is not None:
+        _refuse_hub_keys(settings)
+    source = _opened(settings)
+    by_column = COLUMN in source.rows.filters.column_equals
+    if local is not None and not by_column:
+        _check_splits(settings, local)
     return source
 
 
-def _check_local(location: Location, by_column: bool) -> None:
-    """Raises ValueError for keys that change nothing about local files. ``by_column``: rows name their splits themselves."""
-    path = local_path(location.where)
-    if path is None:
-        return
+def _opened(settings: SourceSettings) -> CaptionSource:
+    return _streamed(settings) if settings.streaming else _by_row(settings)
+
+
+def _refuse_hub_keys(location: Location) -> None:
+    """Raises ValueError for keys that change nothing about local files."""
     for key in ("name", "revision"):
         if getattr(location, key) is not None:
             raise ValueError(
                 f"data.train.{key}: {location.where} is local, and {key}={getattr(location, key)} is for data on a hub; "
                 "leave it out, or name a folder or files: data.path=…, data.train.data_files=…"
             )
-    if not by_column and location.data_files is None and not is_pattern(location.where):
+
+
+def _check_splits(location: Location, path: Path) -> None:
+    """Raises ValueError for splits that no local file is named after."""
+    if location.data_files is None and not is_pattern(location.where):
         for split in location.splits:
             check_split(path, split)
 
