@@ -1,7 +1,7 @@
 """Collectives that work with one process as with several, and the number of processes that read data for a rank."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -65,6 +65,29 @@ def gather(local: Tensor) -> Tensor:
 def summed(local: Tensor) -> Tensor:
     """The sum over ranks of tensors of one shape; the tensor itself on one rank."""
     return gather(local.unsqueeze(0)).sum(0, dtype=local.dtype) if world_size() > 1 else local
+
+
+def pass_on(tensors: Sequence[Tensor]) -> Callable[[], list[Tensor]]:
+    """Send tensors to the next rank of the ring of all ranks. What is returned waits for those of the rank before.
+
+    Every rank must call it, with tensors of the same shapes and types. They must not be changed before the end of the wait.
+    With one rank they are what comes back.
+    """
+    if world_size() == 1:
+        return lambda: list(tensors)
+    onward, back = (rank() + 1) % world_size(), (rank() - 1) % world_size()
+    sent = [tensor.contiguous() for tensor in tensors]
+    received = [torch.empty_like(tensor) for tensor in sent]
+    sends = [dist.P2POp(dist.isend, tensor, onward, tag=tag) for tag, tensor in enumerate(sent)]
+    receives = [dist.P2POp(dist.irecv, tensor, back, tag=tag) for tag, tensor in enumerate(received)]
+    requests = dist.batch_isend_irecv([*sends, *receives])
+
+    def arrived() -> list[Tensor]:
+        for request in requests:
+            request.wait()
+        return received
+
+    return arrived
 
 
 def local_part(tensor: Tensor) -> Tensor:

@@ -27,8 +27,8 @@ def save_average(gradients: Sequence[Tensor], folder: str, name: str) -> None:
         torch.save(list(gradients), f"{folder}/{name}.pt")
 
 
-def assert_average(folder: Path, name: str, alone: Sequence[Tensor], rtol: float) -> None:
+def assert_average(folder: Path, name: str, alone: Sequence[Tensor], rtol: float, atol: float = 1e-6) -> None:
     """Compare what ``save_average`` wrote with the gradients of one process."""
     averaged = torch.load(folder / f"{name}.pt", weights_only=True)
     for a, b in zip(averaged, alone, strict=True):
-        torch.testing.assert_close(a, b, rtol=rtol, atol=1e-6, msg=lambda m: f"{name}: {m}")
+        torch.testing.assert_close(a, b, rtol=rtol, atol=atol, msg=lambda m: f"{name}: {m}")

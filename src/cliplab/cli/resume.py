@@ -31,6 +31,7 @@ MAY_CHANGE = (
     *(
         "trainer.activation_checkpointing",
         "trainer.contrastive_accumulation",
+        "objective*.block_size",
         "trainer.deterministic",
         "trainer.benchmark",
         "compile",
