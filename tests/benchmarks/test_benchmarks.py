@@ -170,7 +170,6 @@ def test_each_benchmark_measures_ours_and_its_peers(monkeypatch: pytest.MonkeyPa
         "train": train_step.measure(**COMMON, **TEXTS, peers=["open_clip"]),
         "text": text_tower.measure(**COMMON, **TEXTS, peers=["transformers"]),
         "image": image_tower.measure(**COMMON, peers=["open_clip"]),
-        "loss": loss.measure(**COMMON),
     }
     for name, measured in found.items():
         figures = {row["figure"] for row in measured.rows}
@@ -181,6 +180,26 @@ def test_each_benchmark_measures_ours_and_its_peers(monkeypatch: pytest.MonkeyPa
     parts = {f"{part}, ms" for part in train_step.PARTS}
     assert {row["figure"] for row in found["train"].rows} >= parts | {"images/s", "tokens/s"}
     assert found["train"].facts["operations"] > 0
+
+
+def test_losses_are_measured_by_pairs_and_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measuring, "SIDE_ELSEWHERE", 64)
+    config = {**CONFIG, "objective": {**CONFIG["objective"], "block_size": None}}
+    told = {**COMMON, "config": config, "block_sizes": [None, 32], "whole_up_to": 256}
+    rows = loss.measure(**told | {"batch_size": [64, 256, 512]}).rows
+    names = ["cliplab", "cliplab, 32", "open_clip"]
+    assert [(row["pairs"], row["loss"]) for row in rows] == [
+        *((64, name) for name in names),
+        *((256, name) for name in names),
+        (512, "cliplab, 32"),
+    ]
+    peaks = {(row["pairs"], row["loss"]): row["peak memory, MiB"] for row in rows}
+    assert peaks[256, "cliplab"] > 256**2 * 4 / 2**20
+    assert peaks[512, "cliplab, 32"] < peaks[256, "cliplab"]
+    assert len(loss.measure(**told | {"batch_size": 64}).rows) == 3
+    assert [row["loss"] for row in loss.measure(**told | {"config": CONFIG}).rows] == ["cliplab", "open_clip"]
+    with pytest.raises(ConfigError, match=r"benchmark.batch_size: 300 pairs are more than benchmark.whole_up_to=256"):
+        loss.measure(**told | {"batch_size": 300, "block_sizes": [None]})
 
 
 def test_what_saves_memory_is_measured_by_its_memory() -> None:
