@@ -199,6 +199,20 @@ def test_padding_before_the_text_is_siglips_too(bases: dict[str, Path], tmp_path
     np.testing.assert_allclose(our_features(folder)[1], transformers_features(folder)[1], atol=2e-5)
 
 
+@pytest.mark.parametrize("family", BASE)
+def test_lengths_fixed_in_the_tokenizers_file_are_the_librarys_defaults_and_no_part_of_a_text(
+    family: str, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    folder = changed(bases[family], tmp_path, {})
+    fixed = {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0}
+    cut = {"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0}
+    edit(
+        folder / "tokenizer.json",
+        {"padding": {**fixed, "pad_type_id": 0, "pad_token": "<pad>"}, "truncation": cut},
+    )
+    np.testing.assert_allclose(our_features(folder)[1], transformers_features(folder)[1], atol=2e-5)
+
+
 @pytest.mark.parametrize("kind", ["Siglip2Tokenizer", "GemmaTokenizer"])
 def test_siglip_2_is_lower_case_only_where_its_tokenizer_says_so(
     kind: str, bases: dict[str, Path], tmp_path: Path

@@ -37,6 +37,8 @@ def _is_clips(definition: Definition) -> bool:
 
 def _check(definition: Definition, vocab_size: int, file: Path) -> Tokenizer:
     library = Tokenizer.from_str(definition["tokenizer"])
+    library.no_padding()  # tokenizer.json may fix a length, which transformers and HFTokenizer ignore, too
+    library.no_truncation()
     largest = max(library.get_vocab(with_added_tokens=False).values())
     if largest >= vocab_size:
         raise ValueError(f"{file}: its tokens go up to number {largest}, and the model's vocab_size is {vocab_size}")
