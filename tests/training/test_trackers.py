@@ -17,29 +17,31 @@ from cliplab.training.trackers import (
     Tracker,
     WandbRun,
     check_reachable,
-    flat,
+    plain,
     run_title,
 )
+from cliplab.training.trackers.wandb_file import PIECE, STEP, last_steps, records, rows
 
 CONFIG = {"name": "emoji", "seed": 1, "optimizer": {"lr": 0.1, "betas": [0.9, 0.98]}, "paths": {"run": "/x"}}
 FACTS = {"model/parameters": 12}
 
 
-def stop_and_resume(make: Callable[[], Any], run: Path, killed: bool = True) -> Any:
-    """Steps 0 to 5, a kill before the tracker has the last of them, and from the checkpoint of step 3 on to step 8.
+def stop_and_resume(make: Callable[[], Any], run: Path, saved: int = 3) -> Any:
+    """Steps 0 to 5, a kill before the tracker has the last of them, and from the checkpoint of step ``saved`` on to step 8.
 
     Returns the second tracker."""
-    for first, last, status in ((0, 5, "failed"), (4, 8, "finished")):
+    for first, last, status in ((0, 5, "failed"), (saved + 1, 8, "finished")):
         tracker, table = make(), CSVLogger(str(run))
         assert isinstance(tracker, Tracker)
         tracker.begin(CONFIG, FACTS)
         table.rewind(first - 1)
+        tracker.catch_up(table.rows)
         for step in range(first, last + 1):
             for logger in (table, tracker) if step < 5 or last > 5 else (table,):  # the kill comes between the two
                 logger.log_metrics({"train/loss": 1.0 / (step + 1), "val/recall@1": 0.5}, step=step)
             if step < 5 or last > 5:
                 tracker.show("panel/val", Image.new("RGB", (8, 8), (step, 0, 0)), step)
-        if last == 8 or not killed:
+        if last == 8:
             (run / "report.html").write_text("<p>report</p>")
             tracker.attach(run / "report.html")
         tracker.end(status)
@@ -90,26 +92,49 @@ def test_mlflow_in_a_folder_is_answered_with_a_database(uri: str, tmp_path: Path
         MlflowRun(str(tmp_path), "emoji", uri)
 
 
-def test_wandb_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("saved", [3, 5])
+def test_wandb_offline(saved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step of the kill is trained again after a checkpoint of step 3; after one of step 5, metrics.csv alone has it."""
     pytest.importorskip("wandb")
-    from lightning.pytorch.loggers import WandbLogger
-
-    logged: list[int | None] = []
-    log_metrics = WandbLogger.log_metrics
-
-    def noting(self: WandbLogger, metrics: Any, step: int | None = None) -> None:
-        logged.append(step)
-        log_metrics(self, metrics, step)
-
-    monkeypatch.setattr(WandbLogger, "log_metrics", noting)
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = tmp_path / "emoji" / "2026-a"
     run.mkdir(parents=True)
-    stop_and_resume(lambda: WandbRun(str(run), "cliplab", offline=True), run)
-    assert logged == [0, 1, 2, 3, 4, 6, 7, 8], "its files are not read back: a step that a kill took is missing"
-    folders = [folder.name for folder in (run / "wandb").glob("offline-run-*")]
-    ids = {folder.rpartition("-")[2] for folder in folders}
+    stop_and_resume(lambda: WandbRun(str(run), "cliplab", offline=True), run, saved)
+    files = sorted((run / "wandb").glob("offline-run-*/*.wandb"))
+    ids = {file.stem.removeprefix("run-") for file in files}
     assert ids == {json.loads((run / "trackers.json").read_text())["wandb"]}
+    written = [row for file in files for row in rows(file)]
+    losses = [(row[STEP], row["train/loss"]) for row in written if "train/loss" in row]
+    assert losses == [(step, 1 / (step + 1)) for step in range(9)]
+    pictures = [row[STEP] for row in written if "panel/val" in row]
+    assert pictures == [step for step in range(9) if step < 5 or step > saved]
+
+
+def test_records_of_a_file_of_several_blocks_that_a_kill_has_cut(tmp_path: Path) -> None:
+    """As LevelDB's format has it: a record of 33,000 bytes is in two pieces, and the 3 bytes before the third block that
+    hold no header are zeros."""
+    first = 32768 - 7 - 7  # bytes of the first piece, beside the header of the file and its own
+    second = 33_000 - first
+    third = 32768 - 7 - second - 7 - 3
+    content = b":W&B" + bytes(3)
+    for kind, piece in ((2, b"a" * first), (4, b"a" * second), (1, b"b" * third)):
+        content += PIECE.pack(0, len(piece), kind) + piece
+    content += bytes(3) + PIECE.pack(0, 5, 1) + b"c" * 5 + PIECE.pack(0, 5, 1) + b"d" * 4
+    (tmp_path / "run.wandb").write_bytes(content)
+    assert list(records(tmp_path / "run.wandb")) == [b"a" * 33_000, b"b" * third, b"c" * 5]
+
+
+def test_figures_of_files_that_were_cleaned_away_are_not_logged_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    logged = {"train/loss": 6, "val/recall@1": 4}
+    assert last_steps(tmp_path, "a", logged) == logged
+    tracker = WandbRun(str(tmp_path), "cliplab", offline=True, id="a")
+    tracker.log_metrics({"train/loss": 1.0}, step=5)
+    tracker.end("finished")
+    assert {key: last_steps(tmp_path, "a", logged)[key] for key in logged} == {"train/loss": 5, "val/recall@1": 4}
 
 
 def test_the_jobs_of_a_sweep_are_runs_of_their_own_in_one_process(
@@ -155,7 +180,7 @@ def test_an_evaluation_that_a_kill_cut_off_is_logged_after_all(tmp_path: Path) -
 
 
 def test_what_trackers_are_told_of_the_config() -> None:
-    assert flat(CONFIG) == {"name": "emoji", "seed": 1, "optimizer.lr": 0.1, "optimizer.betas": [0.9, 0.98]}
+    assert plain(CONFIG) == {"name": "emoji", "seed": 1, "optimizer.lr": 0.1, "optimizer.betas": [0.9, 0.98]}
     assert run_title(Path("/logs/multiruns/night/3")) == "night/3"
 
 

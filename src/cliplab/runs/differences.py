@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from cliplab.nested import flat
+
 PLACES = ("paths", "resume")  # of the config: where things lie
 
 
@@ -19,14 +21,6 @@ class Difference(NamedTuple):
 
 def _shown(value: Any) -> str:
     return "none" if value in (None, "", []) else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-
-
-def flat(node: Any, place: str = "") -> dict[str, Any]:
-    """The plain values of a config by their dotted keys."""
-    if not isinstance(node, Mapping):
-        return {place: node}
-    inner = ((f"{place}.{key}" if place else str(key), value) for key, value in node.items())
-    return {key: value for name, child in inner for key, value in flat(child, name).items()}
 
 
 def moved(node: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> Any:

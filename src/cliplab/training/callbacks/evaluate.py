@@ -24,6 +24,7 @@ from cliplab.training.callbacks.progress import ProgressLines
 from cliplab.training.loggers import CSVLogger
 from cliplab.training.module import TrainingModule
 from cliplab.training.panel import PredictionPanel, log_reference_lines
+from cliplab.training.trackers import trackers_of
 from cliplab.training.trial import Parts, describe, in_small_batches, plan_parts, sizes_of
 
 
@@ -118,9 +119,10 @@ class Evaluate(Callback):
         if trainer.is_global_zero:
             # Forget evaluations after the step where training continues, and all of them when it starts over.
             self._keep_history(lambda earlier: 0 < step >= earlier)
-            for logger in trainer.loggers:
-                if isinstance(logger, CSVLogger):
-                    logger.rewind(step)
+            for table in [logger for logger in trainer.loggers if isinstance(logger, CSVLogger)]:
+                table.rewind(step)
+                for tracker in trackers_of(trainer.loggers):
+                    tracker.catch_up(table.rows)
         if self.before_training and step == 0:
             self._evaluate_between_steps(trainer, pl_module, thorough=False)
         elif step > 0:
