@@ -4,11 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from cliplab.evaluation.kinds.retrieval import KIND
 from cliplab.evaluation.model import ZeroShotModel
+from cliplab.evaluation.retrieval import Retrieval
 from cliplab.evaluation.zero_shot import ZeroShotClassification
 from cliplab.models.tokens import Tokens
 
-from .toys import DEVICE, Labelled, Table, Words, prepared, toy_model
+from .toys import DEVICE, Labelled, Numbered, Table, Words, prepared, toy_model
 
 NAMES = [f"n{i}" for i in range(5)]
 
@@ -55,3 +57,38 @@ def tokens_of(count: int) -> Tokens:
 
 def accuracy(scores: Tensor) -> float:
     return float((scores.argmax(1) == torch.tensor([0, 1, 2, 3, 4, 0, 1])).float().mean())
+
+
+def test_retrieval_by_score_finds_what_cosines_of_that_size_find() -> None:
+    """The shared caption "b" is one text, and log-likelihoods below 0 have bars relative to the best."""
+    torch.manual_seed(4)
+    images, texts = torch.randn(5, 4), torch.randn(6, 4)
+    table = Table(images, texts)
+
+    def score(pictures: Tensor, tokens: Tokens) -> Tensor:
+        assert len(tokens.ids) == 6
+        return table.encode_image(pictures) @ table.encode_text(tokens).T - 2
+
+    evaluator = Retrieval(
+        name="toy", images=prepared(Numbered([["a", "b"], ["c"], ["b"], ["d"], ["e", "f"]]), batch_size=2)
+    )
+    by_score = evaluator.evaluate(ZeroShotModel(NoTowers(images, texts), Words(), DEVICE, score))
+    by_cosine = evaluator.evaluate(toy_model(images, texts))
+    assert by_score.metrics == by_cosine.metrics
+    assert by_score.samples["top_texts"] == by_cosine.samples["top_texts"]
+    assert by_score.samples["image_rank"] == by_cosine.samples["image_rank"]
+    answers = KIND.card(by_score.details, by_score.samples, 0).answers
+    assert answers[0].share == 1
+    assert 0 < answers[-1].share < answers[0].share
+    assert answers[-1].figure.startswith("-")
+
+
+def test_a_score_that_is_constant_retrieves_nothing() -> None:
+    model = ZeroShotModel(
+        NoTowers(torch.eye(2), torch.eye(2)),
+        Words(),
+        DEVICE,
+        lambda images, texts: torch.zeros(len(images), len(texts.ids)),
+    )
+    found = Retrieval(name="toy", images=prepared(Numbered([["a"], ["b"], ["c"]]), batch_size=2)).evaluate(model)
+    assert found.metrics["recall@1"] == 0

@@ -251,7 +251,11 @@ def everything() -> dict[str, dict[str, float]]:
     pairs = prepared(Numbered([[f"c{i}", f"d{i}"] if i % 3 else [f"c{i}"] for i in range(11)]), batch_size=2)
     wide = torch.randn(22, 4, generator=generator)
     found = Retrieval(name="r", images=pairs).evaluate(toy_model(images, wide)).metrics
-    return {"classes": classes, "retrieval": found}
+    table = Table(images, wide)
+    model = ZeroShotModel(table, Words(), DEVICE, lambda some, t: -table.encode_image(some) @ table.encode_text(t).T)
+    scored = Retrieval(name="r", images=pairs).evaluate(model).metrics
+    assert scored != found
+    return {"classes": classes, "retrieval": found, "scored": scored}
 
 
 def one_rank(number: int, ranks: int, folder: str) -> None:

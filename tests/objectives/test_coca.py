@@ -13,7 +13,7 @@ from cliplab.objectives.objective import Objective
 from cliplab.objectives.weighted_sum import WeightedSum
 
 from .decoding import built, pairs, towers
-from .test_bag_of_words import corpus_of
+from .test_bag_of_words import TOKENS, corpus_of
 
 
 def coca() -> CocaCaption:
@@ -99,3 +99,22 @@ def test_a_tower_without_an_order_of_words_is_refused() -> None:
     objective.prepare(corpus_of(["a"]))
     with pytest.raises(ValueError, match="needs a causal text tower, and words of Linear see later words"):
         objective.build_heads(model)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("captions", [100, 0])
+def test_scores_by_trie_are_what_each_text_alone_loses(captions: int) -> None:
+    """Texts that begin alike, one with a token that training never saw, and the empty one."""
+    model = towers()
+    objective = built(CocaCaption(layers=None, heads=None, captions=captions), model)
+    assert isinstance(objective, CocaCaption)
+    texts = ["a b", "a b c", "a", "b a c a", "a e", ""]
+    images = pairs().images[:3]
+    scores = objective.score(model, images, TOKENS(texts))
+    for i, picture in enumerate(images):
+        for j, text in enumerate(texts):
+            one = pairs([text])._replace(images=picture[None])
+            loss = objective(model(one.images, one.tokens, objective.reads), one).loss
+            words = objective.vocabulary.words(one.tokens)
+            shares = objective.vocabulary.shared_share(words.ids[0, : int(words.lengths[0])]).sum()
+            torch.testing.assert_close(scores[i, j], shares - loss * words.lengths[0], rtol=1e-4, atol=1e-4)

@@ -4,10 +4,13 @@ import pytest
 import torch
 
 from cliplab.models.clip import EMBEDS
+from cliplab.objectives.coca import CocaCaption
 from cliplab.objectives.contrastive import ClipLoss, MaskedClipLoss, SigmoidLoss
-from cliplab.objectives.objective import Objective
+from cliplab.objectives.matching import Matching
+from cliplab.objectives.objective import Objective, score_of, trained_embeds
 from cliplab.objectives.weighted_sum import WeightedSum
 
+from .decoding import built, pairs, towers
 from .test_contrastive import Batch, random_output
 
 BATCH = Batch(torch.tensor([0, 1, 0, 2, 3, 3]))
@@ -57,3 +60,34 @@ def test_contrastive_losses_compare_in_float32_whatever_the_precision() -> None:
     expected = ClipLoss()(encoded, BATCH).loss
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(ClipLoss()(encoded, BATCH).loss, expected)
+
+
+def caption() -> CocaCaption:
+    return CocaCaption(layers=None, heads=None, captions=0)
+
+
+def test_a_sum_scores_only_where_no_part_that_counts_trains_embeddings_of_texts() -> None:
+    """``captions`` is the second part of the sum within the sum, after one that cannot score."""
+    model, batch = towers(), pairs()
+    contrastive = WeightedSum(parts={"clip": ClipLoss(), "caption": caption()})
+    assert score_of(contrastive, model) is None
+    assert trained_embeds(contrastive) == EMBEDS == trained_embeds(None)
+    inner = WeightedSum(parts={"grid": Grid(), "captions": caption()})
+    outer = built(WeightedSum(parts={"clip": ClipLoss(), "inner": inner}, weights={"clip": 0}), model)
+    assert trained_embeds(outer) == set()
+    score = score_of(outer, model)
+    assert score is not None
+    part = inner.parts["captions"]
+    assert isinstance(part, CocaCaption)
+    torch.testing.assert_close(score(batch.images, batch.tokens), part.score(model, batch.images, batch.tokens))
+    assert score_of(WeightedSum(parts={"grid": Grid()}), model) is None
+
+
+def test_matching_alone_compares_by_its_head() -> None:
+    """It reads states of texts, and its embeddings have no gradient."""
+    model, batch = towers(), pairs()
+    objective = built(Matching(width=8, layers=1, heads=2, seed=0), model)
+    assert trained_embeds(objective) == set()
+    score = score_of(objective, model)
+    assert score is not None
+    assert (score(batch.images, batch.tokens) < 0).all()

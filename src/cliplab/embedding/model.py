@@ -24,7 +24,7 @@ from cliplab.evaluation.prompts import Prompts, embed_texts, load_templates
 from cliplab.models.clip import CLIP
 from cliplab.models.fingerprint import model_fingerprint
 from cliplab.models.tokens import Tokenizer, Tokens
-from cliplab.objectives.objective import Objective, score_of
+from cliplab.objectives.objective import Objective, score_of, trained_embeds
 from cliplab.objectives.writing import Method, writer_of
 
 __all__ = ["SUFFIXES", "Classification", "EmbeddingModel", "Hit", "Skipped", "as_list", "list_images", "query_file"]
@@ -166,7 +166,7 @@ class EmbeddingModel:
 
     def check_trained(self, *embeds: str) -> None:
         """Raises ValueError when the model was trained without these of ``image_embeds`` and ``text_embeds``."""
-        missing = [name for name in embeds if self.objective is not None and name not in self.objective.reads]
+        missing = [name for name in embeds if name not in trained_embeds(self.objective)]
         if missing:
             what = " and ".join(name.replace("_embeds", "s") for name in missing)
             ways = [

@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -231,12 +231,23 @@ def embed_images(
     phases: Phases,
     rows: Sequence[int] | None = None,
 ) -> tuple[Tensor, list[Any]]:
-    """Embeddings, float32 ``[rows, dim]``, and targets of the whole set or of ``rows``, in the order of the set. Each rank
-    computes its share."""
+    """Embeddings, float32 ``[rows, dim]``, and targets; see ``over_images``."""
+    return over_images(model.encode_image, images, device, phases, rows)
+
+
+def over_images(
+    work: Callable[[Tensor], Tensor],
+    images: EvaluationImages[PictureSet],
+    device: torch.device,
+    phases: Phases,
+    rows: Sequence[int] | None = None,
+) -> tuple[Tensor, list[Any]]:
+    """What ``work`` gives for each picture, float32 ``[rows, …]``, and the targets of the whole set or of ``rows``, in the
+    order of the set. Each rank computes its share."""
     parts, targets, mine = [], [], list[int]()
     for batch in images.batches(device, phases, rows):
         with phases("images"):
-            parts.append(model.encode_image(batch.images)[: len(batch.rows)].float())
+            parts.append(work(batch.images)[: len(batch.rows)].float())
         targets += batch.targets
         mine += batch.rows
     return joined(torch.cat(parts), targets, mine)

@@ -32,7 +32,7 @@ class Details(TypedDict, total=False):
     """The facts that every kind of evaluation stores beside its figures. A kind may add further ones.
 
     ``warnings`` are sentences that a reader must see. ``subset`` is a sentence when only a part of the set was evaluated.
-    ``seconds`` is the time of each phase.
+    ``seconds`` is the time of each phase. ``by_score`` is there where the objective's scores took the place of cosines.
     """
 
     kind: str
@@ -40,6 +40,7 @@ class Details(TypedDict, total=False):
     warnings: list[str]
     subset: str | None
     seconds: dict[str, float]
+    by_score: bool
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Image-text retrieval."""
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from cliplab.evaluation.batches import EvaluationImages, PictureSet, embed_images
+from cliplab.evaluation.batches import EvaluationImages, PictureSet, embed_images, over_images
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.kind import Details, Kind, ProtocolHashes
 from cliplab.evaluation.kinds.retrieval import KIND
@@ -32,21 +33,21 @@ class Found(NamedTuple):
     scores: Tensor
 
 
-def search(queries: Tensor, keys: Tensor, query_captions: Tensor, key_captions: Tensor) -> Found:
-    """Compare every query with every key, in blocks.
+def search(compare: Callable[[slice], Tensor], query_captions: Tensor, key_captions: Tensor) -> Found:
+    """Compare every query with every key, in blocks. ``compare`` gives the scores of some queries, ``[queries, keys]``.
 
     Captions are ids ``[rows, captions]``; a negative id is no caption. A key matches a query when they share a caption.
     Ties and NaN count against the match, so a constant embedding scores nothing.
     """
     blocks = []
-    for start in range(0, len(queries), BLOCK):
-        scores = queries[start : start + BLOCK] @ keys.T
+    for start in range(0, len(query_captions), BLOCK):
+        scores = compare(slice(start, start + BLOCK))
         match = torch.zeros_like(scores, dtype=torch.bool)
         for of_query in query_captions[start : start + BLOCK].unbind(1):
             for of_key in key_captions.unbind(1):
                 match |= (of_query[:, None] == of_key[None]) & (of_query[:, None] >= 0)
         best = scores.masked_fill(~match, float("-inf")).amax(1, keepdim=True)
-        top = scores.topk(min(TOP, len(keys)), dim=1)
+        top = scores.topk(min(TOP, len(key_captions)), dim=1)
         blocks.append(((~(scores < best) & ~match).sum(1), top.indices, top.values))
     return Found(*(torch.cat(parts) for parts in zip(*blocks, strict=True)))
 
@@ -54,6 +55,17 @@ def search(queries: Tensor, keys: Tensor, query_captions: Tensor, key_captions: 
 def median_rank(ranks: Tensor) -> float:
     """The median rank, counted from 1. For an even number of ranks it is the mean of the two in the middle."""
     return float(ranks.double().quantile(0.5) + 1)
+
+
+class Compared(NamedTuple):
+    """The captions of each image, as texts and as ids (see ``search``); the scores of some texts for all images, and those
+    of some images for all texts."""
+
+    captions: list[list[str]]
+    image_captions: Tensor
+    text_captions: Tensor
+    images_of: Callable[[slice], Tensor]
+    texts_of: Callable[[slice], Tensor]
 
 
 class Retrieval:
@@ -88,31 +100,68 @@ class Retrieval:
         phases = Phases(model.device)
         limit = None if thorough else fewer(most, of=len(self.images))
         rows = None if limit is None else evenly_spread(len(self.images), limit)
-        image_embeds, captions = embed_images(model.encoders, self.images, model.device, phases, rows)
-        with phases("text"):
-            tokens, place = self._tokenised(captions, model.tokenizer)
-            image_captions = caption_ids(captions, place).to(model.device)
-            text_captions = image_captions[image_captions >= 0].unsqueeze(1)  # [captions, 1], in the order of the set
-            text_embeds = embed_texts(model.encoders, tokens, model.device)[text_captions.squeeze(1)]
+        compared = (self._by_cosine if model.score is None else self._by_score)(model, phases, rows)
+        captions, image_captions, text_captions = compared.captions, compared.image_captions, compared.text_captions
         with phases("search"), torch.autocast(model.device.type, enabled=False):
             ways = {
-                "image_retrieval": search(text_embeds, image_embeds, text_captions, image_captions),
-                "text_retrieval": search(image_embeds, text_embeds, image_captions, text_captions),
+                "image_retrieval": search(compared.images_of, text_captions, image_captions),
+                "text_retrieval": search(compared.texts_of, image_captions, text_captions),
             }
         metrics = recalls({way: found.ranks for way, found in ways.items()})
-        metrics |= {"images": float(len(image_embeds)), "captions": float(len(text_embeds))}
+        metrics |= {"images": float(len(image_captions)), "captions": float(len(text_captions))}
         samples = retrieval_rows(captions, **ways) if thorough else {}
         part = None if rows is None else f"{limit:,} of the {len(self.images):,} images, evenly spread"
         protocol = self.protocol(part)
         details: Details = {"protocol": protocol, "subset": part, "warnings": [*self.notes]}
+        if model.score is not None:
+            details["by_score"] = True
         hashed = protocol["all"]
         return EvaluationResult(self.name, self.kind, metrics, hashed, details, samples, phases.seconds())
+
+    def _by_cosine(self, model: ZeroShotModel, phases: Phases, rows: Sequence[int] | None) -> Compared:
+        images, captions = embed_images(model.encoders, self.images, model.device, phases, rows)
+        with phases("text"):
+            tokens, place = self._tokenised(captions, model.tokenizer)
+            image_captions, text_captions = numbered(captions, place, model.device)
+            texts = embed_texts(model.encoders, tokens, model.device)[text_captions.squeeze(1)]
+        return Compared(
+            captions,
+            image_captions,
+            text_captions,
+            images_of=lambda some: texts[some] @ images.T,
+            texts_of=lambda some: images[some] @ texts.T,
+        )
+
+    def _by_score(self, model: ZeroShotModel, phases: Phases, rows: Sequence[int] | None) -> Compared:
+        """Each different text is scored once for each picture: ``scores`` are ``[images, different texts]``."""
+        score = model.score
+        assert score is not None
+        everything = range(len(self.images)) if rows is None else rows
+        wanted = [self.images.dataset.target(row) for row in everything]
+        tokens, place = self._tokenised(wanted, model.tokenizer)
+        tokens = tokens.to(model.device)
+        scores, captions = over_images(lambda some: score(some, tokens), self.images, model.device, phases, rows)
+        image_captions, text_captions = numbered(captions, place, model.device)
+        columns = text_captions.squeeze(1)
+        return Compared(
+            captions,
+            image_captions,
+            text_captions,
+            images_of=lambda some: scores.T[columns[some]],
+            texts_of=lambda some: scores[some][:, columns],
+        )
 
 
 def caption_ids(captions: list[list[str]], place: dict[str, int]) -> Tensor:
     """The position of each caption, int64 ``[images, most captions]``; -1 where an image has fewer captions."""
     ids = [torch.tensor([place[text] for text in of_image], dtype=torch.int64) for of_image in captions]
     return pad_sequence(ids, batch_first=True, padding_value=-1)
+
+
+def numbered(captions: list[list[str]], place: dict[str, int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """The ids of the captions of each image, and those of all captions, ``[captions, 1]``, in the order of the set."""
+    image_captions = caption_ids(captions, place).to(device)
+    return image_captions, image_captions[image_captions >= 0].unsqueeze(1)
 
 
 def recalls(ranks: dict[str, Tensor]) -> dict[str, float]:

@@ -124,7 +124,8 @@ class Caption(DecoderObjective):
             trie = Trie(started(part, self.table.rows), part)
             decode = functools.partial(self._nodes, decoder, self.table.enter(trie.rows, trie.positions), trie)
             shares = self.vocabulary.shared_share(trie.edge_words)
-            columns.append(trie_scores(memory, trie, decode=decode, table=self.table, extra=shares))
+            width = self.table.words.embedding_dim
+            columns.append(trie_scores(memory, trie, decode=decode, table=self.table, width=width, extra=shares))
         return torch.cat(columns, dim=1)
 
     def _nodes(self, decoder: CaptionDecoder, x: Tensor, trie: Trie, memory: Tensor) -> Tensor:

@@ -11,6 +11,8 @@ from cliplab.models.text_transformer import TextTransformer
 from cliplab.models.tokens import Tokens
 from cliplab.objectives.decoding import WordObjective
 from cliplab.objectives.objective import Corpus, Loss, Pairs
+from cliplab.objectives.scoring import pieces_of, trie_scores
+from cliplab.objectives.trie import Trie
 from cliplab.objectives.vocabulary import NONE
 from cliplab.objectives.word_table import OutputLayer, word_loss
 from cliplab.rules import Count, Natural, Positive
@@ -25,6 +27,7 @@ class CocaCaption(WordObjective):
     attentional pooling to 256 queries, and the text tower pools at the end of the text instead of a token after it. Tokens
     that the training captions do not have share a row of the output, see ``Vocabulary``.
 
+    Where the contrastive loss is left out (``objective.weights.clip=0``), texts are compared by their log-likelihood.
     Raises ValueError for a text tower in which words see later words.
     """
 
@@ -80,6 +83,27 @@ class CocaCaption(WordObjective):
         x = self.decoder(packing.pack(states), seen, Causal(packing))
         loss, accuracy = word_loss(self.output, x, words.ids.flatten()[packing.index])
         return Loss(loss, {"word_accuracy": accuracy})
+
+    def score(self, model: CLIP, images: Tensor, texts: Tokens) -> Float[Tensor, "images texts"]:
+        """The log-likelihood of each text, the end included."""
+        memory = model.image_encoder.forward_states(model.normalised(images)).patches.flatten(1, 2)
+        with torch.autocast(memory.device.type, enabled=False):
+            return torch.cat([self._scores(model, memory.float(), part) for part in pieces_of(texts)], dim=1)
+
+    def _scores(self, model: CLIP, memory: Tensor, texts: Tokens) -> Float[Tensor, "images texts"]:
+        words = self.vocabulary.words(texts)
+        inputs = Tokens(texts.ids[:, : words.ids.shape[1]], words.lengths)
+        trie = Trie(inputs, words)
+        states = model.text_encoder.forward_states(inputs).tokens.float().flatten(0, 1)
+        x = states[trie.first].unsqueeze(0)
+        return trie_scores(
+            memory,
+            trie,
+            decode=lambda piece: self.decoder(x, self.decoder.see(piece), trie),
+            table=self.output,
+            width=x.shape[-1],
+            extra=self.vocabulary.shared_share(trie.edge_words),
+        )
 
     def begin(self, model: CLIP, images: Tensor) -> "CocaWriting":
         """Begin a caption for each picture."""

@@ -80,6 +80,10 @@ class Objective(LayeredModule):
         It is called once, before anything is trained or loaded.
         """
 
+    def trained_parts(self) -> list["Objective"]:
+        """The objectives whose losses count: itself, or the parts of a sum."""
+        return [self]
+
     def forward(self, encoded: Encoded, batch: Pairs) -> Loss:
         raise NotImplementedError
 
@@ -93,9 +97,17 @@ class Scorer(Protocol):
         ...
 
 
+def trained_embeds(objective: Objective | None) -> Set[str]:
+    """Which of ``image_embeds`` and ``text_embeds`` the objective trains; both for weights without an objective."""
+    if objective is None:
+        return EMBEDS
+    return EMBEDS & frozenset().union(*(part.reads for part in objective.trained_parts()))
+
+
 def score_of(objective: Objective | None, model: CLIP) -> Callable[[Tensor, Tokens], Tensor] | None:
     """What compares pictures with texts where an objective trains no text embeddings; None where it trains them, so that
-    they are compared."""
-    if objective is None or objective.reads & {"text_embeds", "text_states"} or not isinstance(objective, Scorer):
+    they are compared. A sum without text embeddings scores by its first part that can."""
+    if objective is None or "text_embeds" in trained_embeds(objective):
         return None
-    return functools.partial(objective.score, model)
+    scorer = next((part for part in objective.trained_parts() if isinstance(part, Scorer)), None)
+    return None if scorer is None else functools.partial(scorer.score, model)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cliplab.models.tokens import Tokens
 from cliplab.objectives.trie import Trie
-from cliplab.objectives.word_table import WordTable
+from cliplab.objectives.word_table import OutputLayer, WordTable
 
 MOST_TEXTS = 4096  # in one trie
 MOST_VALUES = 2**21  # of an MLP over all nodes; about what fits into the cache of a core
@@ -27,14 +27,16 @@ def trie_scores(
     trie: Trie,
     *,
     decode: Callable[[Tensor], Tensor],
-    table: WordTable,
+    table: WordTable | OutputLayer,
+    width: int,
     extra: Float[Tensor, " edges"],
 ) -> Float[Tensor, "images texts"]:
     """The log-likelihood of each text.
 
     ``decode`` gives the states of the nodes for some pictures, ``[images, nodes, width]``. ``extra`` is added to each edge.
+    So many pictures are decoded at once that the values of an MLP fit into a cache.
     """
-    at_once = max(1, MOST_VALUES // (len(trie) * table.words.embedding_dim * 4))
+    at_once = max(1, MOST_VALUES // (len(trie) * width * 4))
     rows = []
     for piece in memory.split(at_once):
         states = decode(piece)
@@ -44,7 +46,9 @@ def trie_scores(
     return torch.cat(rows)
 
 
-def _normalisers(table: WordTable, states: Float[Tensor, "images nodes width"]) -> Float[Tensor, "images nodes"]:
+def _normalisers(
+    table: WordTable | OutputLayer, states: Float[Tensor, "images nodes width"]
+) -> Float[Tensor, "images nodes"]:
     """The logarithm of the sum of the exponentials of all logits, a part of the nodes at a time."""
     flat = states.flatten(0, 1)
     sums = [table.logits(part).logsumexp(-1) for part in flat.split(max(1, MOST_LOGITS // table.rows))]

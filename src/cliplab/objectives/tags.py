@@ -32,7 +32,9 @@ class Tags(BagOfWords):
         return self.head(images * self.width**0.5).float()
 
     def score(self, model: CLIP, images: Tensor, texts: Tokens) -> Float[Tensor, "images texts"]:
-        """The log-likelihood of the tags of each text, relative to a picture without any: the sum of their log-odds."""
+        """The log-likelihood that a picture has the tags of each text and no others: the sum of their log-odds, and what it
+        is for no tag at all. The latter is the same for all texts, but not for all pictures."""
         logits = self.logits(model.encode_image(images))
         with torch.autocast(logits.device.type, enabled=False):
-            return logits @ (self.targets(texts) > 0).float().T
+            none = F.logsigmoid(-logits).sum(1, keepdim=True)
+            return logits @ (self.targets(texts) > 0).float().T + none

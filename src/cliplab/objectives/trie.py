@@ -43,8 +43,9 @@ class Trie:
     """The beginnings of texts, each once, as nodes of a tree; it is also their ``Layout``.
 
     ``inputs`` are what a decoder reads and ``words`` what it writes after them. ``rows`` and ``positions`` are the word that
-    each node reads and its place, int64 ``[nodes]``. A node attends to itself and to the nodes that lead to it. An edge is a
-    word that some text has after a node: ``edge_nodes`` and ``edge_words``, int64 ``[edges]``.
+    each node reads and its place, int64 ``[nodes]``; ``first`` is where it stands in the texts, joined. A node attends to
+    itself and to the nodes that lead to it. An edge is a word that some text has after a node: ``edge_nodes`` and
+    ``edge_words``, int64 ``[edges]``.
     """
 
     packing: Packing | None = None
@@ -53,6 +54,7 @@ class Trie:
         shared = pack_shared(inputs.ids, inputs.lengths)
         assert shared.rows is not None
         texts, length = inputs.ids.shape
+        self.first = shared.index
         self.rows, self.positions = inputs.ids.flatten()[shared.index], shared.index % length
         columns = torch.arange(length, device=inputs.ids.device)
         node_of = shared.rows.view(texts, length)

@@ -46,6 +46,10 @@ class WeightedSum(Objective):
         for _, part in self._named_parts():
             part.build_heads(model)
 
+    def trained_parts(self) -> list[Objective]:
+        """The parts with a weight above 0, and theirs."""
+        return [inner for name, part in self._named_parts() if self.weights[name] for inner in part.trained_parts()]
+
     def forward(self, encoded: Encoded, batch: Pairs) -> Loss:
         losses, figures = [], dict[str, Tensor]()
         for name, part in self._named_parts():

@@ -42,11 +42,16 @@ class OutputLayer(nn.Module):
 
     def __init__(self, rows: int, width: int) -> None:
         super().__init__()
+        self.rows = rows
         self.weight = nn.Parameter(torch.empty(rows, width))
         nn.init.normal_(self.weight, std=width**-0.5)
 
     def logits(self, x: Float[Tensor, " *shape width"]) -> Float[Tensor, " *shape rows"]:
         return F.linear(x, self.weight)
+
+    def logits_of(self, x: Float[Tensor, " *shape width"], rows: Int[Tensor, " last"]) -> Float[Tensor, " *shape"]:
+        """See ``WordTable``."""
+        return (x * self.weight[rows]).sum(-1)
 
 
 def _piece(table: WordTable | OutputLayer, x: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,7 +68,7 @@ def word_loss(
     A rank returns its part of the mean times the number of ranks, so that the mean over ranks is that of all words. Many
     logits are made in pieces, and again for the gradient, so that they never are in memory together.
     """
-    size = max(1, MOST_LOGITS // len(table.bias if isinstance(table, WordTable) else table.weight))
+    size = max(1, MOST_LOGITS // table.rows)
     pieces = list(zip(x.split(size), targets.split(size), strict=True))
     if len(pieces) <= 1:
         loss, hits = _piece(table, x, targets)

@@ -1,5 +1,6 @@
 """How image-text retrieval is shown."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -83,7 +84,7 @@ class Retrieval(Kind):
             thumbnails[row],
             captions[0] if captions else "",
             rank == 0,
-            [Answer(text, max(0.0, s), f"{s:.2f}", text in captions) for text, s in reversed(best.items())],
+            [Answer(text, share, f"{s:.2f}", text in captions) for (text, s), share in _with_shares(best, details)],
             f"place {rank + 1}",
             f"its caption comes at place {rank + 1}" if rank >= 5 else "",
             [thumbnail for thumbnail in found if thumbnail.picture],
@@ -106,6 +107,15 @@ class Retrieval(Kind):
         columns = [Column("run", False), Column("image R@1"), Column("95 % interval", False)]
         columns += [Column("text R@1"), Column("95 % interval", False)]
         return [Table(columns, rows, title=compared["dataset"], small="retrieval", sortable=True)]
+
+
+def _with_shares(best: Mapping[str, float], details: Mapping[str, Any]) -> list[tuple[tuple[str, float], float]]:
+    """Each text with its score, the best first, and the length of its bar: a cosine above 0, or, where the objective scores
+    texts by log-likelihoods, the likelihood relative to the best."""
+    ordered = list(best.items())[::-1]
+    highest = ordered[0][1] if ordered else 0.0
+    shares = [math.exp(min(0.0, s - highest)) if details.get("by_score") else max(0.0, s) for _, s in ordered]
+    return list(zip(ordered, shares, strict=True))
 
 
 def _with_interval(share: float, queries: float) -> list[float]:
