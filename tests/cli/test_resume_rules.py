@@ -84,6 +84,16 @@ def test_a_value_reaches_all_that_follow_it(a_run: Callable[..., Path], referenc
     assert config["paths"]["root"] == "/earlier"
 
 
+def test_a_multiple_of_a_rate_stays_one(a_run: Callable[..., Path]) -> None:
+    run = a_run(checkpoint=False)
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        lion = compose("config", overrides=[*TYPED, f"paths.run={hydra_quoted(run)}", "optimizer=lion"])
+    save_yaml(run / "config.yaml", resolved(lion))
+    save_yaml(run / "composed.yaml", with_interpolations(resolved(lion), lion))
+    optimizer = config_of(f"resume={run}", "adamw_lr=5e-3")["optimizer"]
+    assert (optimizer["lr"], optimizer["weight_decay"]) == (1e-3, 1.0)
+
+
 @pytest.mark.parametrize(
     "name", ["a=b", "a,b", "é", "a b", "it's", "{x}", "a\\b", "[1]", "null", 'q"q', "a:b", "#1", "$x"]
 )

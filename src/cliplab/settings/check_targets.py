@@ -13,17 +13,20 @@ from typing import Any
 
 import hydra
 
-from cliplab.rules import Seed
+from cliplab.rules import NonNegative, Positive, Seed
 from cliplab.settings.annotations import problem
 from cliplab.settings.config import ConfigError, did_you_mean, for_lightning
-from cliplab.settings.foreign import PACKAGES, rules_of
+from cliplab.settings.foreign import PACKAGES, rule_for, rules_of
 from cliplab.settings.set_parts import parts_to_check
 from cliplab.settings.signatures import NotThere, Signature, imported_signature, read_signature
 
 HYDRA_KEYS = ("_target_", "_partial_", "_convert_", "_recursive_", "_args_")
 Word = str | int | float
 TEXT = str | None
-TOP_LEVEL: dict[str, Any] = {"seed": Seed, "tags": list[Word] | Word, "note": TEXT, "where": TEXT, "sort": TEXT}
+TOP_LEVEL: dict[str, Any] = {
+    "seed": Seed, "tags": list[Word] | Word, "note": TEXT, "where": TEXT, "sort": TEXT,
+    "adamw_lr": Positive, "adamw_weight_decay": NonNegative,
+}  # fmt: skip
 NO_ORIGINS: Mapping[str, str] = MappingProxyType({})
 
 TOWERS = ("model.image_encoder.", "model.text_encoder.")
@@ -142,7 +145,8 @@ def _check_values(
             continue  # the tower knows the value, and the tower's own argument is checked
         if isinstance(value, str) and value.startswith(PACKAGE):
             check_package(origin, re.split(r"[/.]", value.removeprefix(PACKAGE))[0], value)
-        wrong = problem(value, rules[key] if key in rules else _annotation(signature, key), target)
+        annotation = _annotation(signature, key)
+        wrong = problem(value, rule_for(rules[key], annotation) if key in rules else annotation, target)
         if wrong:
             raise ConfigError(f"{origin}: {wrong}")
 

@@ -1,5 +1,6 @@
 """Rules for the arguments of foreign classes whose signatures do not state them, and the packages that classes need."""
 
+import typing
 from typing import Annotated, Any, Literal
 
 from annotated_types import Gt, Le
@@ -36,7 +37,7 @@ TRAINER = {
 }
 OPTIMIZER = {
     "lr": Positive,
-    "betas": tuple[Decay, Decay],
+    "betas": tuple[Decay, ...],
     "eps": NonNegative,
     "weight_decay": NonNegative,
     "momentum": Share,
@@ -62,6 +63,14 @@ PACKAGES = {
     "lightning.pytorch.loggers.CometLogger": "comet_ml",
     "lightning.pytorch.loggers.NeptuneLogger": "neptune",
 }
+
+
+def rule_for(rule: Any, annotation: Any) -> Any:
+    """The rule for an argument of a class. A rule for a tuple of any length takes the length that the class states in its
+    annotation: of betas, AdamW takes two and Adan three."""
+    kind, length = typing.get_args(rule), len(typing.get_args(annotation))
+    exact = typing.get_origin(annotation) is tuple and Ellipsis not in typing.get_args(annotation)
+    return tuple[(kind[0],) * length] if Ellipsis in kind and exact else rule  # type: ignore[misc]
 
 
 def rules_of(target: str) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from cliplab.settings.config import value_at
+from cliplab.settings.config import times, value_at
 
 REFERENCE = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+MULTIPLE = re.compile(r"\$\{times:\$\{([A-Za-z_][\w.]*)\},([\w.+-]+)\}")
 ABSENT = object()
 
 
@@ -40,6 +41,10 @@ def _evaluated(written: str, config: Mapping[str, Any]) -> tuple[type, Any]:
     if whole:
         value = value_at(config, whole[1], ABSENT)
         return type(value), value
+    multiple = MULTIPLE.fullmatch(written)
+    if multiple:
+        value = value_at(config, multiple[1], ABSENT)
+        return float, times(value, float(multiple[2])) if isinstance(value, int | float) else ABSENT
     values = {key: value_at(config, key, ABSENT) for key in REFERENCE.findall(written)}
     text = REFERENCE.sub(lambda m: str(values[m[1]]), written)
     return str, ABSENT if ABSENT in values.values() or "${" in text else text
