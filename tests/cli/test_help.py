@@ -34,7 +34,7 @@ def test_keys_that_a_task_reads_are_explained() -> None:
 
 def test_any_choice_of_a_group_tells_its_options() -> None:
     told = help_text(read_arguments(["optimizer=adamw", "trainer=default", "--help"]))
-    assert "optimizer.weight_decay=0.2" in told
+    assert "optimizer.weight_decay=${adamw_weight_decay}  of matrices" in told
     assert "trainer.max_steps=-1" in told
 
 

@@ -129,7 +129,8 @@ def test_what_cannot_be_sharded_is_refused_in_one_line() -> None:
     adamw = {"_target_": "torch.optim.AdamW"}
     assert not refusal({"optimizer": adamw, "locking": {"text_encoder": {"unlocked_groups": 1}}})
     assert "trainer=ddp" in refusal({"optimizer": adamw, "locking": {"text_encoder": {"unfreeze_at_step": 4}}})
-    assert "muon" in refusal({"optimizer": {"_target_": "cliplab.optim.muon.Muon"}})
+    assert "Muon works on whole parameters" in refusal({"optimizer": {"_target_": "cliplab.optim.muon.Muon"}})
+    assert "optimizer.fused=false" in refusal({"optimizer": {"_target_": "torch.optim.SGD", "fused": True}})
     assert "compile=false" in refusal({"optimizer": adamw, "compile": True})
     average = {"ema": {"_target_": "cliplab.training.averaging.AverageWeights"}}
     assert "trainer=ddp" in refusal({"optimizer": adamw, "callbacks": average})

@@ -123,13 +123,28 @@ def whole_parameters(module: TrainingModule) -> list[nn.Parameter]:
     return [parameter for parameter in module.parameters() if parameter not in sharded]
 
 
+# Optimizers that read whole parameters (their norm, their rows and columns), which torch cannot do or save for parts
+WHOLE_ONLY = ("Muon", "Adafactor", "AdafactorBigVision", "Mars")
+
+
+def _optimizer_refusal(node: dict[str, Any]) -> str:
+    name = str(node["_target_"]).rpartition(".")[2]
+    if name in WHOLE_ONLY:
+        return (
+            f"optimizer: {name} works on whole parameters, which trainer=fsdp has in parts; use adamw, or trainer=ddp"
+        )
+    if name == "SGD" and node.get("fused"):
+        return "optimizer.fused: torch has no fused SGD for sharded parameters; set optimizer.fused=false"
+    return ""
+
+
 def refusal(config: dict[str, Any]) -> str:
     """Why a config cannot be trained with sharded towers; "" if it can."""
     locks = [lock for lock in (config.get("locking") or {}).values() if isinstance(lock, dict)]
     if any(lock.get("unfreeze_at_step") is not None for lock in locks):
         return "locking: unfreeze_at_step needs trainer=ddp; sharded parameters keep what they were frozen with"
-    if str(config["optimizer"]["_target_"]).endswith(".Muon"):
-        return "optimizer: muon works on whole matrices, which trainer=fsdp has in parts; use adamw, or trainer=ddp"
+    if reason := _optimizer_refusal(config["optimizer"]):
+        return reason
     targets = [str(node.get("_target_")) for node in (config.get("callbacks") or {}).values() if node]
     if any(target.endswith(".AverageWeights") for target in targets):
         return (
