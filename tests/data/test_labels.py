@@ -114,6 +114,39 @@ def test_an_empty_class_folder_stays_a_candidate_when_asked_or_named(tmp_path: P
             LabelledImages(path=str(root), split="test", class_names=names)
 
 
+@pytest.mark.parametrize(
+    ("given", "labels"),
+    [
+        (["cat", "ant", "bee"], [1, 2, 0]),  # another order
+        (["fox", "cat", "bee", "ant"], [3, 2, 1]),  # a class without pictures
+        (["an ant", "a bee", "a cat"], [0, 1, 2]),  # other words
+        (["ant", "ant", "cat"], [0, 1, 2]),  # a name that says nothing
+    ],
+)
+def test_class_folders_are_found_by_their_names_where_all_are_named(
+    given: list[str], labels: list[int], tmp_path: Path
+) -> None:
+    data = LabelledImages(path=str(three_classes(tmp_path / "set")), split="test", class_names=given)
+    assert data.labels.tolist() == labels
+    assert data.class_names == given
+    assert data.notes == (
+        ["1 of the 4 named classes have no picture and stay candidates: fox"] if "fox" in given else []
+    )
+
+
+def test_an_underscore_is_a_space_and_an_empty_folder_that_is_named_stays(tmp_path: Path) -> None:
+    root = three_classes(tmp_path / "set")
+    folder("hot_dog")(root)
+    data = LabelledImages(path=str(root), split="test", class_names=["hot dog", "cat", "bee", "ant", "fox"])
+    assert data.labels.tolist() == [3, 2, 1]
+
+
+def test_one_class_folder_is_told(tmp_path: Path) -> None:
+    add("cat/0.png")(tmp_path)
+    with pytest.raises(ValueError, match="all pictures are in one class folder, cat; a classification needs two"):
+        LabelledImages(path=str(tmp_path), split="test")
+
+
 def test_numbered_folders_keep_their_numbers_whichever_are_empty_or_gone(tmp_path: Path) -> None:
     for place in ("001/1.png", "002/2.png", "004/4.png"):
         add(place)(tmp_path)

@@ -22,6 +22,7 @@ from cliplab.data.labels import (
     checked_names,
     empty_note,
     label_numbers,
+    places_by_name,
     read_names,
     read_templates,
     unused_note,
@@ -42,7 +43,8 @@ class LabelledImages:
 
     ``class_names`` are the names in the prompts, in label order: a list, or a file with one a line. None takes those of the
     data set: CLIP_benchmark's ``classnames.txt`` beside the tars, or the names of the label column or the class folders.
-    They stay None when there are none, as for plain numbers. Folders called 0, 1, 2, … are labels, not names. ``templates``
+    They stay None when there are none, as for plain numbers. Folders called 0, 1, 2, … are labels, not names. Where every
+    class of the data is among the given names, it is found by its name. ``templates``
     are those of CLIP_benchmark's file beside the data, or None.
 
     ``picture(i)`` gives the i-th image unchanged, ``target(i)`` its label. ``notes`` are sentences about data that was not
@@ -96,12 +98,15 @@ class LabelledImages:
 
     def _read_folders(
         self, folders: ClassFolders, keep_empty: bool, given: Sequence[str] | None
-    ) -> tuple[Any, Callable[[int], str]] | None:
-        """The rows of class folders. None for fewer than two classes. Empty folders are kept when all are named."""
-        for_all = given is not None and len(given) == len({*folders.classes, *folders.empty})
+    ) -> tuple[Any, Callable[[int], str]]:
+        """The rows of class folders. Empty folders are kept when all are named. Raises ValueError for a single class."""
+        every = sorted({*folders.classes, *folders.empty})
+        for_all = given is not None and (len(given) == len(every) or places_by_name(every, given) is not None)
         names, notes = names_and_notes(folders, keep_empty or for_all)
         if len(names) < 2:
-            return None
+            raise ValueError(
+                f"{self.where}: all pictures are in one class folder, {names[0]}; a classification needs two or more"
+            )
         self.notes += notes
         return folders.dataset(names), lambda row: folders.files[row]
 
@@ -130,10 +135,13 @@ class LabelledImages:
         labels, words = label_numbers(cells, self.class_names, self.where)
         if words is not None and self.class_names is None:
             self.class_names = [word.replace("_", " ") for word in words]
+        by_name = places_by_name(column_names or (), self.class_names or ())
         if column_names is not None and are_numbers(column_names):
             labels = np.asarray([int(name) for name in column_names])[
                 labels
             ]  # folders 0, 1, 10, 2, … are sorted as text
+        elif column_names is not None and self.class_names is not None and (labels >= 0).all() and by_name is not None:
+            labels = by_name[labels]
         elif column_names is not None and self.class_names is not None and len(column_names) != len(self.class_names):
             raise ValueError(
                 f"{self.where}: {len(self.class_names)} class names for the {len(column_names)} classes of the label "

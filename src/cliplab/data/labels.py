@@ -102,6 +102,18 @@ def _looked_up(cells: Sequence[Any], names: Sequence[str] | None, where: str) ->
     return np.asarray([number[word] for word in words]), None
 
 
+def places_by_name(words: Sequence[str], names: Sequence[str]) -> np.ndarray | None:
+    """The place in ``names`` of each class of a label column or a class folder, when every one is named there: whatever the
+    order, and beside other names. None when the names are other words, which belong to the classes in their order.
+
+    An underscore is a space. Names that occur twice say nothing, as in ImageNet, where two classes are cranes.
+    """
+    plain, wanted = ([word.replace("_", " ").strip() for word in side] for side in (names, words))
+    if len(set(plain)) < len(plain) or len(set(wanted)) < len(wanted) or not set(wanted) <= set(plain):
+        return None
+    return np.asarray([plain.index(word) for word in wanted], dtype=np.int64)
+
+
 def check_range(labels: np.ndarray, names: Sequence[str] | None, where: str) -> None:
     """Raises ValueError for labels outside the range of the classes."""
     if labels.min() < 0:

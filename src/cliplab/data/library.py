@@ -131,7 +131,9 @@ class LibraryReader:
         return self._layout.rows(part, start)
 
     def dataset(self, split: str) -> datasets.Dataset:
-        self._held = without_decoding(datasets.load_dataset(self.builder, split=split, **self.arguments(split)))
+        with no_progress_bars():
+            rows = datasets.load_dataset(self.builder, split=split, **self.arguments(split))
+            self._held = without_decoding(rows)
         return self._held
 
     def place(self, number: int) -> str:
