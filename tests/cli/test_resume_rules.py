@@ -113,6 +113,7 @@ ALLOWED = [
     ),
     *("callbacks.evaluation.every_n_epochs=5", "~callbacks.progress", "callbacks.checkpoint.every_n_train_steps=4"),
     *("logger.csv.save_dir=/x", "compile=true", "optimizer.lr=2e-3", "seed=1", "data.batch_size=256"),
+    *("+objective.block_size=64", "+objective.parts.clip.block_size=64"),
 ]
 REFUSED = [
     *("optimizer.lr=1e-5", "optimizer.betas=[0.5,0.6]", "scheduler.warmup_steps=3", "seed=7", "data.batch_size=8"),

@@ -135,6 +135,27 @@ def test_a_teacher_that_says_the_same_adds_nothing_and_another_one_its_divergenc
         assert float(loss) == pytest.approx(float(ClipLoss()(encoded, batch).loss) + 0.5 * known, rel=1e-5)
 
 
+def test_the_divergence_in_blocks_is_that_of_all_rows() -> None:
+    generator = torch.Generator().manual_seed(5)
+    vectors = [F.normalize(torch.randn(8, 5, generator=generator), dim=-1) for _ in range(4)]
+    found = []
+    for size in (None, 3, 8, 20):
+        images, texts, scale = (x.clone().requires_grad_() for x in (*vectors[:2], torch.tensor(6.0)))
+        objective = Distillation(
+            teacher="t",
+            weight=2.0,
+            contrastive=ClipLoss(block_size=size),
+            read=lambda name: lambda *_: Taught(*vectors[2:], torch.tensor(9.0)),
+            block_size=size,
+        )
+        objective.prepare(None)  # type: ignore[arg-type]
+        loss, _ = objective(Encoded(images, texts, scale), some_pairs())
+        found.append([loss, *torch.autograd.grad(loss, [images, texts, scale])])
+    for others in found[1:]:
+        for a, b in zip(others, found[0], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
