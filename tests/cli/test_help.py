@@ -3,7 +3,7 @@
 import pytest
 
 from cliplab.cli import places
-from cliplab.cli.arguments import read_arguments
+from cliplab.cli.arguments import UsageError, read_arguments
 from cliplab.cli.help import header, help_text, settings
 from cliplab.cli.places import config_dir
 
@@ -44,3 +44,12 @@ def test_nested_keys_and_comments_of_a_config(tmp_path: object) -> None:
     assert found["data.train_transform.flip"].comment == "probability"
     assert "data.train_transform" not in found
     assert found["data.train_transform.scale"].value == "[0.9, 1.0]"
+
+
+def test_a_mistyped_choice_is_told_and_a_bare_task_is_understood() -> None:
+    with pytest.raises(UsageError, match=r"^task: there is no choice 'emebd'; did you mean 'embed'\? the choices are "):
+        help_text(read_arguments(["task=emebd", "--help"]))
+    with pytest.raises(UsageError, match=r"^optimizer: there is no choice 'foo'; the choices are adafactor, "):
+        help_text(read_arguments(["optimizer=foo", "--help"]))
+    assert help_text(read_arguments(["embed", "--help"])) == help_text(read_arguments(["task=embed", "--help"]))
+    assert help_text(read_arguments(["experiment=null", "--help"])).startswith("cliplab: ")

@@ -1,8 +1,9 @@
 """A batch from which nothing can be learned is told, in a sentence that names the key."""
 
 import pytest
+import torch
 
-from cliplab.training.callbacks.batches import batch_problem
+from cliplab.training.callbacks.batches import batch_problem, picture_problem
 
 
 def captions(*counts: int) -> list[str]:
@@ -41,3 +42,13 @@ def test_groups_take_repeats_in() -> None:
     assert batch_problem(captions(*[1] * 9), [4] * 9, grouped=True).startswith(
         "data.train.group_column: all 9 pictures"
     )
+
+
+def test_pictures_that_are_all_the_same_are_told() -> None:
+    noise = torch.rand(1, 3, 4, 4).expand(5, 3, 4, 4)
+    assert picture_problem(noise).startswith("data.train: all 5 pictures of the first batch are the same picture")
+    black = torch.zeros(5, 3, 4, 4, dtype=torch.uint8)
+    assert "are of one and the same colour" in picture_problem(black)
+    black[3, 0, 0, 0] = 1
+    assert picture_problem(black) == ""
+    assert picture_problem(noise[:1]) == ""

@@ -1,12 +1,13 @@
 """--help: list the tasks and groups, or describe a chosen config, from the comments in the configs."""
 
+import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from cliplab.cli import places
-from cliplab.cli.arguments import Arguments
+from cliplab.cli.arguments import Arguments, UsageError
 from cliplab.program import command
 
 EXAMPLES = """\
@@ -61,8 +62,18 @@ def settings(file: Path, prefix: str = "") -> Iterator[Setting]:
 
 
 def help_text(arguments: Arguments) -> str:
-    """The help for the choices that were typed, or for the whole command."""
-    pairs = [o.lstrip("+").partition("=") for o in arguments.overrides]
+    """The help for the choices that were typed, or for the whole command. A task may be typed as a bare word.
+
+    Raises UsageError for a choice that there is not.
+    """
+    known = places.groups()
+    typed = [f"task={o}" if o in known["task"] else o for o in arguments.overrides]
+    pairs = [o.lstrip("+").partition("=") for o in typed]
+    for group, _, name in pairs:
+        if group in known and re.fullmatch(r"[\w-]+", name) and name not in (*known[group], "null"):
+            near = difflib.get_close_matches(name, known[group], n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UsageError(f"{group}: there is no choice {name!r}; {hint}the choices are {', '.join(known[group])}")
     chosen = [(group, name) for group, _, name in pairs if (places.config_dir() / group / f"{name}.yaml").is_file()]
     if not chosen:
         return _overview()

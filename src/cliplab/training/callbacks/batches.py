@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
+from torch import Tensor
 
 from cliplab.distributed import gather_objects
 from cliplab.objectives.contrastive import ClipLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss
@@ -53,6 +54,19 @@ def batch_problem(captions: Sequence[Hashable], groups: Sequence[int], grouped: 
     )
 
 
+def picture_problem(images: Tensor) -> str:
+    """A sentence when no picture of a batch ``[batch, 3, height, width]`` can be told from another, else ""."""
+    if len(images) < 2 or not bool((images == images[:1]).all()):
+        return ""
+    what = "are the same picture"
+    if bool((images == images[:, :, :1, :1]).all()):
+        what = "are of one and the same colour"
+    return (
+        f"data.train: all {len(images)} pictures of the first batch {what}, so nothing is learned; look at them with "
+        "debug=data, and check data.train.image_columns"
+    )
+
+
 class WatchFirstBatch(Callback):
     """Before the first step of a run, prints what in its batch keeps a contrastive objective from learning."""
 
@@ -72,4 +86,5 @@ def what_hinders_batch(pl_module: Any, batch: Any) -> str:
     everyone = gather_objects((ids, batch.groups.tolist()))
     captions = [caption for rank_captions, _ in everyone for caption in rank_captions]
     groups = [group for _, rank_groups in everyone for group in rank_groups]
-    return batch_problem(captions, groups, all(isinstance(part, GROUPED) for part in parts))
+    problem = batch_problem(captions, groups, all(isinstance(part, GROUPED) for part in parts))
+    return problem or picture_problem(batch.images)
