@@ -39,7 +39,15 @@ def test_a_step_without_a_loss_stops_the_run_and_the_checkpoint_before_it_stays(
         "on_nan=skip",
     ):
         assert fix in str(caught.value)
+    assert "checkpoints are from earlier steps" in str(caught.value)
     assert "precision" not in str(caught.value)
+    assert "optimizer.eps" not in str(caught.value)
+
+
+def test_a_loss_that_is_broken_from_the_start_leaves_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(NotFiniteError, match=r"step 1 .* no checkpoint was saved before it"):
+        fit([NAN, 1.0], [watch("stop", 10), checkpoints(tmp_path)])
+    assert not list(tmp_path.glob("*.ckpt"))
 
 
 def test_the_message_names_the_precision_only_when_there_is_a_better_one(tmp_path: Path) -> None:

@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
 from torch import Tensor, nn
 
 from cliplab.distributed import local_part, total_norm
@@ -27,15 +28,23 @@ class NotFiniteError(RuntimeError):
             f"a lower optimizer.lr (now {optimizer['lr']:g})",
             f"a longer warm-up, scheduler.warmup_steps (now {schedule.get('warmup_steps', 0)})",
         ]
+        if optimizer.get("eps") == 0:
+            tries.append("an optimizer.eps above 0")
         if not trainer.gradient_clip_val:
             tries.append("trainer.gradient_clip_val=1")
         if str(trainer.precision) not in ("32-true", "64-true"):
             tries.append(f"trainer.precision=32-true (now {trainer.precision})")
         skips = any(isinstance(callback, SkipNaN) for callback in trainer.callbacks)  # type: ignore[attr-defined]
         super().__init__(
-            f"{what} at step {step} (epoch {_epoch(step, trainer)}); checkpoints are from earlier steps. "
+            f"{what} at step {step} (epoch {_epoch(step, trainer)}); {_what_is_saved(trainer)}. "
             f"Try {', '.join(tries)}{'' if skips else '; trainer.on_nan=skip leaves out such steps, if they are few'}"
         )
+
+
+def _what_is_saved(trainer: Trainer) -> str:
+    folders = [keeper.dirpath for keeper in trainer.checkpoint_callbacks if isinstance(keeper, ModelCheckpoint)]
+    saved = any(next(Path(folder).glob("*.ckpt"), None) for folder in folders if folder is not None)
+    return "checkpoints are from earlier steps" if saved else "no checkpoint was saved before it"
 
 
 def _epoch(step: int, trainer: Trainer) -> int:
