@@ -95,11 +95,17 @@ def test_mlflow_in_a_folder_is_answered_with_a_database(uri: str, tmp_path: Path
 @pytest.mark.parametrize("saved", [3, 5])
 def test_wandb_offline(saved: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The step of the kill is trained again after a checkpoint of step 3; after one of step 5, metrics.csv alone has it."""
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
     run = tmp_path / "emoji" / "2026-a"
     run.mkdir(parents=True)
-    stop_and_resume(lambda: WandbRun(str(run), "cliplab", offline=True), run, saved)
+
+    def start() -> WandbRun:
+        wandb.teardown()  # a kill ends its service, too, which closes the file
+        return WandbRun(str(run), "cliplab", offline=True)
+
+    stop_and_resume(start, run, saved)
+    wandb.teardown()
     files = sorted((run / "wandb").glob("offline-run-*/*.wandb"))
     ids = {file.stem.removeprefix("run-") for file in files}
     assert ids == {json.loads((run / "trackers.json").read_text())["wandb"]}
@@ -127,14 +133,18 @@ def test_records_of_a_file_of_several_blocks_that_a_kill_has_cut(tmp_path: Path)
 def test_figures_of_files_that_were_cleaned_away_are_not_logged_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_SILENT", "true")
     logged = {"train/loss": 6, "val/recall@1": 4}
     assert last_steps(tmp_path, "a", logged) == logged
     tracker = WandbRun(str(tmp_path), "cliplab", offline=True, id="a")
     tracker.log_metrics({"train/loss": 1.0}, step=5)
     tracker.end("finished")
+    wandb.teardown()
     assert {key: last_steps(tmp_path, "a", logged)[key] for key in logged} == {"train/loss": 5, "val/recall@1": 4}
+    (file,) = tmp_path.glob("wandb/offline-run-*/run-a.wandb")
+    file.write_bytes(file.read_bytes()[:7])  # killed before a row was written
+    assert last_steps(tmp_path, "a", logged) == {"train/loss": -1, "val/recall@1": -1}
 
 
 def test_the_jobs_of_a_sweep_are_runs_of_their_own_in_one_process(

@@ -49,12 +49,13 @@ def rows(file: Path) -> Iterator[dict[str, Any]]:
 
 def last_steps(folder: Path, run_id: str, logged: Mapping[str, int]) -> dict[str, int]:
     """The last step of each figure and picture in the files of a run under ``folder``, where any are left. Figures of
-    ``logged`` that are in no file count as logged before the first of them."""
-    files = folder.glob(f"wandb/offline-run-*-{run_id}*/run-{run_id}.wandb")
-    found = [row for file in sorted(files) for row in rows(file) if STEP in row]
-    if not found:
+    ``logged`` that are in no file count as logged before the first of them; where a kill left files without a row, as
+    never logged."""
+    files = sorted(folder.glob(f"wandb/offline-run-*-{run_id}*/run-{run_id}.wandb"))
+    if not files:
         return dict(logged)
-    steps = dict.fromkeys(logged, min(row[STEP] for row in found) - 1)
+    found = [row for file in files for row in rows(file) if STEP in row]
+    steps = dict.fromkeys(logged, min((row[STEP] for row in found), default=0) - 1)
     for row in found:
         steps |= {key: max(row[STEP], steps.get(key, -1)) for key in row}
     return steps
