@@ -4,9 +4,13 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 
-from cliplab.training.callbacks.overfit import TellOverfit, least_loss, why_not
+from cliplab.models.tokens import Tokens
+from cliplab.objectives.contrastive import ClipLoss
+from cliplab.training.callbacks.overfit import TellOverfit, why_not
 from cliplab.training.range_test import RangeTest, rates_of, smoothed, suggest
+from tests.objectives.test_contrastive import Batch
 
 from .toys import fit
 
@@ -79,9 +83,20 @@ def test_a_loss_near_zero_is_said(tmp_path: Path) -> None:
     tell = TellOverfit()
     tell.losses = [3.0, 0.1]
     assert tell.verdict(None, None).endswith("near zero: the model can learn these samples")  # type: ignore[arg-type]
-    tell.losses, tell.floor = [3.56, 0.7055], least_loss([1, 1, 2, 2])  # two drawings of each
-    assert tell.floor == pytest.approx(math.log(2))
-    assert "near the 0.6931 that joint positives leave at best" in tell.verdict(None, None)  # type: ignore[arg-type]
+    tell.losses, tell.floor = [3.56, 0.7055], math.log(2)  # two drawings of each
+    assert "near 0.6931, the least that equal samples allow: the model" in tell.verdict(None, None)  # type: ignore[arg-type]
+
+
+def test_a_batch_that_teaches_nothing_is_not_called_learned() -> None:
+    tell, same = TellOverfit(), torch.ones(4, 1, dtype=torch.long)
+    trainer, toy = fit([], [])
+    toy.objective, toy.model.max_log_scale = ClipLoss(), math.log(100)
+    batch = Batch(torch.arange(4), torch.rand(4, 3, 2, 2), Tokens(same, same.squeeze(1)))
+    tell.on_train_batch_start(trainer, toy, batch, 0)
+    assert tell.floor == pytest.approx(math.log(4))
+    tell.losses = [1.39, 1.3863]
+    told = tell.verdict(trainer, toy)
+    assert "not near zero: data.train: all 4 pictures of the first batch have the same caption" in told
 
 
 def test_a_run_that_goes_on_is_judged_by_all_of_its_steps() -> None:

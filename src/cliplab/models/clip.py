@@ -74,12 +74,12 @@ class CLIP(nn.Module):
         self.text_projection = None if projection is None else projection(embed_dim)
         self.text_fixed = False  # set while nothing of the text tower trains: its embeddings can be kept
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / init_temperature)))
-        self.logit_bias = None if init_logit_bias is None else nn.Parameter(torch.tensor(init_logit_bias))
+        self.logit_bias = None if init_logit_bias is None else nn.Parameter(torch.tensor(float(init_logit_bias)))
         self.max_log_scale = math.log(max_logit_scale)
         image_mean = image_mean or image_encoder.image_mean
         image_std = image_std or image_encoder.image_std
-        self.register_buffer("image_mean", torch.tensor(image_mean).view(3, 1, 1))
-        self.register_buffer("image_std", torch.tensor(image_std).view(3, 1, 1))
+        self.register_buffer("image_mean", torch.tensor(image_mean, dtype=torch.float32).view(3, 1, 1))
+        self.register_buffer("image_std", torch.tensor(image_std, dtype=torch.float32).view(3, 1, 1))
 
     @property
     def image_size(self) -> int:

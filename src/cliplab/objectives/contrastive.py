@@ -6,6 +6,8 @@ computed in blocks of at most so many rows and columns, forward and backward, an
 gathered: the same values and gradients, in the memory of a block (``objectives.blocks``).
 """
 
+from collections.abc import Hashable, Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,6 +16,7 @@ from cliplab.distributed import gather, rank
 from cliplab.models.clip import CLIP, Encoded
 from cliplab.models.word_vectors import WordVectors
 from cliplab.objectives.blocks import Compared, cross_entropies, sigmoids
+from cliplab.objectives.least import least_cross_entropy, least_sigmoid
 from cliplab.objectives.objective import Loss, Objective, Pairs
 from cliplab.objectives.positives import HiddenPairs, JointPairs, OwnPairs
 from cliplab.rules import Count, Positive, Share
@@ -98,6 +101,9 @@ class _Contrastive(Objective):
 class ClipLoss(_Contrastive):
     """Symmetric InfoNCE (Radford et al. 2021, figure 3): every other sample of the batch is a negative."""
 
+    def least_loss(self, pictures: Sequence[Hashable], captions: Sequence[Hashable], groups: Sequence[int]) -> float:
+        return least_cross_entropy(pictures, captions, range(len(captions)))
+
     def compare(self, encoded: Encoded, batch: Pairs) -> Loss:
         by_image, by_text, columns = _logits(encoded)
         loss = (F.cross_entropy(by_image, columns) + F.cross_entropy(by_text, columns)) / 2
@@ -111,6 +117,9 @@ class GroupedClipLoss(_Contrastive):
 
     ``batch.groups`` is int64 ``[batch]``. With all groups distinct it equals ``ClipLoss``.
     """
+
+    def least_loss(self, pictures: Sequence[Hashable], captions: Sequence[Hashable], groups: Sequence[int]) -> float:
+        return least_cross_entropy(pictures, captions, groups)
 
     def compare(self, encoded: Encoded, batch: Pairs) -> Loss:
         groups = _groups_of(batch, "clip_grouped")
@@ -145,6 +154,9 @@ class MaskedClipLoss(_Contrastive):
 
 class SigmoidLoss(_Contrastive):
     """Pairwise sigmoid loss with a learned bias (Zhai et al. 2023, algorithm 1); set ``model.init_logit_bias``."""
+
+    def least_loss(self, pictures: Sequence[Hashable], captions: Sequence[Hashable], groups: Sequence[int]) -> float:
+        return least_sigmoid(pictures, captions)
 
     def compare(self, encoded: Encoded, batch: Pairs) -> Loss:
         bias = _bias_of(encoded)
@@ -185,6 +197,9 @@ class ConvirtLoss(_Contrastive):
         if not temperature > 0:
             raise ValueError(f"objective.temperature {temperature} must be above 0; the source takes 0.1")
         self.image_weight, self.temperature = image_weight, temperature
+
+    def least_loss(self, pictures: Sequence[Hashable], captions: Sequence[Hashable], groups: Sequence[int]) -> float:
+        return least_cross_entropy(pictures, captions, range(len(captions)))
 
     def compare(self, encoded: Encoded, batch: Pairs) -> Loss:
         by_image, by_text, columns = _logits(self._at_its_temperature(encoded))

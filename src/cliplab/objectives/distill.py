@@ -1,6 +1,6 @@
 """Learn from a frozen teacher which texts fit which pictures."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -74,6 +74,10 @@ class Distillation(Objective):
 
     def build_heads(self, model: CLIP) -> None:
         self.contrastive.build_heads(model)
+
+    def least_loss(self, pictures: Sequence[Hashable], captions: Sequence[Hashable], groups: Sequence[int]) -> float:
+        """Of the contrastive loss; a divergence may be 0."""
+        return self.contrastive.least_loss(pictures, captions, groups)
 
     def forward(self, encoded: Encoded, batch: Pairs) -> Loss:
         loss, figures = self.contrastive(encoded, batch)

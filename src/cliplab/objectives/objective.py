@@ -1,7 +1,7 @@
 """What an objective reads, what it returns, and what it may add."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -83,6 +83,11 @@ class Objective(LayeredModule):
     def trained_parts(self) -> list["Objective"]:
         """The objectives whose losses count: itself, or the parts of a sum."""
         return [self]
+
+    def least_loss(self, pictures: Sequence[Hashable], captions: Sequence[Hashable], groups: Sequence[int]) -> float:
+        """A loss below which no model gets on a batch, as far as it follows from what is equal in it; 0 where nothing does.
+        The items are those of the samples: equal ones stand for equal pictures, captions and groups."""
+        return 0.0
 
     def forward(self, encoded: Encoded, batch: Pairs) -> Loss:
         raise NotImplementedError

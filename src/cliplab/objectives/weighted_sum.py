@@ -1,7 +1,7 @@
 """Several objectives at once."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -49,6 +49,10 @@ class WeightedSum(Objective):
     def trained_parts(self) -> list[Objective]:
         """The parts with a weight above 0, and theirs."""
         return [inner for name, part in self._named_parts() if self.weights[name] for inner in part.trained_parts()]
+
+    def least_loss(self, pictures: Sequence[Hashable], captions: Sequence[Hashable], groups: Sequence[int]) -> float:
+        least = {name: part.least_loss(pictures, captions, groups) for name, part in self._named_parts()}
+        return math.fsum(self.weights[name] * value for name, value in least.items())
 
     def forward(self, encoded: Encoded, batch: Pairs) -> Loss:
         losses, figures = [], dict[str, Tensor]()

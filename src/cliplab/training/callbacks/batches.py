@@ -3,7 +3,8 @@
 import sys
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, NamedTuple
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
@@ -76,15 +77,26 @@ class WatchFirstBatch(Callback):
             print(problem, file=sys.stderr)
 
 
+class Compared(NamedTuple):
+    """The samples of a batch of all ranks, in order: equal items stand for equal ones."""
+
+    captions: list[Hashable]
+    groups: list[int]
+
+
+def compared(batch: Any) -> Compared:
+    """Of a batch of this rank; every rank must call it."""
+    tokens = batch.tokens
+    ids = [tuple(row[:n]) for row, n in zip(tokens.ids.tolist(), tokens.lengths.tolist(), strict=True)]
+    everyone = gather_objects((ids, batch.groups.tolist()))
+    return Compared(*(list(chain.from_iterable(of_ranks)) for of_ranks in zip(*everyone, strict=True)))
+
+
 def what_hinders_batch(pl_module: Any, batch: Any) -> str:
     """The same of a batch of all ranks and the objective of a module; every rank must call it."""
     parts = [part for part in pl_module.objective.modules() if isinstance(part, CONTRASTIVE)]
     if not parts:
         return ""
-    tokens = batch.tokens
-    ids = [tuple(row[:n]) for row, n in zip(tokens.ids.tolist(), tokens.lengths.tolist(), strict=True)]
-    everyone = gather_objects((ids, batch.groups.tolist()))
-    captions = [caption for rank_captions, _ in everyone for caption in rank_captions]
-    groups = [group for _, rank_groups in everyone for group in rank_groups]
+    captions, groups = compared(batch)
     problem = batch_problem(captions, groups, all(isinstance(part, GROUPED) for part in parts))
     return problem or picture_problem(batch.images)

@@ -1,17 +1,17 @@
 """debug=overfit: whether the loss of a few samples, seen again and again, got near zero; or why it did not."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 
 from cliplab.distributed import gather_objects
-from cliplab.objectives.contrastive import GroupedClipLoss
+from cliplab.evaluation.batches import picture_hash
 from cliplab.rules import Share
-from cliplab.training.callbacks.batches import what_hinders_batch
+from cliplab.training.callbacks.batches import compared, what_hinders_batch
 
 FALLS = 0.02  # of the loss over the last quarter: it is still on its way
 
@@ -43,10 +43,9 @@ def why_not(losses: Sequence[float], *, rate: float, trained: int, hinders: str,
     )
 
 
-def least_loss(groups: Sequence[int]) -> float:
-    """The least cross-entropy of a batch whose samples of one group are joint positives: the entropy of its targets."""
-    sizes = Counter(groups)
-    return _mean([math.log(sizes[group]) for group in groups])
+def pictures_of(batch: Any) -> list[str]:
+    """A hash of each picture of a batch of all ranks; every rank must call it."""
+    return list(chain.from_iterable(gather_objects([picture_hash(picture) for picture in batch.images.cpu()])))
 
 
 def _mean(values: Sequence[float]) -> float:
@@ -62,8 +61,7 @@ class TellOverfit(Callback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if not trainer.global_step:
             self.hinders = what_hinders_batch(pl_module, batch)
-            if isinstance(pl_module.objective, GroupedClipLoss):
-                self.floor = least_loss([group for part in gather_objects(batch.groups.tolist()) for group in part])
+            self.floor = pl_module.objective.least_loss(pictures_of(batch), *compared(batch))
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
@@ -83,8 +81,9 @@ class TellOverfit(Callback):
     def verdict(self, trainer: Trainer, pl_module: Any) -> str:
         first, last = self.losses[0], self.losses[-1]
         told = f"overfit: the loss went from {first:.4g} to {last:.4g} in {len(self.losses)} steps"
-        zero = f"the {self.floor:.4g} that joint positives leave at best" if self.floor else "zero"
-        if math.isfinite(last) and last - self.floor <= self.near * (first - self.floor):
+        learnable = not self.hinders
+        zero = f"{self.floor:.4g}, the least that equal samples allow" if self.floor and learnable else "zero"
+        if learnable and math.isfinite(last) and last - self.floor <= self.near * (first - self.floor):
             return f"{told}, near {zero}: the model can learn these samples"
         model = pl_module.model
         reason = why_not(
