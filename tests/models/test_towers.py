@@ -13,7 +13,7 @@ from cliplab.models.modified_resnet import ModifiedResNet
 from cliplab.models.text_transformer import TextTransformer
 from cliplab.models.vision_transformer import VisionTransformer
 
-from .weights import built, tiny, tiny_config
+from .weights import tiny
 
 WIDTH, LAYERS = 128, 4
 VIT: dict[str, Any] = {
@@ -88,11 +88,12 @@ def test_scale_starts_at_one_over_the_temperature_and_is_clamped() -> None:
 
 
 def test_whole_numbers_for_the_bias_and_the_statistics_of_pictures() -> None:
-    whole = {"init_logit_bias": -10, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}
-    model = built({**tiny_config("vit"), **whole})
+    whole: dict[str, Any] = {"init_logit_bias": -10, "image_mean": [0, 0, 0], "image_std": [1, 1, 1]}
+    towers = tiny("vit")
+    model = CLIP(towers.image_encoder, towers.text_encoder, embed_dim=32, **whole)
     assert model.logit_bias is not None
     assert model.logit_bias.requires_grad
-    assert (float(model.logit_bias), model.logit_bias.dtype) == (-10, torch.float32)
+    assert (model.logit_bias.item(), model.logit_bias.dtype) == (-10, torch.float32)
     white = model.normalised(torch.full((1, 3, 32, 32), 255, dtype=torch.uint8))
     assert torch.equal(white, torch.ones(1, 3, 32, 32))
 
