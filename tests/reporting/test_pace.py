@@ -55,7 +55,7 @@ def test_seconds_are_those_of_training(tmp_path: Path) -> None:
     ]
     for line in lines:
         line["metrics"] = {"acc1": line["step"] / 100, "acc5": 1.0}
-    (tmp_path / "zeroshot" / "history.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    (tmp_path / "zeroshot" / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "metrics.csv").write_text("step,train/images_per_second\n10,4\n20,8\n")
     points = points_of(tmp_path, Metric("zeroshot/a/acc1"))
     assert [p.images for p in points] == [0, 40, 160, 192]

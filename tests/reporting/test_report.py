@@ -227,6 +227,13 @@ def test_a_damaged_config_is_left_out(run: Path, text: str) -> None:
     assert "<h1>" in write_report(run).read_text()
 
 
+def test_a_line_that_a_kill_cut_is_left_out(run: Path) -> None:
+    whole = write_report(run).read_bytes()
+    with (run / "zeroshot" / "history.jsonl").open("a") as file:
+        file.write('{"set": "toy", "st')
+    assert write_report(run).read_bytes() == whole
+
+
 def test_gallery_shelves() -> None:
     shelves = gallery_rows(classification().samples)
     assert shelves["Confidently right"] == [0, 1, 4]

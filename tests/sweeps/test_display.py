@@ -35,6 +35,25 @@ def test_progress_is_read_from_what_a_run_writes(tmp_path: Path) -> None:
     assert Progress(30, 40).part == 0.75
 
 
+def test_the_best_is_of_whole_evaluations(tmp_path: Path) -> None:
+    metric, other = "zeroshot/a/acc1", "zeroshot/b/acc1"
+    (tmp_path / "metrics.csv").write_text(f"step,{metric},{other}\n0,0.9,0.9\n10,0.5,0.5\n20,0.4,0.4\n")
+    (tmp_path / "zeroshot").mkdir()
+    lines: list[dict[str, Any]] = [
+        {"set": name, "step": step, "subset": "8 of 80 images" if (name, step) in parts else None}
+        for parts in [{("a", 0), ("b", 0), ("b", 10), ("b", 20)}]
+        for step in (0, 10, 20)
+        for name in "ab"
+    ]
+    known = {"task": "zeroshot_classification", "metrics": {"acc1": 0.9}}
+    history = "".join(json.dumps(line | known) + "\n" for line in lines)
+    (tmp_path / "zeroshot" / "history.jsonl").write_text(history)
+    assert read_progress(tmp_path, metric, True) == Progress(20, None, 0.4, 0.5, 3)
+    assert read_progress(tmp_path, other, True) == Progress(20, None, 0.4, None, 3)
+    (tmp_path / "zeroshot" / "history.jsonl").write_text(history + '{"set": "a')
+    assert read_progress(tmp_path, metric, True).best == 0.5, "a line that is being written"
+
+
 def test_a_line_for_each_change(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def read_records(run_dir: Path, first: Sequence[str] = ()) -> list[Record]:
 
 
 def read_history(run_dir: Path) -> Sequence[Mapping[str, Any]]:
-    """The lines of zeroshot/history.jsonl: one for each set and evaluation."""
+    """The lines of zeroshot/history.jsonl: one for each set and evaluation. A last line that is cut short is left out."""
     path = run_dir / "zeroshot" / "history.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    lines = path.read_text().splitlines(keepends=True) if path.is_file() else []
+    return [json.loads(line) for line in lines if line.endswith("\n")]

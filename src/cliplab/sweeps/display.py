@@ -87,8 +87,8 @@ class Lines:
 
     @property
     def best(self) -> Line | None:
-        """Of the jobs that are over and did not fail: what a failed one had before does not count."""
-        over = [line for line in self.lines.values() if line.status in OVER and line.status != "failed"]
+        """Of the jobs that finished, as in the leaderboard: what another had before it ended does not count."""
+        over = [line for line in self.lines.values() if line.status == "finished"]
         done = [line for line in over if line.progress.latest is not None]
         return (max if self.more else min)(done, key=lambda line: line.progress.latest or 0.0, default=None)
 
