@@ -39,6 +39,12 @@ def changed(config: dict[str, Any], key: str, value: Any) -> dict[str, Any]:
     ("key", "value", "fix"),
     [
         ("data.batch_size", 0, "must be 1 or more"),
+        ("tokenizer.context_length", 2, "must be 3 or more"),
+        (
+            "data.train.caption_format",
+            "line",
+            "is not a choice; did you mean 'lines'? the choices are lines, text, json:…",
+        ),
         ("data.batch_size", 1e3, "is not an int; it must be 1 or more"),
         ("optimizer.lr", -1, "must be above 0"),
         ("optimizer.lr", 0.0, "must be above 0"),
@@ -159,7 +165,35 @@ def test_a_zero_shot_set_that_is_not_there_is_told_by_its_key(tmp_path: Path) ->
         config = resolved(composed(f"zeroshot={name}"))
         with pytest.raises(ConfigError, match=rf"^{key}: /nowhere is neither a folder nor a file"):
             check_values(changed(config, key, "/nowhere"), {})
-        check_values(changed(config, key, str(tmp_path)), {})
+        if part == "dataset":
+            check_values(changed(config, key, str(tmp_path)), {})
+    config = resolved(composed("zeroshot=folder"))
+    with pytest.raises(ConfigError, match=r"^zeroshot.folder.dataset.path: the set has no path"):
+        check_values(config, {})
+    config["zeroshot"]["folder"]["dataset"]["path"] = str(tmp_path)
+    with pytest.raises(ConfigError, match=r"^zeroshot.folder.templates: 'openai80' .*did you mean 'openai_80'"):
+        check_values(changed(config, "zeroshot.folder.templates", "openai80"), {})
+    (tmp_path / "mine.txt").write_text("a {}")
+    for templates in (str(tmp_path / "mine.txt"), "simple", ["a {}"]):
+        check_values(changed(config, "zeroshot.folder.templates", templates), {})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.path=/tmp"], r"^data\.path: '/tmp' would not be read: .* data=: image_folder"),
+        (["data.train.split=test"], r"^data\.train\.split: 'test' would not .* set data\.train\.dataset\.split"),
+        (["data.samples_per_epoch=99"], r"^data\.samples_per_epoch: 99 is for streams.* set data\.streaming=true"),
+        (["data=csv", "data.path=/tmp", "data.train.parts=2"], r"^data\.train\.parts: 2 is for streams"),
+        (["data=own_mixture", "data.path=/tmp"], r"^data\.path: '/tmp' would not be read: the sources"),
+        (["data.batch_size=9", "trainer=ddp_sim"], r"^data\.batch_size: 9 is the batch of all 2 .*; set 8$"),
+        (["data.batch_size=1", "trainer=ddp_sim"], r"^data\.batch_size: 1 is .*; set 2$"),
+    ],
+)
+def test_keys_of_data_that_would_change_nothing_are_refused(overrides: list[str], message: str) -> None:
+    cfg = composed("zeroshot=none", *overrides)
+    with pytest.raises(ConfigError, match=message):
+        check_values(resolved(cfg), origins(cfg))
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,15 @@
 import functools
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from cliplab.data.columns import CAPTION_COLUMNS
 from cliplab.data.images import BadImage
+from cliplab.rules import Begins
 
+CaptionFormat = Literal["lines", "text"] | Annotated[str, Begins("json:")]
 MOST_CHARACTERS = 10_000  # of a caption; no tower reads that many, and cleaning megabytes takes seconds
 
 

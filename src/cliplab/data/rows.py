@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from cliplab.data.caption_cells import caption_reader, captions_of
+from cliplab.data.caption_cells import CaptionFormat, caption_reader, captions_of
 from cliplab.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, first_present
 from cliplab.data.filters import RowFilters, cell, number
 from cliplab.data.images import ZIP, BadImage, image_size
@@ -33,7 +33,7 @@ class PairSettings:
 
     image_columns: Sequence[str] = IMAGE_COLUMNS
     caption_columns: Sequence[str] = CAPTION_COLUMNS
-    caption_format: str = "lines"
+    caption_format: CaptionFormat = "lines"
     caption_choice: Choice = "random"
     further_caption_columns: Sequence[str] = ()
     caption_part: CaptionPart = "whole"

@@ -11,10 +11,11 @@ import re
 import string
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 import ftfy
 import torch
+from annotated_types import Ge
 from tokenizers import Encoding, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers import CLIPTokenizer as _FastCLIPTokenizer
@@ -22,8 +23,8 @@ from transformers import CLIPTokenizer as _FastCLIPTokenizer
 from cliplab.models.hf_sources import UnreachableWeights, locate, quiet, unreachable
 from cliplab.models.hub import hub_or_cache
 from cliplab.models.tokens import Tokens
-from cliplab.rules import Count
 
+ContextLength = Annotated[int, Ge(3)]  # begin, a word and end
 _MERGES = 49_152 - 256 - 2  # the vocabulary file holds more lines than the paper's vocabulary uses
 
 
@@ -101,7 +102,7 @@ class CLIPTokenizer:
     vocab_size = 49_408
     start_token, end_token = 49_406, 49_407
 
-    def __init__(self, context_length: Count = 77, clean: str = "lower") -> None:
+    def __init__(self, context_length: ContextLength = 77, clean: str = "lower") -> None:
         if context_length < 3:
             raise ValueError(f"context_length {context_length} leaves no room for text; set it to 3 or more")
         self.context_length, self.clean = context_length, _cleaner(clean)
@@ -193,7 +194,7 @@ class HFTokenizer:
         self,
         *,
         source: str | None,
-        context_length: Count,
+        context_length: ContextLength,
         definition: Definition | None = None,
         clean: str = "whitespace",
     ) -> None:
@@ -244,7 +245,7 @@ class SiglipTokenizer(HFTokenizer):
         self,
         *,
         source: str | None,
-        context_length: Count,
+        context_length: ContextLength,
         definition: Definition | None = None,
         clean: str = "canonicalize",
     ) -> None:

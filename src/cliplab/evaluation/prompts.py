@@ -14,6 +14,7 @@ from cliplab.evaluation.batches import LabelledSet
 from cliplab.evaluation.imagenet import looks_like_wordnet, open_clip_metadata
 from cliplab.evaluation.model import Encoders, Tokenizer
 from cliplab.models.tokens import Tokens
+from cliplab.rules import TEMPLATES
 
 SEVEN = (
     "itap of a {}.",
@@ -50,9 +51,7 @@ def load_templates(source: str | Sequence[str]) -> list[str]:
         lines = Path(source).expanduser().read_text(encoding="utf8").splitlines()
         templates = [line.strip() for line in lines if line.strip()]
     else:
-        raise ValueError(
-            f"templates {source!r} is neither a file nor one of plain, simple, openai_7, openai_80; set templates"
-        )
+        raise ValueError(f"templates {source!r} is neither a file nor one of {', '.join(TEMPLATES)}; set templates")
     templates = [template.replace("{c}", "{}") for template in templates]
     if not templates:
         raise ValueError(

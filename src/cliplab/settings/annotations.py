@@ -15,6 +15,8 @@ from typing import Any
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from cliplab.rules import Begins
+
 LISTS = (list, tuple, set, frozenset, Sequence, Iterable, Collection)
 MAPPINGS = (dict, Mapping)
 BOUNDS = {Ge: ("ge", "{} or more"), Gt: ("gt", "above {}"), Le: ("le", "up to {}"), Lt: ("lt", "below {}")}
@@ -94,6 +96,8 @@ def _keeps_bound(value: Any, bound: Any) -> bool:
         return value <= bound.le
     if isinstance(bound, Lt):
         return value < bound.lt
+    if isinstance(bound, Begins):
+        return value.startswith(bound.prefix)
     return True
 
 
@@ -105,9 +109,13 @@ def _options(wanted: Any) -> list[Any]:
 
 
 def _choices(wanted: Any) -> list[Any]:
-    return [
-        c for option in _options(wanted) if typing.get_origin(option) is typing.Literal for c in typing.get_args(option)
-    ]
+    found: list[Any] = []
+    for option in _options(wanted):
+        if typing.get_origin(option) is typing.Literal:
+            found += typing.get_args(option)
+        elif typing.get_origin(option) is typing.Annotated:
+            found += [f"{rule.prefix}…" for rule in typing.get_args(option)[1:] if isinstance(rule, Begins)]
+    return found
 
 
 def _bounds(wanted: Any) -> list[str]:

@@ -5,16 +5,23 @@ from pathlib import Path
 from typing import Any
 
 from cliplab.data.patterns import is_pattern, matching_files
-from cliplab.rules import NonNegative
+from cliplab.rules import TEMPLATES, NonNegative
 from cliplab.settings.annotations import problem
+from cliplab.settings.check_data import check_data
 from cliplab.settings.check_machine import check_memory, check_workers
 from cliplab.settings.check_trainer import check_gpu, check_processes, check_trainer
-from cliplab.settings.config import ConfigError, value_at
+from cliplab.settings.config import ConfigError, did_you_mean, value_at
 
 OWN_TRANSFORMERS = (
     "cliplab.models.vision_transformer.VisionTransformer",
     "cliplab.models.text_transformer.TextTransformer",
 )
+LABELLED = (
+    "cliplab.data.labelled.LabelledImages",
+    "cliplab.data.labelled.MultiLabelImages",
+    "cliplab.data.captions.caption_pairs",
+)
+EVALUATE = ("train", "evaluate")
 READ_DATA = ("train", "data", "lr_find", "prepare")  # tasks that read the captions of data=
 LOCAL = ("/", "./", "../", "~")  # a path that begins so cannot be a hub id
 
@@ -33,9 +40,12 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     _check_towers(config.get("model") or {})
     check_memory(config.get("model") or {})
     for key, path in labelled_paths(config.get("zeroshot") or {}):
-        if path:
+        if path is not None:
             _check_path(key, path)
+    if (config.get("task") or {}).get("name") in EVALUATE:
+        _check_zero_shot(config.get("zeroshot") or {})
     if (config.get("task") or {}).get("name") in READ_DATA:
+        check_data(config, origins)
         data = config.get("data") or {}
         _check_mixture(data.get("train") or {})
         for key, path in caption_paths(data):
@@ -101,6 +111,26 @@ def labelled_paths(zeroshot: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, node in zeroshot.items():
         for part in ("dataset", "train"):
             yield f"zeroshot.{name}.{part}.path", value_at(node, f"{part}.path")
+
+
+def _check_zero_shot(zeroshot: Mapping[str, Any]) -> None:
+    """Raises ConfigError for a set of one's own without a path, and for templates in a file that is not there."""
+    for name, node in zeroshot.items():
+        if not isinstance(node, Mapping):
+            continue
+        dataset, templates = node.get("dataset"), node.get("templates")
+        if (
+            isinstance(dataset, Mapping)
+            and str(dataset.get("_target_")) in LABELLED
+            and dataset.get("path", "") is None
+        ):
+            key = f"zeroshot.{name}.dataset.path"
+            raise ConfigError(f"{key}: the set has no path; give a local folder or a hub id: {key}=…")
+        if isinstance(templates, str) and templates not in TEMPLATES and not Path(templates).expanduser().is_file():
+            raise ConfigError(
+                f"zeroshot.{name}.templates: {templates!r} is neither a file nor one of {', '.join(TEMPLATES)}"
+                f"{did_you_mean(templates, TEMPLATES)}"
+            )
 
 
 def _check_path(key: str, path: Any) -> None:
