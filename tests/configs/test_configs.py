@@ -98,7 +98,8 @@ def test_every_zero_shot_set_fits_the_code() -> None:
     check(config, base_config(CONFIGS))
     assert len(config["zeroshot"]) >= len(sets)
     assert resolved(composed("zeroshot=none"))["zeroshot"] == {}
-    for choice in ("imagenet", "coco_retrieval", "linear_probe", "folder_multi_label"):  # one of each kind, alone
+    of_each_kind = ("imagenet", "coco_retrieval", "linear_probe", "folder_multi_label", "folder_captions")
+    for choice in of_each_kind:  # alone
         assert len(resolved(composed(f"zeroshot={choice}"))["zeroshot"]) == 1
 
 

@@ -91,7 +91,7 @@ def test_classify_writes_table_and_picture(
     typed = [f"pretrained={weights_folder}", f"images={pictures}", f"labels={tmp_path / 'labels.txt'}"]
     assert command("task=classify", *typed, "task.templates=plain", "task.shown=4") == 0
     said = capsys.readouterr().out.splitlines()
-    assert "2 of 12 images skipped: not_an_image 2" in said
+    assert "2 of 12 images skipped, not_an_image: a/3-broken.png, b/empty.jpg" in said
     rows = table(Path(said[-1]) / "predictions.csv")
     labels = ["cat", "dog", "fish"]
     assert rows[0] == ["id", "label", "probability", *labels, "cosine", *(f"cosine {label}" for label in labels)]

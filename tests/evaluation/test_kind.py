@@ -39,12 +39,12 @@ KIND = Masks()
 
 
 def test_every_kind_is_found_and_told_apart() -> None:
-    assert [kind.name for kind in kinds()] == ["zero_shot", "linear_probe", "multi_label", "retrieval"]
-    assert [kind.stem("x") for kind in kinds()] == ["x", "x_linear_probe", "x", "x_retrieval"]
+    assert [kind.name for kind in kinds()] == ["zero_shot", "linear_probe", "multi_label", "retrieval", "captioning"]
+    assert [kind.stem("x") for kind in kinds()] == ["x", "x_linear_probe", "x", "x_retrieval", "x_captions"]
     assert kind_of("zeroshot_classification", {"acc1": 0.5}).name == "zero_shot"
     assert kind_of("zeroshot_classification", {"mean_average_precision": 0.5}).name == "multi_label"
     assert kind_of("linear_probe", {"acc1": 0.5}, "linear_probe").name == "linear_probe"
-    assert headlines() == {"acc1", "mean_average_precision", "recall@1"}
+    assert headlines() == {"acc1", "mean_average_precision", "recall@1", "ROUGE_L"}
     assert leaderboard_metrics() == {"acc1", "acc5"}
 
 

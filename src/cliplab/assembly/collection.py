@@ -1,11 +1,13 @@
 """Open the pictures of ``images=``, for the verbs that embed, classify and search them."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 from cliplab.embedding.collection import Collection, open_collection
 from cliplab.embedding.model import Skipped
+
+SHOWN = 5  # images named of those that were left out for one reason
 
 
 def given_collection(config: dict[str, Any]) -> Collection:
@@ -14,13 +16,17 @@ def given_collection(config: dict[str, Any]) -> Collection:
     return open_collection(config["images"], split=task["split"], id_column=task["id_column"])
 
 
-def by_reason(skipped: Sequence[Skipped]) -> dict[str, int]:
-    """The number of images that were left out for each reason."""
-    return dict(Counter(image.reason for image in skipped))
+def with_ids(skipped: Sequence[Skipped], collection: Collection) -> list[tuple[str, str]]:
+    """The id of each image that was left out, and the reason."""
+    return [(collection.ids[one.position], one.reason) for one in skipped]
 
 
-def report_skipped(skipped: Mapping[str, int], count: int) -> None:
-    """Print one line if some of ``count`` images were left out. ``skipped`` is their number for each reason."""
-    if skipped:
-        reasons = ", ".join(f"{reason} {n}" for reason, n in skipped.items())
-        print(f"{sum(skipped.values())} of {count} images skipped: {reasons}")
+def report_skipped(skipped: Sequence[tuple[str, str]], count: int) -> None:
+    """Print a line for each reason for which some of ``count`` images were left out, with the first of them.
+    ``skipped`` are their ids and reasons."""
+    by_reason = defaultdict[str, list[str]](list)
+    for name, reason in skipped:
+        by_reason[reason].append(name)
+    for reason, names in sorted(by_reason.items(), key=lambda item: -len(item[1])):
+        more = ", …" if len(names) > SHOWN else ""
+        print(f"{len(names)} of {count} images skipped, {reason}: {', '.join(names[:SHOWN])}{more}")

@@ -5,18 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from cliplab.assembly.device import choose_precision, in_precision, one_device
-from cliplab.assembly.evaluators import announce, build_evaluators, credits_of, validation_evaluators
+from cliplab.assembly.evaluators import announce, build_evaluators, credits_of, validation_evaluators, with_captions
 from cliplab.assembly.model import evaluated_config
 from cliplab.assembly.objective import trained_objective
 from cliplab.assembly.process import quiet, set_seed
 from cliplab.assembly.weights import load_weights
 from cliplab.evaluation.evaluator import Evaluator
-from cliplab.evaluation.model import Tokenizer
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.running import named_metrics, run_evaluator
 from cliplab.models.clip import CLIP
 from cliplab.models.fingerprint import model_fingerprint
+from cliplab.models.tokens import Tokenizer
 from cliplab.objectives.objective import Objective, score_of
+from cliplab.objectives.writing import write_of
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
 from cliplab.runs.folder import save_config
@@ -37,6 +38,7 @@ def evaluate(job: Job, source: ModelSource) -> Outcome:
     model = build(config["model"], "model")
     load_weights(model, weights)
     objective = trained_objective(weights, model)
+    evaluators = with_captions(evaluators, objective)
     manifest = Manifest(job.run_dir, config, job.typed)
     manifest.start(
         checkpoint=weights.source,
@@ -84,8 +86,11 @@ def evaluate_all(
     device = one_device(accelerator)
     precision = choose_precision(config["trainer"]["precision"], device.type)
     model.to(device)
-    score = score_of(objective.to(device) if objective else None, model)
-    return [
-        run_evaluator(evaluator, model, tokenizer, device, in_precision(precision, device), thorough=True, score=score)
-        for evaluator in evaluators
-    ]
+    on_device = objective.to(device) if objective else None
+    score, write = score_of(on_device, model), write_of(on_device, model, tokenizer)
+
+    def run(evaluator: Evaluator) -> EvaluationResult:
+        within = in_precision(precision, device)
+        return run_evaluator(evaluator, model, tokenizer, device, within, thorough=True, score=score, write=write)
+
+    return [run(evaluator) for evaluator in evaluators]

@@ -6,11 +6,15 @@ from typing import Any
 
 from cliplab.data.datamodule import CaptionDataModule
 from cliplab.evaluation.batches import EvaluationImages, Transform
+from cliplab.evaluation.captioning import Captioning
 from cliplab.evaluation.evaluator import Evaluator
-from cliplab.evaluation.kinds.retrieval import VALIDATION
+from cliplab.evaluation.kind import VALIDATION
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.retrieval import Retrieval
+from cliplab.objectives.objective import Objective
+from cliplab.objectives.writing import writer_of
 from cliplab.settings.build import build
+from cliplab.settings.config import ConfigError
 from cliplab.settings.set_parts import IMAGES, set_parts
 
 
@@ -42,6 +46,21 @@ def validation_evaluators(datamodule: CaptionDataModule) -> list[Evaluator]:
     if pairs is None:
         return []
     return [Retrieval(name=VALIDATION, images=EvaluationImages(pairs, transform=datamodule.eval_transform))]
+
+
+def with_captions(evaluators: Sequence[Evaluator], objective: Objective | None) -> list[Evaluator]:
+    """The evaluators, and captions of the validation pairs where the objective writes captions. Raises ConfigError for a set
+    to write captions for where it writes none."""
+    if writer_of(objective) is not None:
+        pairs = [one.images for one in evaluators if one.name == VALIDATION and isinstance(one, Retrieval)]
+        return [*evaluators, *(Captioning(name=VALIDATION, images=images) for images in pairs)]
+    asked = next((one.name for one in evaluators if isinstance(one, Captioning)), None)
+    if asked is not None:
+        raise ConfigError(
+            f"zeroshot: {asked} is a set to write captions for, and this model writes none; use one of objective=caption or "
+            "coca, or zeroshot=folder_retrieval"
+        )
+    return list(evaluators)
 
 
 def credits_of(evaluators: Sequence[Evaluator]) -> list[str]:

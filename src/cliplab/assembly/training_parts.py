@@ -9,7 +9,7 @@ import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from cliplab.assembly.evaluators import build_evaluators, validation_evaluators
+from cliplab.assembly.evaluators import build_evaluators, validation_evaluators, with_captions
 from cliplab.assembly.trainer import module_class
 from cliplab.assembly.training_checks import check_vocabulary, count_steps, fitting_schedule, is_first_rank
 from cliplab.assembly.weights import load_weights
@@ -17,7 +17,7 @@ from cliplab.checkpoints.run_checkpoint import objective_state, standalone_confi
 from cliplab.checkpoints.weights import Weights
 from cliplab.data.datamodule import CaptionDataModule
 from cliplab.data.reading import training_captions
-from cliplab.evaluation.kinds.retrieval import VALIDATION
+from cliplab.evaluation.kind import VALIDATION
 from cliplab.models.checkpointing import checkpoint_towers
 from cliplab.objectives.objective import Corpus, Objective
 from cliplab.settings.build import build
@@ -73,6 +73,7 @@ def build_parts(config: dict[str, Any], weights: Weights | None, request: StopRe
     steps_per_epoch, steps = count_steps(config, datamodule.steps_per_epoch, len(datamodule.train))
     corpus = Corpus(functools.partial(training_captions, datamodule.train), tokenizer)
     module = build_module(config, buildable, corpus, weights, steps)
+    evaluators = with_captions(evaluators, module.objective)
     watching = watch(config["trainer"].get("on_nan", "stop"), config["trainer"]["log_every_n_steps"])
     callbacks = [watching, FollowMove(), *build_callbacks(config, validation=datamodule.validation is not None)]
     stopping = [callback for callback in callbacks if isinstance(callback, StopBetweenSteps)]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cliplab.embedding.parts import begin_parts
 from cliplab.files import whole_file
-from cliplab.objectives.writing import Greedy, Method, writer_of
+from cliplab.objectives.writing import Greedy, Method, write, writer_of
 
 if TYPE_CHECKING:
     from cliplab.embedding.collection import Collection
@@ -39,14 +39,11 @@ def captioner(
         name = "it has no objective" if model.objective is None else f"objective {type(model.objective).__name__}"
         raise ValueError(f"{model.source}: {name} that writes captions; use a model of objective=caption or coca")
     way = Greedy() if method is None else method
-    room = model.model.text_encoder.context_length - 1
-    most = min(most_tokens or room, room)
 
     def work(pixels: Tensor, places: list[int]) -> list[Caption]:
         positions = [first + place for place in places]
-        written = way(writer.begin(model.model, pixels), writer.vocabulary, positions, most)
-        texts = [model.tokenizer.text(writer.vocabulary.tokens[one.rows].tolist()) for one in written]
-        return [Caption(p, text, one.log_likelihood) for p, text, one in zip(positions, texts, written, strict=True)]
+        written = write(writer, model.model, model.tokenizer, pixels, way, positions, most_tokens)
+        return [Caption(position, *one) for position, one in zip(positions, written, strict=True)]
 
     return work
 
@@ -59,9 +56,9 @@ def caption_collection(
     method: Method,
     most_tokens: int | None,
     rows_per_part: int,
-) -> dict[str, int]:
-    """Write ``captions.csv`` (id, caption, log-likelihood) into the folder ``out``. Returns the number of images that were
-    left out for each reason.
+) -> list[tuple[str, str]]:
+    """Write ``captions.csv`` (id, caption, log-likelihood) into the folder ``out``. Returns the ids of images that were left
+    out, with the reason.
 
     Parts are in ``out/parts`` until the table is complete. The same job goes on after the last part, and gives the same
     table. Raises ValueError when the parts come from another job, or when no image can be read.
@@ -75,16 +72,18 @@ def caption_collection(
     missing = [start for start, path in paths.items() if not path.is_file()]
     for start in track(missing, "images", disable=len(missing) < 2, transient=True):
         work = captioner(model, method, most_tokens, first=start)
-        found, _, skipped = model.for_usable(collection[start : start + rows_per_part], work)
+        found, _, unusable = model.for_usable(collection[start : start + rows_per_part], work)
         with whole_file(paths[start], "w", sync=False) as file:
-            json.dump([found, [(start + one.position, one.reason) for one in skipped]], file)
+            json.dump([found, [(start + one.position, one.reason) for one in unusable]], file)
     read = [json.loads(path.read_text(encoding="utf8")) for path in paths.values()]
-    reasons = dict(Counter(reason for _, skipped in read for _, reason in skipped).most_common())
+    skipped = [(collection.ids[position], reason) for _, of_part in read for position, reason in of_part]
     if not any(found for found, _ in read):
+        reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(reason for _, reason in skipped).most_common())
+        shutil.rmtree(parts)
         raise ValueError(f"none of the {len(collection)} images can be read: {reasons}")
     with whole_file(out / "captions.csv", "w") as file:
         writer = csv.writer(file)
         writer.writerow(["id", "caption", "log_likelihood"])
         writer.writerows([collection.ids[p], text, f"{x:.4f}"] for found, _ in read for p, text, x in found)
     shutil.rmtree(parts)
-    return reasons
+    return skipped

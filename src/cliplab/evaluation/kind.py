@@ -14,6 +14,8 @@ from cliplab.evaluation.blocks import Block, Card, Cell, Column, Curve, Interval
 from cliplab.evaluation.references import Reference
 from cliplab.evaluation.words import count, percent, span
 
+VALIDATION = "val"  # the name of the set of validation pairs, which come with the training data
+
 Metrics = Mapping[str, float]
 Samples = Mapping[str, list[Any]]  # columns of a table with a row for each image
 
@@ -112,8 +114,9 @@ class Kind:
         return name + self.suffix
 
     def logged(self, name: str, metric: str) -> str:
-        """The name under which a metric of the set ``name`` is logged, monitored and optimized."""
-        return f"{self.group}/{name}/{metric}"
+        """The name under which a metric of the set ``name`` is logged, monitored and optimized: for the validation pairs
+        ``val/<metric>``."""
+        return f"{name}/{metric}" if name in (VALIDATION, f"{VALIDATION}_ema") else f"{self.group}/{name}/{metric}"
 
     def say(self, metrics: Metrics) -> str:
         """The line that is printed for a result."""

@@ -58,14 +58,17 @@ def sigmoid_of(model: Encoders) -> Sigmoid | None:
 
 
 Score = Callable[[Tensor, Tokens], Tensor]  # how likely each text is for each image, [images, texts]
+Write = Callable[[Tensor, int], list[str]]  # a caption for each image, the best of so many beams
 
 
 @dataclass(frozen=True)
 class ZeroShotModel:
     """A model that can be evaluated: its towers, the tokenizer of the text tower, and the device of both. ``score`` is that
-    of an objective that trains no text embeddings; None compares embeddings."""
+    of an objective that trains no text embeddings; None compares embeddings. ``write`` is that of an objective with a
+    decoder, which writes captions; None for any other."""
 
     encoders: Encoders
     tokenizer: Tokenizer
     device: torch.device
     score: Score | None = None
+    write: Write | None = None

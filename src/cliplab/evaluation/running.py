@@ -2,16 +2,19 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from cliplab.distributed import is_sharded
 from cliplab.evaluation.evaluator import Evaluator
-from cliplab.evaluation.model import Encoders, EncodersWithMode, Score, Tokenizer, ZeroShotModel
+from cliplab.evaluation.model import Encoders, EncodersWithMode, Score, Tokenizer, Write, ZeroShotModel
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.models.tokens import Tokens
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class EvaluationStopped(Exception):
@@ -41,13 +44,14 @@ class StoppableEncoders:
         return self.model.encode_text(tokens)
 
 
-def _stoppable(score: Score, stopped: Callable[[], bool]) -> Score:
-    def asking(images: Tensor, texts: Tokens) -> Tensor:
+def _stoppable(work: Callable[P, R] | None, stopped: Callable[[], bool]) -> Callable[P, R] | None:
+    def asking(*arguments: P.args, **named: P.kwargs) -> R:
+        assert work is not None
         if stopped():
             raise EvaluationStopped
-        return score(images, texts)
+        return work(*arguments, **named)
 
-    return asking
+    return None if work is None else asking
 
 
 def run_evaluator(
@@ -61,9 +65,10 @@ def run_evaluator(
     most: int | None = None,
     stopped: Callable[[], bool] = lambda: False,
     score: Score | None = None,
+    write: Write | None = None,
 ) -> EvaluationResult:
     """Evaluate the model in eval mode, without gradients, in this precision. The mode is restored afterwards. For
-    ``thorough`` and ``most`` see Evaluator, for ``score`` see ZeroShotModel.
+    ``thorough`` and ``most`` see Evaluator, for ``score`` and ``write`` see ZeroShotModel.
 
     Every rank asks ``stopped`` before each batch. Raises EvaluationStopped when it returns True.
     """
@@ -73,7 +78,7 @@ def run_evaluator(
     try:
         with torch.no_grad() if sharded else torch.inference_mode(), precision:
             towers = StoppableEncoders(model, stopped)
-            asked = ZeroShotModel(towers, tokenizer, device, None if score is None else _stoppable(score, stopped))
+            asked = ZeroShotModel(towers, tokenizer, device, _stoppable(score, stopped), _stoppable(write, stopped))
             return evaluator.evaluate(asked, thorough=thorough, most=most)
     finally:
         model.train(training)

@@ -1,6 +1,7 @@
 """Ways to write captions with a trained decoder: greedy, by beam search, or drawn from the nucleus."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from cliplab.models.clip import CLIP
+from cliplab.models.tokens import Tokenizer
 from cliplab.objectives.objective import Objective
 from cliplab.objectives.vocabulary import Vocabulary
 from cliplab.objectives.weighted_sum import WeightedSum
@@ -180,6 +182,39 @@ class Nucleus:
     def __call__(self, underway: Underway, vocabulary: Vocabulary, positions: list[int], most: int) -> list[Written]:
         settings = {"top_p": self.top_p, "temperature": self.temperature, "seed": self.seed}
         return nucleus(underway, vocabulary, positions, most, **settings)  # type: ignore[arg-type]
+
+
+class Text(NamedTuple):
+    """A caption as text, and its log-likelihood."""
+
+    text: str
+    log_likelihood: float
+
+
+def write(
+    writer: Writer,
+    model: CLIP,
+    tokenizer: Tokenizer,
+    images: Tensor,
+    method: Method,
+    positions: list[int] | None = None,
+    most_tokens: int | None = None,
+) -> list[Text]:
+    """A caption for each picture. ``positions`` number the pictures for what is drawn at random."""
+    room = model.text_encoder.context_length - 1
+    places = list(range(len(images))) if positions is None else positions
+    written = method(writer.begin(model, images), writer.vocabulary, places, min(most_tokens or room, room))
+    return [Text(tokenizer.text(writer.vocabulary.tokens[one.rows].tolist()), one.log_likelihood) for one in written]
+
+
+def write_of(
+    objective: Objective | None, model: CLIP, tokenizer: Tokenizer
+) -> Callable[[Tensor, int], list[str]] | None:
+    """What writes a caption for each picture, the best of so many beams; None where the objective writes none."""
+    writer = writer_of(objective)
+    if writer is None:
+        return None
+    return lambda images, beams: [one.text for one in write(writer, model, tokenizer, images, Beam(beams))]
 
 
 METHODS: dict[str, type[Greedy] | type[Beam] | type[Nucleus]] = {"greedy": Greedy, "beam": Beam, "nucleus": Nucleus}

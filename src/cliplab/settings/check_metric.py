@@ -4,8 +4,7 @@ import difflib
 from collections.abc import Mapping
 from typing import Any
 
-from cliplab.evaluation.kind import kind_of_evaluator
-from cliplab.evaluation.kinds.retrieval import VALIDATION
+from cliplab.evaluation.kind import VALIDATION, kind_of_evaluator
 from cliplab.settings.config import ConfigError
 
 COMMON = ("train/loss", "train/image_accuracy")  # of every training run

@@ -64,7 +64,7 @@ def given_labels(labels: Any) -> list[str]:
 
 def run(job: Job) -> Outcome:
     """Write predictions.csv and predictions.png into ``out=`` (the run folder). Returns that folder."""
-    from cliplab.assembly.collection import by_reason, given_collection, report_skipped
+    from cliplab.assembly.collection import given_collection, report_skipped, with_ids
     from cliplab.assembly.model import task_model
     from cliplab.reporting.predictions import prediction_sheet
 
@@ -90,7 +90,7 @@ def run(job: Job) -> Outcome:
     shown = [(collection[i], collection.ids[i], shares) for i, shares in first]
     if shown:
         prediction_sheet(out / "predictions.png", shown, labels)
-    report_skipped(by_reason(model.skipped), len(collection))
+    report_skipped(with_ids(model.skipped, collection), len(collection))
     for label, count in Counter(result.best).most_common(10):
         print(f"{count:6} {label}")
     return Outcome(out)

@@ -70,5 +70,5 @@ def run(job: Job) -> Outcome:
     result = embed_collection(model, collection, out, rows_per_part=task["rows_per_part"], facts=facts)
     if result["already"]:
         print(f"{result['already']:,} rows were already there")
-    report_skipped(result["skipped"], len(collection))
+    report_skipped(result["skipped_ids"], len(collection))
     return Outcome(out)

@@ -82,7 +82,7 @@ def _collection_vectors(
     config: dict[str, Any], model: "EmbeddingModel"
 ) -> tuple[Sequence[str], "np.ndarray", Callable[[int], Any]]:
     """Ids, unit vectors, and a function from a row to its picture, which returns None when the picture is out of reach."""
-    from cliplab.assembly.collection import by_reason, given_collection, report_skipped
+    from cliplab.assembly.collection import given_collection, report_skipped, with_ids
     from cliplab.embedding.collection import is_table
     from cliplab.embedding.table import read_table
 
@@ -96,7 +96,7 @@ def _collection_vectors(
         return ids, vectors, _pictures_of(facts, ids)
     collection = given_collection(config)
     vectors, kept, skipped = model.embed_usable(collection)
-    report_skipped(by_reason(skipped), len(collection))
+    report_skipped(with_ids(skipped, collection), len(collection))
     if not len(kept):
         raise ConfigError(f"images: none of the {len(collection)} images can be read")
     return [collection.ids[i] for i in kept], vectors, lambda i: collection[kept[i]]

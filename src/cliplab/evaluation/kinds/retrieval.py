@@ -11,7 +11,6 @@ from cliplab.evaluation.words import count, percent
 
 SHELF = 6
 KS = (1, 5, 10)
-VALIDATION = "val"  # the name of the set of validation pairs, which come with the training data
 WAYS = (("image_retrieval", "text to image", "captions"), ("text_retrieval", "image to text", "images"))  # and queries
 
 
@@ -32,10 +31,6 @@ class Retrieval(Kind):
     facts = {"images": "images", "captions": "captions"}
     order = 20
     compared_under = "retrieval"
-
-    def logged(self, name: str, metric: str) -> str:
-        """The metrics of the validation pairs are logged as ``val/<metric>``."""
-        return f"{name}/{metric}" if name in (VALIDATION, f"{VALIDATION}_ema") else super().logged(name, metric)
 
     def say(self, metrics: Metrics) -> str:
         both = (f"{metrics[f'{way}_recall@1']:.2%} {words}" for way, words, _ in WAYS)

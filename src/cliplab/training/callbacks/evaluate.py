@@ -12,11 +12,12 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
 from cliplab.evaluation.evaluator import Evaluator
-from cliplab.evaluation.model import Tokenizer
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.running import EvaluationStopped, named_metrics, run_evaluator
 from cliplab.files import whole_file
+from cliplab.models.tokens import Tokenizer
 from cliplab.objectives.objective import score_of
+from cliplab.objectives.writing import write_of
 from cliplab.rules import Count, Natural, Positive
 from cliplab.signals import StopRequest
 from cliplab.training.averaging import weights_to_evaluate
@@ -251,6 +252,7 @@ class Evaluate(Callback):
                 most=most,
                 stopped=functools.partial(self._stopped, trainer),
                 score=score_of(module.objective, module.model),
+                write=write_of(module.objective, module.model, self.tokenizer),
             )
         module.train(training)  # frozen parts stay in eval mode
         return result
