@@ -18,6 +18,7 @@ SHELLS = ("bash", "zsh", "fish")
 OPTION = re.compile(r"-sc|--shell-completion")
 OWN_SPACE = ("sweep", "launcher", "hydra", "paths", "local")  # groups of which no key is a value of the model
 PATHS = re.compile(r"(.*\bpath|run|resume|ckpt|pretrained|images|labels|out|query|delete)")
+SPECIAL = re.compile(r"[\s'\"\\$&;|<>()`]")  # what a shell does not read as it stands
 MOST_KEYS = 40  # beyond it, keys are offered part by part
 
 BASH = """\
@@ -40,8 +41,8 @@ _cliplab_complete() {
     *python*) if [[ "${words[2]}" != *run.py || ! -f "${words[2]}" ]]; then _default; return; fi
               program+=("${words[2]}") ;;
   esac
-  found=("${(@f)$(COMP_LINE="${words[1,CURRENT-1]} ${PREFIX}" "${program[@]}" -sc query=zsh 2>/dev/null)}")
-  compadd -Q -S '' -- ${found:#}
+  found=("${(@f)$(COMP_LINE="${words[1,CURRENT-1]} ${QIPREFIX}${PREFIX}" "${program[@]}" -sc query=zsh 2>/dev/null)}")
+  compadd -S '' -- ${found:#}
 }
 (( $+functions[compdef] )) || { autoload -Uz compinit && compinit -u }
 compdef _cliplab_complete cliplab python python3
@@ -85,14 +86,30 @@ def answer(what: str, shell: str) -> str:
         return SCRIPTS[shell]
     if what == "uninstall":
         return "complete -r cliplab python python3\n" if shell == "bash" else ""
-    line = os.environ.get("COMP_LINE", "")
-    word = "" if line.endswith(" ") or not line else line.split(" ")[-1]
-    typed = line.split()[: None if not word else -1]
+    *typed, word, quotes = split(os.environ.get("COMP_LINE", ""))
     found = sorted(set(candidates(word, typed)))
-    if shell == "bash":  # which takes what follows = or : as a word of its own
+    if shell == "bash" and not quotes:  # it takes what follows = or : as a word of its own, and escapes nothing
         cut = max(word.rfind("="), word.rfind(":")) + 1
-        found = [text[cut:] for text in found]
+        found = [SPECIAL.sub(r"\\\g<0>", text[cut:]) for text in found]
     return "".join(f"{text}\n" for text in found)
+
+
+def split(line: str) -> list[str]:
+    """The words of a line that is being typed, without their quotes and escapes, and the quotes that the last word has. The
+    last word may be empty."""
+    words, quotes, quote, escaped = [""], "", "", False
+    for character in line:
+        if escaped or (character != quote and quote == "'"):
+            words[-1], escaped = words[-1] + character, False
+        elif character == "\\":
+            escaped = True
+        elif character in "'\"" and quote in ("", character):
+            quote, quotes = "" if quote else character, quotes + character
+        elif character == " " and not quote:
+            words, quotes = [*words, ""] if words[-1] else words, ""
+        else:
+            words[-1] += character
+    return [*words, quotes]
 
 
 def print_answer(what: str, shell: str) -> None:
