@@ -10,10 +10,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import AutoTokenizer
 
+import cliplab
 from cliplab.checkpoints.huggingface import write_clip_folder
 from cliplab.checkpoints.openai import to_openai
 from cliplab.checkpoints.read import read_pretrained
+from tests.checkpoints.folders import clip_folder, siglip_folder
 from tests.models.weights import built, tiny_config
 
 CONFIG = tiny_config("vit")
@@ -174,3 +177,12 @@ def test_a_file_of_a_folder_points_to_the_folder(folder: Path) -> None:
     for name, message in (("config.json", "name the folder it is in: "), ("model.safetensors", "name the folder ")):
         with pytest.raises(ValueError, match=message + re.escape(str(folder))):
             read_pretrained(str(folder / name))
+
+
+@pytest.mark.parametrize("make", [clip_folder, siglip_folder])
+def test_a_word_added_beyond_the_models_vocabulary_is_refused(make: Callable[[Path], Path], tmp_path: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(make(tmp_path))
+    tokenizer.add_tokens(["zebra"])
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"tokenizer_config.json: its tokens go up to number 15, .* vocab_size is 15"):
+        cliplab.load(str(tmp_path), device="cpu")

@@ -82,7 +82,7 @@ BOTH = {
     "quick gelu": same(model_cfg__quick_gelu=True),
     "heads": same(model_cfg__text_cfg__heads=4),
     "canonical texts": same(model_cfg__text_cfg__tokenizer_kwargs={"clean": "canonicalize"}),
-    "scale and bias": same(model_cfg__init_logit_scale=1.0),
+    "scale and bias": same(model_cfg__init_logit_scale=1.0, model_cfg__output_dict=False),
     "nothing off": same(model_cfg__text_cfg__ls_init_value=None, model_cfg__text_cfg__embed_cls=False)
     | same(model_cfg__text_cfg__output_tokens=False, model_cfg__vision_cfg__qk_norm=False),
 }
@@ -91,6 +91,8 @@ OF_CLIP = {
     "tanh in pictures": same(model_cfg__vision_cfg__act_kwargs={"approximate": "tanh"}),
     "epsilon of pictures": same(model_cfg__vision_cfg__norm_kwargs={"eps": 0.3}),
     "pooled at a stated end": same(model_cfg__text_cfg__pool_type="eos", model_cfg__text_cfg__eos_id=49407),
+    "sides of a square": same(model_cfg__vision_cfg__image_size=[32, 32], preprocess_cfg__size=[32, 32]),
+    "no tower of timm's": same(model_cfg__vision_cfg__timm_model_name="", model_cfg__vision_cfg__timm_pool="avg"),
     "norm after the pool": same(model_cfg__vision_cfg__final_ln_after_pool=True),
 }
 OF_SIGLIP = {
@@ -173,6 +175,11 @@ def test_what_cannot_be_followed_is_refused_by_file_and_field(
     field = "eos_id" if value == "eos" else key
     with pytest.raises(ValueError, match=f"^{tmp_path / FILE}: {part}.{field}[. ]"):
         cliplab.load(str(tmp_path), device="cpu")
+
+
+def test_a_bias_may_be_stated_as_a_whole_number(tmp_path: Path) -> None:
+    folder = open_clip_folder(tmp_path, {**copy.deepcopy(CLIP), "init_logit_bias": -10}, {"size": 32})
+    assert cliplab.load(str(folder), device="cpu").model.logit_bias.item() == pytest.approx(-10, abs=0.5)
 
 
 def test_a_timm_towers_heads_and_activation_come_from_timm() -> None:

@@ -295,6 +295,7 @@ def test_new_tokens_beside_the_old_end_of_text_would_be_pooled(legacy_folder: Pa
     tokenizer = AutoTokenizer.from_pretrained(legacy_folder)
     tokenizer.add_tokens(["<cat-toy>"])
     tokenizer.save_pretrained(legacy_folder)
+    edit(legacy_folder / CONFIG, {"text_config.vocab_size": 49409})
     with pytest.raises(
         ValueError, match=r"config.json: text_config.eos_token_id is 2 and .* not be pooled at their end"
     ):

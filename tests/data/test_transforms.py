@@ -9,7 +9,7 @@ from PIL import Image
 
 from cliplab.data.images import decode_image
 from cliplab.data.order import epoch_permutation, uniforms
-from cliplab.data.transforms import BatchAffine, EvalTransform, TrainTransform
+from cliplab.data.transforms import BatchAffine, EvalTransform, FitTransform, TrainTransform
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -120,3 +120,10 @@ def test_draws_are_uniform_and_keyed() -> None:
     assert np.array_equal(uniforms(3, 1, np.array([17]), 2)[0], drawn[17])
     assert sorted(epoch_permutation(50, 3, 1)) == list(range(50))
     assert not np.array_equal(epoch_permutation(50, 3, 1), epoch_permutation(50, 3, 2))
+
+
+@pytest.mark.parametrize("size", [(1, 300), (300, 1)])
+def test_a_picture_one_pixel_thin_is_a_line_between_borders(size: tuple[int, int]) -> None:
+    pixels = FitTransform(32, fill=7)(Image.new("RGB", size, "white"))
+    assert (pixels == 255).sum() == 3 * 32
+    assert (pixels == 7).sum() == 3 * 31 * 32

@@ -63,6 +63,7 @@ NO_EFFECT = (
     "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences", "return_dict_in_generate",
     "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values", "exponential_decay_length_penalty",
     "suppress_tokens", "begin_suppress_tokens", "text_config_dict", "vision_config_dict",
+    "logit_scale_init_value",
 )  # fmt: skip
 
 
@@ -185,7 +186,7 @@ def model_config(file: Path) -> tuple[dict[str, Any], dict[str, Any], Any]:
     """
     top, vision, text = library_config("clip", file)
     dim = top.size("projection_dim")
-    image = {"_target_": VIT, "image_size": vision.size("image_size"), "patch_size": vision.size("patch_size")}
+    image = {"_target_": VIT, "image_size": vision.side("image_size"), "patch_size": vision.side("patch_size")}
     image |= {"output_dim": dim, **tower_sizes(vision, ACTIVATIONS, "CLIP's towers", 1e-5), "patch_dropout": 0.0}
     vision.only("num_channels", (3,), "towers take three channels")
     language = {"_target_": TEXT, "vocab_size": text.size("vocab_size")}
@@ -193,7 +194,7 @@ def model_config(file: Path) -> tuple[dict[str, Any], dict[str, Any], Any]:
     language |= tower_sizes(text, ACTIVATIONS, "CLIP's towers", 1e-5) | {"output_dim": dim}
     end = text.take("eos_token_id", 49_407)
     for part in (top, vision, text):
-        part.pass_over(("projection_dim", "bos_token_id", "pad_token_id", "eos_token_id", "logit_scale_init_value"))
+        part.pass_over(("projection_dim", "bos_token_id", "pad_token_id", "eos_token_id"))
         part.finish()
     return image, language, end
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from cliplab.checkpoints.io import read_folder_state, write_safetensors
-from cliplab.checkpoints.open_clip_fields import EPS_OF_TORCH, TRAINING, activation_and_eps, refuse_custom
+from cliplab.checkpoints.open_clip_fields import EPS_OF_TORCH, NO_EFFECT, TRAINING, activation_and_eps, refuse_custom
 from cliplab.checkpoints.openai import HEAD_WIDTH, from_openai, looks_native, shown_config, to_openai
 from cliplab.checkpoints.preprocessing import read_preprocess_cfg
 from cliplab.checkpoints.siglip import looks_siglip, read_trunk
@@ -49,7 +49,7 @@ def named_config(name: str) -> dict[str, Any]:
 
 def _image_config(vision: Stated, quick_gelu: bool) -> dict[str, Any]:
     width, head_width = vision.size("width", 768), vision.size("head_width", HEAD_WIDTH)
-    image: dict[str, Any] = {"image_size": vision.size("image_size", 224), "width": width}
+    image: dict[str, Any] = {"image_size": vision.side("image_size", 224), "width": width}
     layers = vision.take("layers", 12)
     if isinstance(layers, list):
         image = {"_target_": RESNET, **image, "layers": layers, "heads": width * 32 // head_width}
@@ -59,7 +59,7 @@ def _image_config(vision: Stated, quick_gelu: bool) -> dict[str, Any]:
     else:
         vision.left["layers"] = layers
         image = {"_target_": VIT, **image, "layers": vision.size("layers"), "heads": width // head_width}
-        image |= {"patch_size": vision.size("patch_size", 16), "mlp_ratio": vision.number("mlp_ratio", 4.0)}
+        image |= {"patch_size": vision.side("patch_size", 16), "mlp_ratio": vision.number("mlp_ratio", 4.0)}
         activation, eps = activation_and_eps(vision, quick_gelu, EPS_OF_TORCH)
         image |= {"activation": activation, "patch_dropout": 0.0}
         image |= {} if eps == EPS_OF_TORCH else {"norm_eps": eps}
@@ -69,6 +69,7 @@ def _image_config(vision: Stated, quick_gelu: bool) -> dict[str, Any]:
     # The norm acts on each position alone, so the class token is the same whether it is pooled before or after.
     vision.pass_over(("final_ln_after_pool", "attn_pooler_queries", "attn_pooler_heads", *TRAINING))
     vision.pass_over(("timm_pool", "timm_proj", "timm_proj_bias"))  # open_clip reads them with a timm_model_name only
+    vision.only("timm_model_name", ("",), "of timm's towers only SigLIP's can be read")
     refuse_custom(vision)
     vision.finish()
     return image
@@ -120,8 +121,10 @@ def native_config(
     dim, quick = top.size("embed_dim"), top.switch("quick_gelu", False)
     image = _image_config(top.part("vision_cfg"), quick)
     language, clean = _text_config(top.part("text_cfg"), quick)
-    bias = top.take("init_logit_bias")
-    top.pass_over(("custom_text", "init_logit_scale", "nonscalar_logit_scale"))
+    bias = (
+        None if top.left.get("init_logit_bias") is None else top.number("init_logit_bias", 0.0)
+    )  # files hold -10, too
+    top.pass_over(NO_EFFECT)
     top.finish()
     pictures = read_preprocess_cfg(preprocess, source, image["image_size"])
     model = clip_config(

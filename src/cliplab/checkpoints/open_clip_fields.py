@@ -3,6 +3,7 @@
 from cliplab.checkpoints.stated import Stated
 
 EPS_OF_TORCH = 1e-5  # a LayerNorm's epsilon when norm_kwargs does not set one
+NO_EFFECT = ("custom_text", "init_logit_scale", "nonscalar_logit_scale", "output_dict")  # of the model_cfg
 TRAINING = ("patch_dropout", "timm_drop", "timm_drop_path", "timm_model_pretrained")
 # open_clip reads these for its own ViT only, and ignores them with timm_model_name
 TIMM_DECIDES = (

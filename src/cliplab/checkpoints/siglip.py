@@ -10,7 +10,14 @@ from torch import Tensor
 
 from cliplab.checkpoints.huggingface import ACTIVATIONS, library_config, tower_sizes
 from cliplab.checkpoints.io import read_folder_state
-from cliplab.checkpoints.open_clip_fields import EPS_OF_TORCH, TIMM_DECIDES, TRAINING, activation_and_eps, refuse_custom
+from cliplab.checkpoints.open_clip_fields import (
+    EPS_OF_TORCH,
+    NO_EFFECT,
+    TIMM_DECIDES,
+    TRAINING,
+    activation_and_eps,
+    refuse_custom,
+)
 from cliplab.checkpoints.preprocessing import read_preprocess_cfg, read_processor
 from cliplab.checkpoints.siglip_names import from_siglip_model, from_trunk
 from cliplab.checkpoints.stated import Stated
@@ -84,12 +91,12 @@ def read_trunk(
     vision, text = top.part("vision_cfg"), top.part("text_cfg")
     dim, quick = top.size("embed_dim"), top.switch("quick_gelu", False)
     bias = top.number("init_logit_bias", 0.0)
-    size, name = vision.size("image_size", 224), vision.take("timm_model_name")
+    size, name = vision.side("image_size", 224), vision.take("timm_model_name")
     vision.only("timm_proj", ("none", ""), "a projection after the image tower cannot be followed")
     vision.pass_over((*TIMM_DECIDES, *TRAINING, "timm_pool"))  # the name decides these; looks_siglip checked the pool
     vision.finish()
     language, tokenizer = siglip_text(text, dim, quick, source, folder)
-    top.pass_over(("custom_text", "init_logit_scale", "nonscalar_logit_scale"))
+    top.pass_over(NO_EFFECT)
     top.finish()
     if "text_projection.weight" not in state and language.pop("bare"):
         state = {**_identity(dim), **state}
@@ -157,8 +164,8 @@ def _identity(width: int) -> dict[str, Tensor]:
 def siglip_config(file: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The towers' configs of a SiglipModel's config.json. Raises ValueError naming file and field."""
     top, vision, text = library_config("siglip", file)
-    image: dict[str, Any] = {"_target_": VISION, "image_size": vision.size("image_size")}
-    image |= {"patch_size": vision.size("patch_size")}
+    image: dict[str, Any] = {"_target_": VISION, "image_size": vision.side("image_size")}
+    image |= {"patch_size": vision.side("patch_size")}
     image |= tower_sizes(vision, ACTIVATIONS, "SigLIP's towers", EPS)
     vision.only("num_channels", (3,), "towers take three channels")
     vision.only("vision_use_head", (True,), "without the head there is no vector for a picture")

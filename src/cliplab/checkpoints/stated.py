@@ -37,6 +37,13 @@ class Stated:
             raise self.refusal(key, value, "cliplab's towers take one positive integer here")
         return value
 
+    def side(self, key: str, default: int | None = None) -> int:
+        """The length of a square: a positive integer, or the same one twice."""
+        value = self.left.get(key)
+        if isinstance(value, list | tuple) and len(value) == 2 and value[0] == value[1]:
+            self.left[key] = value[0]
+        return self.size(key, default)
+
     def number(self, key: str, default: float) -> float:
         value = self.take(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool):

@@ -39,9 +39,11 @@ def _check(definition: Definition, vocab_size: int, file: Path) -> Tokenizer:
     library = Tokenizer.from_str(definition["tokenizer"])
     library.no_padding()  # tokenizer.json may fix a length, which transformers and HFTokenizer ignore, too
     library.no_truncation()
-    largest = max(library.get_vocab(with_added_tokens=False).values())
-    if largest >= vocab_size:
-        raise ValueError(f"{file}: its tokens go up to number {largest}, and the model's vocab_size is {vocab_size}")
+    special = {number for number, token in library.get_added_tokens_decoder().items() if token.special}
+    # A special token that is written in a text is plain words, so only those round a text need a place.
+    used = {*library.get_vocab().values()} - special | {*library.encode("").ids, definition["pad_id"]}
+    if max(used) >= vocab_size:
+        raise ValueError(f"{file}: its tokens go up to number {max(used)}, and the model's vocab_size is {vocab_size}")
     return library
 
 

@@ -115,7 +115,8 @@ class FitTransform:
 
     def __call__(self, image: Image.Image, rng: np.random.Generator | None = None) -> UInt8[Tensor, "3 size size"]:
         size, ratio = self.image_size, max(image.size) / self.image_size
-        image = image.resize((round(image.width / ratio), round(image.height / ratio)), self.filter)
+        width, height = (max(1, round(length / ratio)) for length in image.size)
+        image = image.resize((width, height), self.filter)
         canvas = Image.new("RGB", (size, size), (self.fill,) * 3)
         canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
         return to_tensor(canvas)
