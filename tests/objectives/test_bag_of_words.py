@@ -13,6 +13,7 @@ from cliplab.models.word_vectors import WordVectors
 from cliplab.objectives.bag_of_words import BagOfWords
 from cliplab.objectives.contrastive import BagOfWordsClipLoss, ClipLoss
 from cliplab.objectives.objective import Corpus
+from cliplab.objectives.tags import Tags
 
 from .test_contrastive import Batch
 
@@ -78,17 +79,39 @@ def test_the_loss_by_hand() -> None:
     assert float(result.figures["word_accuracy"]) == pytest.approx(1 / 3)  # a is the likeliest word
 
 
-def test_a_score_is_the_mean_over_the_words_of_a_text() -> None:
+def test_a_score_is_minus_the_divergence_from_the_words_of_a_text() -> None:
     objective, model = prepared(), towers()
     images = torch.rand(2, 3, 8, 8)
     scores = objective.score(model, images, TOKENS(["a b", "b a a", "c", "e", "a e"]))
     log_p = objective.log_probabilities(model.encode_image(images))
     torch.testing.assert_close(log_p.exp().sum(1), torch.ones(2))
-    torch.testing.assert_close(scores[:, 0], (log_p[:, 0] + log_p[:, 1]) / 2)
+    torch.testing.assert_close(scores[:, 0], (log_p[:, 0] + log_p[:, 1]) / 2 + math.log(2))
     torch.testing.assert_close(scores[:, 1], scores[:, 0])
     torch.testing.assert_close(scores[:, 2], log_p[:, 2])
     torch.testing.assert_close(scores[:, 3], log_p.min(1).values)
     torch.testing.assert_close(scores[:, 4], log_p[:, 0])
+
+
+def test_a_name_scores_above_its_parts_where_all_its_words_are_seen() -> None:
+    """By mean log-probabilities alone, "a" would score as "a b" does."""
+    objective, model = prepared(), towers()
+    with torch.no_grad():
+        objective.head.weight.zero_()
+        objective.head.bias.copy_(torch.tensor([0.45, 0.45, 0.1]).log())
+    both, part, more = objective.score(model, torch.rand(1, 3, 8, 8), TOKENS(["a b", "a", "a b c"]))[0].tolist()
+    assert both == pytest.approx(math.log(0.9), abs=1e-5)
+    assert part == pytest.approx(math.log(0.45), abs=1e-5)
+    assert more == pytest.approx(math.log(0.45 * 0.45 * 0.1) / 3 + math.log(3), abs=1e-5)
+
+
+def test_the_first_prediction_is_the_frequency_of_the_words() -> None:
+    """``a`` stands in three of four captions, ``b`` in two and ``c`` in one; "a a c" has ``a`` once."""
+    shares = torch.tensor([3.0, 2.0, 1.0])
+    torch.testing.assert_close(prepared().head.bias.detach().exp(), shares / 6)
+    tags = Tags(words=3, captions=100)
+    tags.prepare(corpus_of(CAPTIONS))
+    tags.build_heads(towers())
+    torch.testing.assert_close(tags.head.bias.detach().sigmoid(), shares / 4)
 
 
 def test_padding_and_special_tokens_are_no_words() -> None:

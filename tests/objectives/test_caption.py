@@ -9,6 +9,7 @@ import torch
 from cliplab.models.clip import CLIP
 from cliplab.models.tokens import Tokens
 from cliplab.objectives.caption import Caption
+from cliplab.objectives.masked_caption import MaskedCaption
 from cliplab.objectives.vocabulary import Vocabulary, backwards, marks_of
 
 from .decoding import CAPTIONS, VOCABULARY, built, pairs, towers
@@ -126,3 +127,22 @@ def test_a_prior_is_taken_from_a_grey_picture() -> None:
     grey = model.image_mean.expand(1, 3, 8, 8)
     expected = without.score(model, images, TOKENS(TEXTS)) - 0.5 * without.score(model, grey, TOKENS(TEXTS))
     torch.testing.assert_close(with_prior.score(model, images, TOKENS(TEXTS)), expected)
+
+
+def test_a_decoder_begins_with_the_frequencies_of_the_words() -> None:
+    """Of four captions "a" stands five times, "b" three times and "c" twice; the end once in each. A hidden word is no
+    end, so there it counts as met once, as the shared row does."""
+    model, sizes = towers(), {**SIZES, "captions": 100}
+    for objective, ends in (
+        (Caption(directions="forward", **sizes), 4),
+        (MaskedCaption(seed=1, share=0.3, **sizes), 1),
+    ):
+        objective.prepare(corpus_of(CAPTIONS))
+        objective.build_heads(model)
+        vocabulary = objective.vocabulary
+        bias = objective.table.bias.detach()
+        counted = dict(zip(vocabulary.tokens.tolist(), (bias[:-1] - bias[-1]).exp().tolist(), strict=True))
+        end = int(vocabulary.marks[1])
+        assert counted.pop(end) == pytest.approx(ends)
+        assert list(counted.values()) == pytest.approx([5, 3, 2])
+        assert float(bias.exp().sum()) == pytest.approx(1)

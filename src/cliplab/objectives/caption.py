@@ -62,7 +62,7 @@ class Caption(DecoderObjective):
         self.directions, self.prior = directions, prior
 
     def build_heads(self, model: CLIP) -> None:
-        width, ways = self.build_table(model), 2 if self.directions == "both" else 1
+        width, ways = self.build_table(model, ends=True), 2 if self.directions == "both" else 1
         self.decoders = nn.ModuleList(self.new_decoder(model, width) for _ in range(ways))
 
     def layer_groups(self) -> list[list[nn.Parameter]]:

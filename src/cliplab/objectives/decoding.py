@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cliplab.models.caption_decoder import CaptionDecoder
@@ -37,12 +38,17 @@ class DecoderObjective(WordObjective):
         super().__init__(captions)
         self.width, self.depth, self.heads, self.settings = width, layers, heads, settings
 
-    def build_table(self, model: CLIP) -> int:
-        """Make the table, with one more vector that only enters. Returns its width."""
+    def build_table(self, model: CLIP, *, ends: bool) -> int:
+        """Make the table, with one more vector that only enters. ``ends`` says whether ends of texts are predicted. Returns
+        its width."""
         text = model.text_encoder
         width = self.width or text.state_width
         self.vocabulary.build(text.vocab_size)
         self.table = WordTable(self.vocabulary.rows, width, text.context_length, extra=1)
+        bias = self.vocabulary.first_bias(ends=ends)
+        if bias is not None:
+            with torch.no_grad():
+                self.table.bias.copy_(bias)
         return width
 
     def new_decoder(self, model: CLIP, width: int) -> CaptionDecoder:

@@ -69,7 +69,7 @@ class MaskedCaption(DecoderObjective):
         self.seed, self.share = seed, share
 
     def build_heads(self, model: CLIP) -> None:
-        width = self.build_table(model)  # its further vector hides a word
+        width = self.build_table(model, ends=False)  # its further vector hides a word
         self.decoder = self.new_decoder(model, width)
 
     def layer_groups(self) -> list[list[nn.Parameter]]:

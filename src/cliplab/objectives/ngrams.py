@@ -1,7 +1,7 @@
 """The caption word by word from the picture, with phrases of several words: Visual N-Grams."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,9 +16,10 @@ from cliplab.rules import Count, Share
 TEXTS_AT_ONCE = 2048
 
 
-def counted_ngrams(corpus: Corpus, *, captions: int, longest: int, least: int, most: int) -> list[tuple[int, ...]]:
+def counted_ngrams(corpus: Corpus, *, captions: int, longest: int, least: int, most: int) -> dict[tuple[int, ...], int]:
     """The ``most`` frequent phrases of up to ``longest`` words that stand in the captions at least ``least`` times. With a
-    phrase its beginning is there, too. Sorted by length, then by words. Raises ValueError when there is none."""
+    phrase its beginning is there, too. Sorted by length, then by words, with their counts. Raises ValueError when there is
+    none."""
     counts = Counter[tuple[int, ...]]()
     for words in captions_in_words(corpus, captions):
         for n in range(1, longest + 1):
@@ -29,10 +30,10 @@ def counted_ngrams(corpus: Corpus, *, captions: int, longest: int, least: int, m
             f"the training captions have {len(counts)} phrases, and none of them {least} times; lower objective.least"
         )
     kept = sorted(frequent, key=lambda ngram: (-counts[ngram], len(ngram), ngram))[:most]
-    return sorted(kept, key=lambda ngram: (len(ngram), ngram))
+    return {ngram: counts[ngram] for ngram in sorted(kept, key=lambda ngram: (len(ngram), ngram))}
 
 
-def as_keys(ngrams: list[tuple[int, ...]], vocab_size: int) -> Int[Tensor, " ngrams"]:
+def as_keys(ngrams: Sequence[tuple[int, ...]], vocab_size: int) -> Int[Tensor, " ngrams"]:
     """The dictionary as one number for each n-gram, ascending: (1 + the number of its beginning) * vocab_size + its last
     word. The empty beginning has the number -1."""
     number = {(): -1} | {ngram: i for i, ngram in enumerate(ngrams)}
@@ -97,7 +98,7 @@ class NGrams(Objective):
             raise ValueError(f"objective.smoothing {smoothing} must be 0 or more and below 1; the source takes 0.2")
         self.longest, self.least, self.ngrams, self.captions = longest, least, ngrams, captions
         self.smoothing = smoothing
-        self._found: list[tuple[int, ...]] = []
+        self._found: dict[tuple[int, ...], int] = {}
         self.register_buffer("dictionary", torch.empty(0, dtype=torch.int64))
 
     def adopt(self, state: Mapping[str, Tensor]) -> None:
@@ -112,12 +113,15 @@ class NGrams(Objective):
     def build_heads(self, model: CLIP) -> None:
         vocab_size = model.text_encoder.vocab_size
         if self._found:
-            self.dictionary = as_keys(self._found, vocab_size)
+            self.dictionary = as_keys(list(self._found), vocab_size)
         self.phrases = Phrases(self.dictionary, vocab_size)
         words = self.dictionary[self.dictionary < vocab_size]
         self.register_buffer("places", places_of(words, vocab_size), persistent=False)
         self.width = model.embed_dim
         self.head = nn.Linear(model.embed_dim, len(self.dictionary))
+        if self._found:  # the first prediction is that of the captions
+            with torch.no_grad():
+                self.head.bias.copy_(torch.tensor(list(self._found.values())).log())
 
     def likelihoods(
         self, tokens: Tokens, share: Callable[[Tensor], Tensor]

@@ -19,6 +19,9 @@ class Tags(BagOfWords):
     summed over tags, so that it does not fade with their number. The picture is read from the joint space.
     """
 
+    def first_bias(self, frequencies: Float[Tensor, " words"]) -> Float[Tensor, " words"]:
+        return frequencies.clamp(max=0.99).logit()
+
     def forward(self, encoded: Encoded, batch: Pairs) -> Loss:
         assert encoded.image_embeds is not None
         logits = self.logits(encoded.image_embeds)

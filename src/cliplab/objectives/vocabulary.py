@@ -1,10 +1,11 @@
 """The words that a decoder writes: rows of an output layer for tokens of the text tower's tokenizer."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from cliplab.models.tokens import Tokenizer, Tokens
@@ -44,6 +45,7 @@ class Vocabulary(nn.Module):
     def __init__(self, captions: int) -> None:
         super().__init__()
         self.captions = captions
+        self.counts: Tensor | None = None  # of each token in the captions, where they were read
         self.register_buffer("tokens", torch.empty(0, dtype=torch.int64))
         self.register_buffer("marks", torch.tensor([NONE, NONE]))
 
@@ -54,10 +56,13 @@ class Vocabulary(nn.Module):
     def prepare(self, corpus: Corpus) -> None:
         self.marks = torch.tensor(marks_of(corpus.tokenizer))
         if self.captions and not len(self.tokens):
-            seen = {int(self.marks[1])}
+            counted, number = Counter[int](), 0
             for words in captions_in_words(corpus, self.captions):
-                seen.update(words)
-            self.tokens = torch.tensor(sorted(seen))
+                counted.update(words)
+                number += 1
+            counted[int(self.marks[1])] = max(1, number)
+            self.tokens = torch.tensor(sorted(counted))
+            self.counts = torch.tensor([float(counted[token]) for token in self.tokens.tolist()])
 
     def build(self, vocab_size: int) -> None:
         """Raises ValueError when the tokenizer has more tokens than the text tower."""
@@ -78,6 +83,17 @@ class Vocabulary(nn.Module):
     def rows(self) -> int:
         """The rows of the output layer."""
         return len(self.tokens) + (self.others > 0)
+
+    def first_bias(self, *, ends: bool) -> Float[Tensor, " rows"] | None:
+        """The logarithms of the frequencies in the training captions, so that a decoder begins by predicting those: learned
+        from 0, with the steps of Adam, they alone would take a large part of a short training. The shared row, and with
+        ``ends=False`` the end, count as met once. None where the captions were not read."""
+        if self.counts is None:
+            return None
+        counts = torch.cat([self.counts, self.counts.new_ones(self.rows - len(self.counts))])
+        if not ends:
+            counts[self.end_row] = 1
+        return (counts / counts.sum()).log()
 
     @property
     def end_row(self) -> int:

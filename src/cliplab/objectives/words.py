@@ -40,19 +40,20 @@ def _words(tokenizer: Tokenizer, texts: list[str], special: frozenset[int]) -> I
         yield [token for token in row[:length] if token not in special]
 
 
-def frequent_words(corpus: Corpus, *, captions: int, words: int, skipped: int) -> list[int]:
-    """The tokens that stand in most captions, at most ``words`` of them, after the ``skipped`` most frequent ones. They are
-    sorted by id. Raises ValueError when none is left."""
-    counted = Counter[int]()
+def frequent_words(corpus: Corpus, *, captions: int, words: int, skipped: int) -> dict[int, float]:
+    """The tokens that stand in most captions, at most ``words`` of them, after the ``skipped`` most frequent ones, and the
+    share of captions that have each. They are sorted by id. Raises ValueError when none is left."""
+    counted, number = Counter[int](), 0
     for caption in captions_in_words(corpus, captions):
         counted.update(set(caption))
+        number += 1
     ranked = sorted(counted, key=lambda token: (-counted[token], token))[skipped : skipped + words]
     if not ranked:
         raise ValueError(
             f"the training captions have {len(counted)} different words, and objective.skipped_words {skipped} leaves none; "
             "lower it, or check data.train.caption_columns"
         )
-    return sorted(ranked)
+    return {token: counted[token] / number for token in sorted(ranked)}
 
 
 def places_of(dictionary: Int[Tensor, " words"], vocab_size: int) -> Int[Tensor, " vocabulary"]:
