@@ -170,8 +170,10 @@ def test_errors_say_what_was_found_and_what_to_do(tmp_path: Path, layouts: dict[
         data_module(caption_source(path=str(layouts["webdataset"]), streaming=True), max_steps=-1)
     with pytest.raises(ValueError, match=r"set data.streaming=false"):
         caption_source(path=str(layouts["webdataset"]), streaming=True, samples_per_epoch=4, cache_images=True)
-    with pytest.raises(ValueError, match=r"data.batch_size 16 exceeds the 12 training samples"):
+    with pytest.raises(ValueError, match=r"data.batch_size: 16 exceeds the 12 training samples"):
         epochs(caption_source(path=str(layouts["arrow"])), batch_size=16)
+    with pytest.raises(ValueError, match=r"^data: there is one training sample.*give more pairs"):
+        epochs(caption_source(path=str(layouts["arrow"]), limit=1), batch_size=16)
     with pytest.raises(UnreachableData, match="split 'test'"):
         open_dataset(path="someone/unknown", split="test")
 

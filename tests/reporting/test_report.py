@@ -108,6 +108,11 @@ def test_what_went_wrong_in_the_run_stands_above_the_figures(run: Path) -> None:
             "Training steps left out, since their loss or gradient was NaN or infinite: 1,203; the first: 7, 19."
             in text
         )
+    told = {"first_batch": "all pictures are the same file", "not_learned": "the model has not learned: 3.47"}
+    write_json(run / "manifest.json", {**manifest, **told})
+    page, summary = Page(write_report(run).read_text()).text, (run / "report.md").read_text()
+    for sentence in told.values():
+        assert page.count(sentence) == summary.count(sentence) == 1
     failed = {"status": "failed", "step": 38, "error": "NotFiniteError: the loss is not finite at step 37 (epoch 2)"}
     write_json(run / "manifest.json", {**manifest, **failed})
     page = Page(write_report(run).read_text()).text

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cliplab.training.callbacks.batches import batch_problem, picture_problem
+from cliplab.training.callbacks.batches import WatchFirstBatch, batch_problem, file_problem, picture_problem
 
 
 def captions(*counts: int) -> list[str]:
@@ -52,3 +52,28 @@ def test_pictures_that_are_all_the_same_are_told() -> None:
     black[3, 0, 0, 0] = 1
     assert picture_problem(black) == ""
     assert picture_problem(noise[:1]) == ""
+
+
+def test_augmented_pictures_of_one_file_are_told_and_reading_ends_at_another() -> None:
+    read = list[int]()
+
+    def file_of(index: int) -> bytes | None:
+        read.append(index)
+        return {7: b"other", 9: None}.get(index, b"same")
+
+    assert file_problem([3, 1, 2], file_of).startswith(
+        "data.train: all 3 pictures of the first batch are the same file"
+    )
+    read.clear()
+    assert file_problem([3, 7, 1, 2], file_of) == ""
+    assert read == [3, 7]
+    assert file_problem([9, 9], file_of) == ""
+    assert file_problem([3], file_of) == ""
+
+
+def test_a_resumed_run_still_reports_its_first_batch() -> None:
+    first, resumed = WatchFirstBatch(), WatchFirstBatch()
+    first.problem = "data.train: all 7 pictures …"
+    resumed.load_state_dict(first.state_dict())
+    assert resumed.facts() == {"first_batch": first.problem}
+    assert WatchFirstBatch().facts() == {}

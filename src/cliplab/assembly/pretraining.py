@@ -27,7 +27,7 @@ from cliplab.runs.status import status_after
 from cliplab.settings.job import Job, Outcome
 from cliplab.settings.model_source import KEYS, model_source
 from cliplab.signals import StopRequest, listening
-from cliplab.training.callbacks import NotFiniteError, WatchWeights
+from cliplab.training.callbacks import NotFiniteError, WatchFirstBatch, WatchLearning, WatchWeights
 from cliplab.training.trackers import trackers_of
 
 
@@ -107,7 +107,9 @@ def _fit(config: dict[str, Any], manifest: Manifest, weights: Weights | None, re
                 trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
             finally:  # also when it fails or is interrupted
                 manifest.facts["step"] = trainer.global_step
-                manifest.facts |= next((c.facts() for c in parts.callbacks if isinstance(c, WatchWeights)), {})
+                for callback in parts.callbacks:
+                    if isinstance(callback, WatchWeights | WatchFirstBatch | WatchLearning):
+                        manifest.facts |= callback.facts()
         if trainer.interrupted:
             raise KeyboardInterrupt
         trainer.save_checkpoint(last)

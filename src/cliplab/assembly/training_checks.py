@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch import nn
 
+from cliplab.data.loader import too_few_samples
 from cliplab.optim.param_groups import ParameterGroup, build_optimizer
 from cliplab.settings.build import build
 from cliplab.settings.check_trainer import NO_GPU
@@ -22,10 +23,7 @@ def is_first_rank() -> bool:
 def count_steps(config: dict[str, Any], steps_per_epoch: int, samples: int) -> tuple[int, int]:
     """The optimizer steps of an epoch, and of the whole run. Lightning's own estimate would disturb a resumed loader."""
     if steps_per_epoch < 1:
-        size = config["data"]["batch_size"]
-        raise ValueError(
-            f"data.batch_size: {size} exceeds the {samples} training samples; set data.batch_size={samples} or less"
-        )
+        raise ValueError(too_few_samples(samples, config["data"]["batch_size"]))
     limit = config["trainer"]["limit_train_batches"]
     if isinstance(limit, int):
         steps_per_epoch = min(limit, steps_per_epoch)

@@ -4,6 +4,7 @@ import functools
 import hashlib
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset
 
 from cliplab.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, first_present
 from cliplab.data.fingerprint import content_fingerprint
-from cliplab.data.images import BadImage, decode_image, decode_pixels
+from cliplab.data.images import BadImage, decode_image, decode_pixels, encoded
 from cliplab.data.layout import Row, Unusable
 from cliplab.data.library import without_decoding
 from cliplab.data.loader import RowBatches
@@ -149,6 +150,12 @@ class CaptionDataset(RowSource):
 
     def picture(self, index: int) -> Image.Image:
         return decode_image(self.rows.picture(self._values(index)))
+
+    def picture_file(self, index: int) -> bytes | None:
+        """The bytes of a sample's picture, not decoded. None where no file can be read."""
+        with suppress(OSError):
+            return encoded(self.rows.picture(self._values(index)))
+        return None
 
     def all_captions(self, index: int) -> list[str]:
         return self.rows.captions(self._values(index))

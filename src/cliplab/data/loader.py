@@ -39,6 +39,18 @@ class Batch(NamedTuple):
     captions: Sequence[str] = ()
 
 
+def too_few_samples(samples: int, batch_size: int) -> str:
+    """The message for a batch that the samples do not fill."""
+    if samples == 1:
+        return (
+            "data: there is one training sample, and a contrastive objective compares the pairs of a batch, so nothing can "
+            "be learned from it; give more pairs (another objective takes one with data.batch_size=1)"
+        )
+    return (
+        f"data.batch_size: {batch_size} exceeds the {samples} training samples; set data.batch_size={samples} or less"
+    )
+
+
 class Collate:
     """Makes a Batch from samples. All texts are tokenised at once."""
 
@@ -178,10 +190,7 @@ class CaptionLoader:
                 f"set it to {batch_size // world_size() * world_size()}"
             )
         if len(source) < batch_size:
-            raise ValueError(
-                f"data.batch_size {batch_size} exceeds the {len(source)} training samples; "
-                f"set data.batch_size to {len(source)} or less"
-            )
+            raise ValueError(too_few_samples(len(source), batch_size))
         self.source, self.steps, self.batch_size = source, len(source) // batch_size, batch_size
         self.epoch, self.position, self.count = 0, 0, count
         self.batches = source.batch_reader(collate=collate, batch_size=batch_size, num_workers=num_workers, seed=seed)

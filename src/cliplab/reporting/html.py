@@ -45,6 +45,7 @@ def run_warnings(manifest: dict[str, Any]) -> list[str]:
             f"Training steps left out, since their loss or gradient was NaN or infinite: {manifest['skipped_steps']:,}; "
             f"the first: {first}."
         )
+    found += [manifest[key] for key in ("first_batch", "not_learned") if manifest.get(key)]
     return found
 
 

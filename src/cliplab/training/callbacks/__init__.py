@@ -6,6 +6,7 @@ Configs name callbacks by this package, whatever file defines them.
 from cliplab.training.callbacks.batches import WatchFirstBatch
 from cliplab.training.callbacks.evaluate import Evaluate
 from cliplab.training.callbacks.finite import NotFiniteError, SkipNaN, StopOnNaN, WatchWeights, watch
+from cliplab.training.callbacks.learning import WatchLearning
 from cliplab.training.callbacks.moved import FollowMove
 from cliplab.training.callbacks.overfit import TellOverfit
 from cliplab.training.callbacks.progress import ProgressBar, ProgressLines, progress_display
@@ -28,6 +29,7 @@ __all__ = [
     "StopOnNaN",
     "TellOverfit",
     "WatchFirstBatch",
+    "WatchLearning",
     "WatchWeights",
     "progress_display",
     "watch",

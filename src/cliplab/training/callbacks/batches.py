@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
+from cliplab.data.captions import CaptionDataset
 from cliplab.distributed import gather_objects
 from cliplab.objectives.contrastive import ClipLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss
 
@@ -26,7 +27,7 @@ def batch_problem(captions: Sequence[Hashable], groups: Sequence[int], grouped: 
     """
     size, different, most_repeats = len(captions), len(set(captions)), max(Counter(captions).values())
     if size == 1:
-        return "data.batch_size is 1: a batch of one has nothing to tell apart, so nothing is learned; raise it"
+        return "data.batch_size is 1: a batch of one has nothing to tell apart, so nothing is learned; set two or more"
     if different == 1:
         return (
             f"data.train: all {size} pictures of the first batch have the same caption, so nothing tells them apart "
@@ -62,19 +63,56 @@ def picture_problem(images: Tensor) -> str:
     what = "are the same picture"
     if bool((images == images[:, :, :1, :1]).all()):
         what = "are of one and the same colour"
+    return _same_pictures(len(images), what)
+
+
+def _same_pictures(count: int, what: str) -> str:
     return (
-        f"data.train: all {len(images)} pictures of the first batch {what}, so nothing is learned; look at them with "
+        f"data.train: all {count} pictures of the first batch {what}, so nothing is learned; look at them with "
         "debug=data, and check data.train.image_columns"
     )
 
 
+def file_problem(indices: Sequence[int], file_of: Callable[[int], bytes | None]) -> str:
+    """The same sentence when the files of all pictures are equal: augmented pictures of one file differ. Reading ends at
+    the first file that differs, the second one as a rule."""
+    first = file_of(indices[0]) if len(indices) > 1 else None
+    if first is None or any(file_of(index) != first for index in indices[1:]):
+        return ""
+    return _same_pictures(len(indices), "are the same file")
+
+
 class WatchFirstBatch(Callback):
-    """Before the first step of a run, prints what in its batch keeps a contrastive objective from learning."""
+    """Before the first step of a run, prints what in its batch keeps a contrastive objective from learning. The manifest
+    keeps the sentence."""
+
+    def __init__(self) -> None:
+        self.problem = ""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        problem = "" if trainer.global_step else what_hinders_batch(pl_module, batch)
-        if problem and trainer.is_global_zero:
-            print(problem, file=sys.stderr)
+        if trainer.global_step:
+            return
+        self.problem = what_hinders_batch(pl_module, batch)
+        source = trainer.datamodule.train  # type: ignore[attr-defined]
+        if not self.problem and is_contrastive(pl_module.objective) and isinstance(source, CaptionDataset):
+            self.problem = file_problem(batch.indices.tolist(), source.picture_file)
+        if self.problem and trainer.is_global_zero:
+            print(self.problem, file=sys.stderr)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"problem": self.problem}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.problem = state_dict["problem"]
+
+    def facts(self) -> dict[str, Any]:
+        """An entry for the manifest."""
+        return {"first_batch": self.problem} if self.problem else {}
+
+
+def is_contrastive(objective: Any) -> bool:
+    """Whether the objective, or a part of it, compares the pairs of a batch with one another."""
+    return any(isinstance(part, CONTRASTIVE) for part in objective.modules())
 
 
 class Compared(NamedTuple):

@@ -51,7 +51,7 @@ def _epoch(step: int, trainer: Trainer) -> int:
     return -(-step // max(1, int(trainer.num_training_batches)))
 
 
-def _loss_of(outputs: Any) -> Tensor:
+def loss_of(outputs: Any) -> Tensor:
     """The loss that ``training_step`` returned, from what Lightning passes to callbacks."""
     return outputs["loss"] if isinstance(outputs, dict) else outputs
 
@@ -102,7 +102,7 @@ class StopOnNaN(WatchWeights):
         self.first: Tensor | None = None  # the first such step of this rank, or NEVER
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        loss, step = _loss_of(outputs).detach(), trainer.global_step
+        loss, step = loss_of(outputs).detach(), trainer.global_step
         if self.first is None:
             self.first = torch.full((), NEVER, dtype=torch.int64, device=loss.device)
         self.first = torch.minimum(self.first, torch.where(loss.isfinite(), NEVER, step))
