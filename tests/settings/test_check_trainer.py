@@ -36,6 +36,8 @@ from cliplab.settings.config import ConfigError
         ("enable_progress_bar", False, "~callbacks.progress"),
         ("logger", False, "logger=csv"),
         ("barebones", True, "task=benchmark"),
+        ("precision", "transformer-engine", "use bf16-mixed"),
+        ("precision", "transformer-engine-float16", "use bf16-mixed"),
         ("on_nan", "ignore", "stop or skip"),
         ("on_nan", None, "stop or skip"),
         ("activation_checkpointing", "al", "did you mean 'all'"),

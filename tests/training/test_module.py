@@ -86,7 +86,9 @@ def module_of(objective: dict[str, Any], locking: dict[str, TowerLock] | None = 
     )
 
 
-def fit(module: TrainingModule, steps: int = STEPS, ckpt: Path | None = None) -> lightning.Trainer:
+def fit(
+    module: TrainingModule, steps: int = STEPS, ckpt: Path | None = None, batches: Any = None, **options: Any
+) -> lightning.Trainer:
     trainer = lightning.Trainer(
         accelerator="cpu",
         max_steps=steps,
@@ -94,8 +96,9 @@ def fit(module: TrainingModule, steps: int = STEPS, ckpt: Path | None = None) ->
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
+        **options,
     )
-    data: Any = DataLoader([batch()] * STEPS, batch_size=None)  # type: ignore[arg-type]
+    data: Any = DataLoader(batches or [batch()] * STEPS, batch_size=None)  # type: ignore[arg-type]
     trainer.fit(module, data, ckpt_path=ckpt, weights_only=None if ckpt is None else True)
     return trainer
 
@@ -110,6 +113,19 @@ def test_a_contrastive_run_logs_the_loss_the_accuracies_and_the_scale() -> None:
     assert set(trainer.callback_metrics) == {
         f"train/{name}" for name in ("loss", "image_accuracy", "text_accuracy", "logit_scale")
     }
+
+
+@pytest.mark.parametrize(("precision", "kind"), [("bf16-true", torch.bfloat16), ("64-true", torch.float64)])
+def test_weights_of_another_type_train_on_bytes_and_on_floats(precision: str, kind: torch.dtype) -> None:
+    """As from a decoder, and as an augmentation on the device gives them. The scale keeps enough bits to move."""
+    floats = batch()._replace(images=batch().images.float() / 255)
+    module = module_of(CLIP_LOSS)
+    trainer = fit(module, batches=[batch(), floats] * 2, precision=precision)
+    assert trainer.global_step == STEPS
+    weights = {name: value.dtype for name, value in module.model.named_parameters()}
+    assert weights.pop("logit_scale") == (torch.float32 if kind == torch.bfloat16 else kind)
+    assert set(weights.values()) == {kind}
+    assert float(module.model.logit_scale.detach()) not in (2.65625, float(build(MODEL, "model").logit_scale))
 
 
 def test_parameters_of_an_objective_train_and_decay_like_those_of_the_towers() -> None:

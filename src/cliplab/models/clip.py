@@ -91,7 +91,8 @@ class CLIP(nn.Module):
 
     def normalised(self, images: Tensor) -> Float[Tensor, "batch 3 height width"]:
         """The input of the image tower: pixels, uint8 in 0..255 or float in 0..1, minus the mean, over the deviation."""
-        pixels = images.to(self.image_mean.dtype) / 255 if images.dtype == torch.uint8 else images
+        pixels = images.to(self.image_mean.dtype)  # that of the weights, which bf16-true makes bfloat16
+        pixels = pixels / 255 if images.dtype == torch.uint8 else pixels
         return (pixels - self.image_mean) / self.image_std
 
     def encode_text(self, tokens: Tokens) -> Float[Tensor, "batch embed_dim"]:

@@ -92,6 +92,12 @@ def check_trainer(config: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"trainer.max_time: {longest!r} is no time; write days:hours:minutes:seconds, as '00:12:00:00'"
         )
+    precision = str(trainer.get("precision"))
+    if precision.startswith("transformer-engine"):
+        raise ConfigError(
+            f"trainer.precision: {precision!r} exchanges the layers of a model for those of transformer_engine, and "
+            "cliplab's weights and checkpoints have torch's; use bf16-mixed, or bf16-true for half the memory of weights"
+        )
     on_nan = trainer.get("on_nan", "stop")
     if on_nan not in ON_NAN:
         hint = did_you_mean(str(on_nan), ON_NAN)

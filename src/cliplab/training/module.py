@@ -109,6 +109,9 @@ class TrainingModule(lightning.LightningModule):
         self.model.keep_in_range()
 
     def configure_optimizers(self) -> Any:
+        for scalar in (self.model.logit_scale, self.model.logit_bias):
+            if scalar is not None and scalar.dtype.itemsize == 2:  # bf16-true: too coarse for its small steps
+                scalar.data = scalar.data.float()
         optimizer = build_optimizer(self.optimizer_recipe, self._groups())  # the schedule multiplies each group's rate
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer, lambda step: self.schedule(min(step, self.total_steps), total_steps=self.total_steps)
