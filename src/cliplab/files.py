@@ -1,6 +1,8 @@
 """Write files as a whole or not at all, and recognise files that are not what their names say."""
 
+import codecs
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +61,31 @@ def whole_file(path: Path, mode: str = "w", *, sync: bool = True, **options: Any
         raise
     if sync:
         _sync_folder(path.parent)
+
+
+def _marked(file: Path) -> bool:
+    """Whether a JSON file begins with the byte order mark that some Windows programs write."""
+    if file.suffix != ".json" or not file.is_file():
+        return False
+    with file.open("rb") as opened:
+        return opened.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+
+
+@contextmanager
+def without_marks(place: str) -> Iterator[str]:
+    """The folder ``place`` for libraries that refuse a byte order mark in JSON: a copy without marks where a file has one,
+    with links to all other files. Anything but a folder stays as it is."""
+    folder = Path(place).expanduser()
+    if not folder.is_dir() or not any(map(_marked, folder.iterdir())):
+        yield place
+        return
+    with tempfile.TemporaryDirectory() as made:
+        for file in folder.iterdir():
+            if _marked(file):
+                (Path(made) / file.name).write_bytes(file.read_bytes().removeprefix(codecs.BOM_UTF8))
+            else:
+                (Path(made) / file.name).symlink_to(file.resolve())
+        yield made
 
 
 def describe_stand_in(path: Path) -> str:

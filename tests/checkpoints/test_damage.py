@@ -1,7 +1,9 @@
 """Files as they come: wrapped, cut, replaced by something else, full of NaN."""
 
+import codecs
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import cliplab
 from cliplab.checkpoints.huggingface import write_clip_folder
 from cliplab.checkpoints.openai import to_openai
 from cliplab.checkpoints.read import read_pretrained
+from cliplab.settings.build import build
 from tests.checkpoints.folders import clip_folder, siglip_folder
 from tests.models.weights import built, tiny_config
 
@@ -93,6 +96,33 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip")
     write_clip_folder(path, CONFIG, built(CONFIG).state_dict())
     return path
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json"])
+def test_a_byte_order_mark_does_not_matter(name: str, folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path / "marked")
+    file = tmp_path / "marked" / name
+    if not file.is_file():
+        assert name == "preprocessor_config.json"
+        file = tmp_path / "marked" / "processor_config.json"
+    file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    plain, marked = (read_pretrained(str(path)) for path in (folder, tmp_path / "marked"))
+    assert (marked.model, marked.transform) == (plain.model, plain.transform)
+    texts = ["a photo of a cat"]
+    ids = [build({**w.tokenizer}, "tokenizer")(texts).ids.tolist() for w in (plain, marked)]
+    assert ids[0] == ids[1]
+
+
+def test_an_adapter_is_named_with_the_way_to_merge_it(state: dict[str, Tensor], tmp_path: Path) -> None:
+    lora = {"base_model.model.vision_model.q_proj.lora_A.weight": torch.zeros(2, 8)}
+    save_file(lora, tmp_path / "adapter_model.safetensors")
+    way = r"an adapter of PEFT for .*, not a whole model; merge it first, .*merge_and_unload\(\)"
+    with pytest.raises(ValueError, match=f"^{tmp_path}/adapter_model.safetensors: this is {way}"):
+        read_pretrained(str(tmp_path / "adapter_model.safetensors"))
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "openai/clip-vit-base-patch32"}')
+    with pytest.raises(ValueError, match=f"^{tmp_path}: this is {way}") as caught:
+        read_pretrained(str(tmp_path))
+    assert "from_pretrained('openai/clip-vit-base-patch32')" in str(caught.value)
 
 
 def _shards(folder: Path, names: Any) -> None:

@@ -52,4 +52,10 @@ def test_a_mistyped_choice_is_told_and_a_bare_task_is_understood() -> None:
     with pytest.raises(UsageError, match=r"^optimizer: there is no choice 'foo'; the choices are adafactor, "):
         help_text(read_arguments(["optimizer=foo", "--help"]))
     assert help_text(read_arguments(["embed", "--help"])) == help_text(read_arguments(["task=embed", "--help"]))
+    both = help_text(read_arguments(["task=embed,search", "--help"]))
+    assert both == help_text(read_arguments(["task=embed", "task=search", "--help"]))
+    assert "task=embed: " in both
+    assert "\ntask=search: " in both
+    with pytest.raises(UsageError, match=r"^task: there is no choice 'serch'; did you mean 'search'\?"):
+        help_text(read_arguments(["task=embed,serch", "--help"]))
     assert help_text(read_arguments(["experiment=null", "--help"])).startswith("cliplab: ")

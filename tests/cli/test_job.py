@@ -60,6 +60,21 @@ def test_a_folder_that_holds_a_run_is_left_alone(
     assert not (tmp_path / "logs").exists()
 
 
+def test_a_run_that_failed_before_any_work_gives_its_folder_to_the_corrected_command(
+    run: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    assert run(raising(ValueError("data.batch_size: 9 exceeds the 5")), f"hydra.run.dir={folder}") == 1
+    assert (folder / "traceback.txt").exists()
+    assert run(writing, f"hydra.run.dir={folder}", "seed=2") == 0
+    assert not (folder / "traceback.txt").exists()
+    assert read_manifest(folder)["status"] == "running"
+    (folder / "manifest.json").write_text(json.dumps({"status": "failed"}))
+    (folder / "metrics.csv").write_text("step")
+    assert run(writing, f"hydra.run.dir={folder}") == 1
+    assert "already holds a run (failed)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("error", [KeyError("x"), TypeError("no"), AssertionError(), ZeroDivisionError("0")], ids=repr)
 def test_an_unknown_error_is_one_line_with_the_file_of_its_traceback(
     run: Callable[..., int], error: Exception, tmp_path: Path, capsys: pytest.CaptureFixture[str]

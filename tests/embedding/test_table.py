@@ -1,12 +1,16 @@
 """Tables of embeddings: the same rows after a stop, from whatever holds the pictures."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
 import pytest
 
+from cliplab.data.tokenizers import CLIPTokenizer
+from cliplab.data.transforms import EvalTransform, FitTransform, SquashTransform
 from cliplab.embedding import table
 from cliplab.embedding.collection import is_table, open_collection
 from cliplab.embedding.model import EmbeddingModel, list_images
@@ -128,6 +132,29 @@ def test_what_is_not_there_or_no_table_is_told(tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="not a table of embeddings that task=embed wrote"):
         read_table(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        lambda m: {"tokenizer": CLIPTokenizer(m.tokenizer.context_length, clean="canonicalize")},
+        lambda m: {"tokenizer": CLIPTokenizer(m.tokenizer.context_length - 1)},
+        lambda m: {"transform": EvalTransform(m.transform.image_size, interpolation="bilinear")},
+        lambda m: {"transform": EvalTransform(m.transform.image_size, short_side=2 * m.transform.image_size)},
+        lambda m: {"transform": SquashTransform(m.transform.image_size)},
+        lambda m: {"transform": FitTransform(m.transform.image_size)},
+    ],
+    ids=["cleaning", "length", "interpolation", "short side", "squashed", "fitted"],
+)
+def test_other_texts_or_pictures_over_the_same_weights_are_another_model(
+    changed: Callable[[EmbeddingModel], dict[str, Any]], model: EmbeddingModel, pictures: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "table.parquet"
+    embed(model, pictures, out)
+    parts = {"tokenizer": model.tokenizer, "transform": model.transform, **changed(model)}
+    other = EmbeddingModel(model=model.model, batch_size=4, progress=False, **parts)
+    with pytest.raises(ValueError, match="holds other embeddings"):
+        embed(other, pictures, out)
 
 
 def test_nothing_readable_is_an_error_and_leaves_nothing(model: EmbeddingModel, tmp_path: Path) -> None:

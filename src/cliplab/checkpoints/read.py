@@ -18,6 +18,8 @@ from cliplab.checkpoints.weights import PLAIN_TRANSFORM, ObjectiveWeights, Weigh
 from cliplab.models.hub import hub_or_cache, hub_silence
 from cliplab.text import listed
 
+ADAPTER_CONFIG = "adapter_config.json"  # of PEFT
+WHOLE = ("model.safetensors", "pytorch_model.bin", OPEN_CLIP_CONFIG)
 TRANSFORMERS = "a state dict of transformers"
 # Descriptions of foreign state dicts, by the beginning of a key that only they have
 KINDS = {
@@ -74,6 +76,9 @@ def _folder(folder: Path) -> Weights:
     last = folder / "checkpoints" / "last.ckpt"
     if last.is_file():
         return _file(last)
+    if (folder / ADAPTER_CONFIG).is_file() and not any((folder / name).is_file() for name in WHOLE):
+        base = read_json(folder / ADAPTER_CONFIG).get("base_model_name_or_path")
+        raise ValueError(f"{folder}: {_adapter_message(base, str(folder))}")
     if (folder / OPEN_CLIP_CONFIG).is_file():
         return open_clip.read_folder(folder)
     if (folder / "config.json").is_file():
@@ -95,6 +100,14 @@ def _folder(folder: Path) -> Weights:
     raise ValueError(f"{folder}: it has neither config.json nor {OPEN_CLIP_CONFIG} and holds {found}; name one file")
 
 
+def _adapter_message(base: Any, folder: str) -> str:
+    return (
+        f"this is an adapter of PEFT for {base or 'another model'}, not a whole model; merge it first, in Python: "
+        f"PeftModel.from_pretrained(CLIPModel.from_pretrained({base or '<its base model>'!r}), {folder!r})"
+        ".merge_and_unload().save_pretrained('merged'), and name that folder"
+    )
+
+
 def _instead(kind: Any) -> str:
     """What can be used in place of a model of transformers that cannot be read."""
     readable = "clip and siglip can be read (CLIPModel, SiglipModel), and open_clip's folders"
@@ -113,6 +126,8 @@ def _file(path: Path, weights: str = "raw") -> Weights:
     state, facts = read_file(path, weights)
     if "cliplab" in facts:
         return run_weights(facts["cliplab"], state, str(path), facts.get("objective", {}))
+    if any(".lora_A." in key or ".lora_B." in key for key in state):
+        raise ValueError(f"{path}: {_adapter_message(None, str(path.parent))}")
     native = open_clip.native_state(state)
     if not looks_native(native):
         raise ValueError(f"{path}: {_kind(state)}; {_way_on(state, path)}")

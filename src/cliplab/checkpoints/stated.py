@@ -92,7 +92,7 @@ class Stated:
 def read_json(file: Path) -> dict[str, Any]:
     """Read a JSON object. Raises ValueError naming the file when it is something else, such as a Git LFS pointer."""
     try:
-        text = file.read_text(encoding="utf8")
+        text = file.read_text(encoding="utf-8-sig")
         value = json.loads(text)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         reason = describe_stand_in(file) or str(error).splitlines()[0]

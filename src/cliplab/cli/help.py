@@ -62,19 +62,21 @@ def settings(file: Path, prefix: str = "") -> Iterator[Setting]:
 
 
 def help_text(arguments: Arguments) -> str:
-    """The help for the choices that were typed, or for the whole command. A task may be typed as a bare word.
+    """The help for the choices that were typed, or for the whole command. A task may be typed as a bare word,
+    and several choices with commas between them.
 
     Raises UsageError for a choice that there is not.
     """
     known = places.groups()
-    typed = [f"task={o}" if o in known["task"] else o for o in arguments.overrides]
-    pairs = [o.lstrip("+").partition("=") for o in typed]
-    for group, _, name in pairs:
+    overrides = [f"task={o}" if o in known["task"] else o for o in arguments.overrides]
+    typed = [override.lstrip("+").partition("=") for override in overrides]
+    pairs = [(group, one.strip()) for group, _, names in typed for one in names.split(",")]
+    for group, name in pairs:
         if group in known and re.fullmatch(r"[\w-]+", name) and name not in (*known[group], "null"):
             near = difflib.get_close_matches(name, known[group], n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise UsageError(f"{group}: there is no choice {name!r}; {hint}the choices are {', '.join(known[group])}")
-    chosen = [(group, name) for group, _, name in pairs if (places.config_dir() / group / f"{name}.yaml").is_file()]
+    chosen = [(group, name) for group, name in pairs if (places.config_dir() / group / f"{name}.yaml").is_file()]
     if not chosen:
         return _overview()
     return "\n\n".join(_about(group, name) for group, name in chosen)

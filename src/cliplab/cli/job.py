@@ -17,7 +17,14 @@ from cliplab.cli.grammar import notes_on_repeated, value_of
 from cliplab.cli.naming import results_name, sweep_folder
 from cliplab.cli.sweep import remove_empty
 from cliplab.program import SWEEP_JOB, command_line, hydra_quoted, key_of
-from cliplab.runs.outcome import holds_run, read_manifest, record_end, record_traceback, remove_start_files
+from cliplab.runs.outcome import (
+    holds_run,
+    read_manifest,
+    record_end,
+    record_traceback,
+    remove_failed_start,
+    remove_start_files,
+)
 from cliplab.runs.status import status_after, status_of
 from cliplab.settings.config import ConfigError
 from cliplab.signals import signalled, status_told
@@ -62,6 +69,8 @@ def run_job(cfg: Any) -> float | None:
     overrides: Any = OmegaConf.to_container(hydra_cfg.overrides.task, resolve=False)
     typed = [o for o in overrides if not o.startswith(("resume=", "paths.run="))]
     folder = Path(cfg.paths.run)
+    if not resumed and not is_further_rank():
+        remove_failed_start(folder)
     if holds_run(folder) and not resumed and not is_further_rank():
         remove_empty(output)
         sys.exit(f"error: {_occupied_message(folder)}")

@@ -235,7 +235,7 @@ def missing_shards(folder: Path, split: str) -> list[str]:
     place = folder / split if (folder / split).is_dir() else folder
     numbers = {int(tar.stem) for tar in place.glob("*.tar") if tar.stem.isdecimal()} if place.is_dir() else set()
     count_file = place / "nshards.txt"
-    count = count_file.read_text().strip() if count_file.is_file() else ""
+    count = count_file.read_text(encoding="utf-8-sig").strip() if count_file.is_file() else ""
     expected = range(int(count)) if count.isdecimal() else range(min(numbers, default=0), max(numbers, default=-1) + 1)
     missing = sorted(set(expected) - numbers) if numbers else []
     if not missing:

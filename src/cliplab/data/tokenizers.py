@@ -20,6 +20,7 @@ from tokenizers import Encoding, Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers import CLIPTokenizer as _FastCLIPTokenizer
 
+from cliplab.files import without_marks
 from cliplab.models.hf_sources import UnreachableWeights, locate, quiet, unreachable
 from cliplab.models.hub import hub_or_cache
 from cliplab.models.tokens import Tokens
@@ -153,9 +154,8 @@ def read_definition(source: str | None) -> Definition:
     """
     if source is None:
         raise ValueError("tokenizer.source: give a hub id or a folder that holds the tokenizer's files")
-    place = locate(source)
     try:
-        with quiet(), hub_or_cache(place):
+        with quiet(), without_marks(locate(source)) as place, hub_or_cache(place):
             try:
                 tokenizer = AutoTokenizer.from_pretrained(place)
             except ImportError:  # the class needs sentencepiece; tokenizer.json has the same content

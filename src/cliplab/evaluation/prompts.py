@@ -48,7 +48,7 @@ def load_templates(source: str | Sequence[str]) -> list[str]:
     elif source == "openai_80":
         templates = [t("{}") for t in open_clip_metadata().OPENAI_IMAGENET_TEMPLATES]
     elif Path(source).expanduser().is_file():
-        lines = Path(source).expanduser().read_text(encoding="utf8").splitlines()
+        lines = Path(source).expanduser().read_text(encoding="utf-8-sig").splitlines()
         templates = [line.strip() for line in lines if line.strip()]
     else:
         raise ValueError(f"templates {source!r} is neither a file nor one of {', '.join(TEMPLATES)}; set templates")

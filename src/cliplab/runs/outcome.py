@@ -11,6 +11,7 @@ import yaml
 from cliplab.files import whole_file
 
 MANIFEST, TRACEBACK = "manifest.json", "traceback.txt"
+START_FILES = {MANIFEST, "config.yaml", "composed.yaml", "overrides.yaml", TRACEBACK}  # of a run that did no work
 DEEPEST = 4  # levels below a folder at which runs are looked for
 MARKS = (MANIFEST, "config.yaml", "composed.yaml", "checkpoints")  # a folder with one of these holds a run
 
@@ -44,9 +45,16 @@ def record_end(folder: Path, status: str, overrides: Sequence[str], **facts: Any
         json.dump({**read_manifest(folder), "status": status, **facts}, file, indent=1, ensure_ascii=False)
 
 
+def remove_failed_start(folder: Path) -> None:
+    """Remove a run that failed before it did any work, so that the corrected command may use the same folder."""
+    if read_manifest(folder).get("status") == "failed" and all(path.name in START_FILES for path in folder.iterdir()):
+        for path in list(folder.iterdir()):
+            path.unlink()
+
+
 def remove_start_files(folder: Path) -> None:
     """Remove the files that a job writes when it starts, if the folder holds nothing else: the job has done no work."""
-    start_files = (MANIFEST, "config.yaml", "composed.yaml", "overrides.yaml")
+    start_files = START_FILES - {TRACEBACK}
     if folder.is_dir() and all(path.name in start_files for path in folder.iterdir()):
         for name in start_files:
             (folder / name).unlink(missing_ok=True)
