@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -10,6 +11,7 @@ from cliplab.data.hub import UnreachableData
 from cliplab.data.opening import Location, open_layout, open_rows
 from cliplab.data.sources import caption_source
 
+from .batches import data_module
 from .conftest import png
 
 
@@ -109,3 +111,20 @@ def test_columns_may_be_in_other_capitals_and_another_order_in_each_file(tmp_pat
     held = open_rows(location).dataset
     assert held["caption"][:] == ["a", "b", "c", "d"]
     assert len({str(row["image"]) for row in held}) == 4
+
+
+@pytest.mark.parametrize("declared", [False, True])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_list_of_one_picture_is_a_picture(streaming: bool, declared: bool, tmp_path: Path) -> None:
+    cells = [{"bytes": png(i), "path": None} for i in range(12)]
+    lists = [[cell] for cell in cells[:10]] + [[], cells[:2]]
+    if declared:  # the library's own type in the file's metadata
+        features = {"images": datasets.List(datasets.Image()), "text": datasets.Value("string")}
+        rows = datasets.Dataset.from_dict({"images": lists, "text": ["a"] * 12}, datasets.Features(features))
+        rows.to_parquet(str(tmp_path / "chat.parquet"))
+    else:
+        pyarrow.parquet.write_table(pyarrow.table({"images": lists, "text": ["a"] * 12}), tmp_path / "chat.parquet")
+    options = {"streaming": True, "samples_per_epoch": 12} if streaming else {}
+    module = data_module(caption_source(path=str(tmp_path), **options), max_bad_fraction=1.0)
+    assert [len(batch.images) for batch in module.train_dataloader()] == [4, 4, 4]
+    assert module.counts.bad == {"missing": 1, "several_images": 1}

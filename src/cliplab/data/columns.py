@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "filepath", "file_name", "image_path", "path")
+IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "filepath", "file_name", "image_path", "path", "images")
 CAPTION_COLUMNS = (
     "caption",
     "captions",

@@ -91,7 +91,7 @@ def _open(value: Any) -> Image.Image:
         if not os.path.exists(value):
             raise BadImage("missing_file", str(value))
         return Image.open(value)
-    raise BadImage("not_an_image", type(value).__name__)
+    raise BadImage("several_images" if isinstance(value, list) else "not_an_image", type(value).__name__)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -48,8 +48,11 @@ def cache_key(dataset: datasets.Dataset) -> str:
 def without_decoding(dataset: Any) -> Any:
     """The same data set with its images left encoded."""
     for column, feature in (dataset.features or {}).items():
+        encoded = datasets.Image(decode=False)
         if isinstance(feature, datasets.Image):
-            dataset = dataset.cast_column(column, datasets.Image(decode=False))
+            dataset = dataset.cast_column(column, encoded)
+        elif isinstance(feature, datasets.List) and isinstance(feature.feature, datasets.Image):
+            dataset = dataset.cast_column(column, datasets.List(encoded))
     return dataset
 
 

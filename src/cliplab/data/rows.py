@@ -118,8 +118,11 @@ class CaptionRows:
         return list(dict.fromkeys(needed))
 
     def picture(self, row: Mapping[str, Any]) -> Any:
-        """What ``decode_image`` reads. A relative path begins at ``root``, in a cell ``{bytes, path}`` too."""
+        """What ``decode_image`` reads. A relative path begins at ``root``, in a cell ``{bytes, path}`` too. A list of one
+        picture, as in tables for chat models, is that picture."""
         value = row.get(self.image_column)
+        if isinstance(value, list) and len(value) < 2:
+            value = value[0] if value else None
         if self.root and isinstance(value, str):
             return _below(self.root, value)
         if self.root and isinstance(value, Mapping) and value.get("bytes") is None and value.get("offset") is None:
