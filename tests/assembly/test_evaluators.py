@@ -11,11 +11,13 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 
-from cliplab.assembly.evaluators import build_evaluators, credits_of, validation_evaluators
+from cliplab.assembly.evaluators import build_evaluators, credits_of, validation_evaluators, with_captions
 from cliplab.cli.places import config_dir
 from cliplab.evaluation.batches import EvaluationImages, picture_hash
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.protocol import short_hash
+from cliplab.objectives.caption import Caption
+from cliplab.objectives.contrastive import ClipLoss
 from cliplab.settings.build import build
 from cliplab.settings.check_targets import check
 from cliplab.settings.config import ConfigError
@@ -115,7 +117,18 @@ def test_validation_pairs_are_prepared_so_too(config: dict[str, Any]) -> None:
         module = build({**asked, "train": None, "validation": None}, "data", train=train, validation=validation)
         (evaluator,) = validation_evaluators(module)
         assert_prepared(evaluator.images, transform)
+        assert with_captions([evaluator], ClipLoss()) == [evaluator]
+        also = with_captions([evaluator], captioner())[1]
+        assert (also.kind.stem(also.name), also.images) == ("val_captions", evaluator.images)
+        with pytest.raises(
+            ConfigError, match="zeroshot: val is a set to write captions for, and this model writes none"
+        ):
+            with_captions([also], ClipLoss())
     assert validation_evaluators(build({**asked, "validation": None}, "data")) == []
+
+
+def captioner() -> Caption:
+    return Caption(directions="forward", width=None, layers=None, heads=None, captions=0)
 
 
 def test_values_of_a_set_are_checked_by_their_own_keys(config: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def wanted_evaluators(config: dict[str, Any], typed_keys: Sequence[str]) -> list
     there are none."""
     evaluators = build_evaluators(config)
     groups = {key.split(".")[0] for key in typed_keys}
-    if config["data"].get("validation") and not ("zeroshot" in groups and "data" not in groups):
+    if config["data"].get("validation") and not (evaluators and "zeroshot" in groups and "data" not in groups):
         evaluators += validation_evaluators(build(config["data"], "data"))
     if not evaluators:
         raise ConfigError("zeroshot: there is nothing to evaluate; choose a set, zeroshot=…")

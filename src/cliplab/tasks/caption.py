@@ -4,11 +4,9 @@ from collections.abc import Callable
 from typing import Literal, TypedDict
 
 from cliplab.rules import Count, NonNegative, Positive, Share
-from cliplab.settings.config import ConfigError, did_you_mean
+from cliplab.settings.config import ConfigError
 from cliplab.settings.job import Job, Outcome, check_images
 from cliplab.settings.model_source import model_source
-
-METHODS = ("greedy", "beam", "nucleus")
 
 
 class Options(TypedDict):
@@ -28,12 +26,7 @@ class Options(TypedDict):
 
 
 def check(job: Job) -> None:
-    """Raises ConfigError without pictures or a model, and for an unknown method."""
-    method = job.config["task"]["method"]
-    if method not in METHODS:
-        raise ConfigError(
-            f"task.method: {method!r} is none of {', '.join(METHODS)}{did_you_mean(str(method), METHODS)}"
-        )
+    """Raises ConfigError without pictures or a model."""
     if job.out.is_file():
         raise ConfigError(f"out: {job.out} is a file, and the captions go into a folder; name another")
     check_images(job.config)
