@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoTokenizer
 
@@ -216,3 +216,12 @@ def test_a_word_added_beyond_the_models_vocabulary_is_refused(make: Callable[[Pa
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"tokenizer_config.json: its tokens go up to number 15, .* vocab_size is 15"):
         cliplab.load(str(tmp_path), device="cpu")
+
+
+@pytest.mark.parametrize(("tower", "other"), [("text_model", "vision_model"), ("vision_model", "text_model")])
+@pytest.mark.parametrize("folder", [True, False])
+def test_one_tower_alone_is_told(folder: bool, tower: str, other: str, tmp_path: Path) -> None:
+    file = clip_folder(tmp_path) / "model.safetensors"
+    save_file({key: value for key, value in load_file(file).items() if not key.startswith(other)}, file)
+    with pytest.raises(ValueError, match=rf"it holds one tower alone, {tower}; weights with {other} in them, too, are"):
+        read_pretrained(str(tmp_path if folder else file))

@@ -213,7 +213,7 @@ def _cut(path: Path) -> None:
         ("a.pt", lambda p: torch.save({"x": 1}, p), "there is no state dict"),
         ("a.pt", lambda p: torch.save({"a.weight": torch.ones(1)}, p), "no CLIP model is known by the keys a.weight"),
         ("a.bin", lambda p: torch.save({"visual.trunk.x": torch.ones(1)}, p), "around a timm tower; name its architec"),
-        ("a.pt", lambda p: torch.save({"vision_model.x": torch.ones(1)}, p), "name the folder"),
+        ("a-00001-of-00002.bin", lambda p: torch.save({"vision_model.x": torch.ones(1)}, p), "name the folder"),
         ("a.pt", lambda p: openai_file(p, "vit", **{"ln_final.bias": None}), "missing: ln_final.bias$"),
         ("a.pt", lambda p: openai_file(p, "vit", surplus=torch.ones(1)), "not known: surplus$"),
         ("a.pt", lambda p: openai_file(p, "vit", **{"ln_final.weight": None}), "missing: ln_final.weight"),

@@ -14,7 +14,7 @@ from cliplab.checkpoints.openai import looks_native, read_openai
 from cliplab.checkpoints.run_checkpoint import no_average
 from cliplab.checkpoints.spec import OPEN_CLIP, OPEN_CLIP_CONFIG, SUFFIXES
 from cliplab.checkpoints.stated import read_json
-from cliplab.checkpoints.weights import PLAIN_TRANSFORM, ObjectiveWeights, Weights
+from cliplab.checkpoints.weights import PLAIN_TRANSFORM, ObjectiveWeights, Weights, lone_tower
 from cliplab.models.hub import hub_or_cache, hub_silence
 from cliplab.text import listed
 
@@ -129,6 +129,8 @@ def _file(path: Path, weights: str = "raw") -> Weights:
     if any(".lora_A." in key or ".lora_B." in key for key in state):
         raise ValueError(f"{path}: {_adapter_message(None, str(path.parent))}")
     native = open_clip.native_state(state)
+    if "-of-" not in path.name and (lone := lone_tower(state)):  # one file of several may well hold one tower
+        raise ValueError(f"{path}: {lone}")
     if not looks_native(native):
         raise ValueError(f"{path}: {_kind(state)}; {_way_on(state, path)}")
     found = read_openai(native, str(path), facts.get("classes"))

@@ -1,6 +1,6 @@
 """Weights: the result of every reader of foreign files, and the strict load into a model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,12 +125,24 @@ def tokenizer_config(vocab_size: int, context_length: int, source: str) -> dict[
     return {"_target_": TOKENIZER, "context_length": context_length}
 
 
+def lone_tower(keys: Iterable[str]) -> str | None:
+    """What to say of a state dict that has one of the two towers of transformers; None of any other."""
+    shown = {tower for key in keys for tower in ("vision_model", "text_model") if key.startswith(f"{tower}.")}
+    if len(shown) != 1:
+        return None
+    (tower,) = shown
+    other = "text_model" if tower == "vision_model" else "vision_model"
+    return f"it holds one tower alone, {tower}; weights with {other} in them, too, are needed"
+
+
 def renamed(
     names: Mapping[str, str], theirs: Mapping[str, Tensor], source: str, optional: Callable[[str], bool]
 ) -> dict[str, Tensor]:
     """``theirs`` under our names; ``names`` maps ours to theirs. Raises ValueError listing missing and extra keys."""
     missing = sorted(name for name in names.values() if name not in theirs and not optional(name))
     extra = sorted(theirs.keys() - set(names.values()))
+    if missing and (lone := lone_tower(theirs)):
+        raise ValueError(f"{source}: {lone}")
     if missing or extra:
         parts = [f"missing: {listed(missing)}"] if missing else []
         parts += [f"not known: {listed(extra)}"] if extra else []
