@@ -153,7 +153,7 @@ REFUSED: dict[tuple[str, str, str], Any] = {
     ("clip", TEXT, "proj_bias"): True,
     ("clip", TEXT, "pool_type"): "eos",
     ("clip", TEXT, "hf_tokenizer_name"): "bert-base-uncased",
-    ("siglip", VISION, "timm_proj"): "linear",
+    ("siglip", VISION, "timm_proj"): "",
     ("siglip", TEXT, "no_causal_mask"): False,
     ("siglip", TEXT, "proj_bias"): False,
     ("siglip", TEXT, "pool_type"): "argmax",
@@ -174,6 +174,16 @@ def test_what_cannot_be_followed_is_refused_by_file_and_field(
     edit(tmp_path / FILE, {f"{part}.{key}": value})
     field = "eos_id" if value == "eos" else key
     with pytest.raises(ValueError, match=f"^{tmp_path / FILE}: {part}.{field}[. ]"):
+        cliplab.load(str(tmp_path), device="cpu")
+
+
+@pytest.mark.parametrize("value", [..., None, "linear"])
+def test_a_projection_that_open_clip_adds_by_default_is_refused(
+    value: Any, bases: dict[str, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(bases["siglip"], tmp_path, dirs_exist_ok=True)
+    edit(tmp_path / FILE, {f"{VISION}.timm_proj": value})
+    with pytest.raises(ValueError, match=f"{FILE}: {VISION}.timm_proj is 'linear'; "):
         cliplab.load(str(tmp_path), device="cpu")
 
 

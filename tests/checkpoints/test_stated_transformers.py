@@ -149,7 +149,7 @@ OF_ONE = {
     ("clip", "CONFIG: text_config.eos_token_id is 2 and"): of(CONFIG, text_config__eos_token_id=2),
     ("siglip", "CONFIG vision_config.vision_use_head is False"): of(CONFIG, vision_config__vision_use_head=False),
     ("siglip", "CONFIG text_config.projection_size is 24"): of(CONFIG, text_config__projection_size=24),
-    ("siglip", "states no pad_token"): of(TOKENIZER, pad_token=None),
+    ("siglip", "TOKENIZER it states no pad_token"): of(TOKENIZER, pad_token=None),
 }
 CASES = {**PICTURES, **TOWERS, **TEXT}
 

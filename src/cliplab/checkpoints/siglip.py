@@ -92,7 +92,9 @@ def read_trunk(
     dim, quick = top.size("embed_dim"), top.switch("quick_gelu", False)
     bias = top.number("init_logit_bias", 0.0)
     size, name = vision.side("image_size", 224), vision.take("timm_model_name")
-    vision.only("timm_proj", ("none", ""), "a projection after the image tower cannot be followed")
+    projection = vision.take("timm_proj", "linear")
+    if projection != "none":  # open_clip's default is linear, and an empty one is a layer within timm's tower
+        raise vision.refusal("timm_proj", projection, "a projection after the image tower cannot be followed; none can")
     vision.pass_over((*TIMM_DECIDES, *TRAINING, "timm_pool"))  # the name decides these; looks_siglip checked the pool
     vision.finish()
     language, tokenizer = siglip_text(text, dim, quick, source, folder)

@@ -251,7 +251,9 @@ class SiglipTokenizer(HFTokenizer):
     ) -> None:
         super().__init__(source=source, context_length=context_length, definition=definition, clean=clean)
         if not self.definition.get("pads", True):
-            raise ValueError(f"tokenizer.source: {source} states no pad_token, which SigLIP's texts need")
+            folder = source is not None and Path(source).is_dir()
+            file = f"{source}/tokenizer_config.json: it" if folder else f"tokenizer.source: {source}"
+            raise ValueError(f"{file} states no pad_token, which SigLIP's texts need")
 
     @staticmethod
     def _read(source: str | None) -> Definition:
