@@ -58,19 +58,32 @@ def clip_benchmark(folder: Path) -> dict:
     return {"split": "test"}
 
 
+def table_of_paths(folder: Path) -> dict:
+    (folder / "pictures").mkdir()
+    for i in range(6):
+        picture(i).save(folder / "pictures" / f"{i}.png")
+    (folder / "test.csv").write_text(
+        "\n".join(["image,label", *(f"pictures/{i}.png,{NAMES[i % 3]}" for i in range(6))])
+    )
+    return {"split": "test"}
+
+
 def bytes_and_bare_numbers(folder: Path) -> dict:
     rows = {"jpg": [png(i) for i in range(6)], "fine_label": [i % 3 for i in range(6)]}
     datasets.Dataset.from_dict(rows).to_parquet(folder / "test.parquet")
     return {"split": "test", "class_names": ["ant", "bee eater", "cat"], "label_columns": ["fine_label"]}
 
 
-@pytest.mark.parametrize("layout", [class_folders, parquet, webdataset, clip_benchmark, bytes_and_bare_numbers])
+@pytest.mark.parametrize(
+    "layout", [class_folders, parquet, webdataset, clip_benchmark, bytes_and_bare_numbers, table_of_paths]
+)
 def test_layout(layout, tmp_path: Path) -> None:
     data = LabelledImages(path=str(tmp_path), **layout(tmp_path))
     assert data.class_names == ["ant", "bee eater", "cat"]
     assert sorted(data.labels.tolist()) == [0, 0, 1, 1, 2, 2]
     red = int(data.picture(0).getpixel((0, 0))[0]) // 20
     assert data.target(0) == red % 3
+    assert len(data.fingerprint) == 16
 
 
 def test_clip_benchmarks_templates_are_read_as_they_are(tmp_path: Path) -> None:

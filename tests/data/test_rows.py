@@ -13,9 +13,11 @@ from PIL import Image
 
 from cliplab.data import captions as captions_module
 from cliplab.data.caption_cells import caption_reader, captions_of
+from cliplab.data.captions import caption_pairs
 from cliplab.data.datamodule import CaptionDataModule
 from cliplab.data.filters import RowFilters
 from cliplab.data.images import BadImage
+from cliplab.data.layout import damaged_note
 from cliplab.data.library import LibraryStream
 from cliplab.data.sources import caption_source
 from cliplab.data.tokenizers import CLIPTokenizer
@@ -175,6 +177,24 @@ def test_fingerprint_follows_content_not_place(tmp_path: Path) -> None:
     assert first == copied
     for k in range(2):
         assert len({first[k], changed[k], filtered[k]}) == 3
+
+
+def test_evaluation_pairs_of_a_table_with_relative_paths_have_one_fingerprint_wherever_they_lie(tmp_path: Path) -> None:
+    def pairs(place: str, last: int) -> str:
+        (tmp_path / place / "pictures").mkdir(parents=True)
+        for number, shown in enumerate((0, 1, last)):
+            picture(shown).save(tmp_path / place / "pictures" / f"{number}.png")
+        lines = ["image,caption", *(f"pictures/{k}.png,number {k}" for k in range(3))]
+        (tmp_path / place / "test.csv").write_text("\n".join(lines))
+        return caption_pairs(path=str(tmp_path / place)).fingerprint
+
+    assert pairs("a", 2) == pairs("b", 2) != pairs("c", 3)
+
+
+def test_a_damaged_file_is_named_once_in_the_note_of_an_evaluation() -> None:
+    assert damaged_note([]) == []
+    (note,) = damaged_note([("damaged_tar", "a.tar: cut short")] * 5 + [("missing", "b.tar: 3")])
+    assert note == "6 rows or files are damaged and left out: a.tar: cut short (damaged_tar), b.tar: 3 (missing)"
 
 
 def test_errors_name_what_was_found(layouts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from cliplab.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, first_present
 from cliplab.data.fingerprint import content_fingerprint
 from cliplab.data.images import BadImage, decode_image, decode_pixels, encoded
-from cliplab.data.layout import Row, Unusable
+from cliplab.data.layout import Row, Unusable, damaged_note
 from cliplab.data.library import without_decoding
 from cliplab.data.loader import RowBatches
 from cliplab.data.local import DataFiles, folder_of, local_path
@@ -36,7 +36,6 @@ from cliplab.data.source import (
 from cliplab.data.split_column import of_split
 from cliplab.data.transforms import TrainTransform
 from cliplab.rules import Count
-from cliplab.text import listed
 
 T = TypeVar("T")
 
@@ -205,7 +204,7 @@ class CaptionPairs:
         """Changes with the images and the captions; see ``content_fingerprint``."""
         rows = self.source.rows
         captions = [self.source.dataset[column][:] for column in rows.caption_columns]
-        return content_fingerprint(self.source.dataset, rows.image_column, repr(captions).encode())
+        return content_fingerprint(self.source.dataset, rows.image_column, repr(captions).encode(), rows.picture)
 
     def __len__(self) -> int:
         return len(self.source)
@@ -231,10 +230,7 @@ def _notes_on_left_out(source: CaptionDataset) -> list[str]:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in source.refused.items() if count)
     if reasons:
         notes.append(f"rows are left out: {reasons}")
-    damaged = [f"{bad.place} ({bad.reason})" for bad in source.damaged]
-    if damaged:
-        notes.append(f"{len(damaged)} rows or files are damaged and left out: {listed(damaged, most=5)}")
-    return notes
+    return notes + damaged_note(source.damaged)
 
 
 def open_captions(location: Location, settings: ByRowSettings) -> CaptionDataset:

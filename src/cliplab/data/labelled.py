@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ from cliplab.data.labels import (
     read_templates,
     unused_note,
 )
+from cliplab.data.layout import damaged_note
 from cliplab.data.library import no_progress_bars
-from cliplab.data.local import DataFiles, choose_files
+from cliplab.data.local import DataFiles, choose_files, folder_of
 from cliplab.data.opening import Location, OpenedRows, open_layout, open_rows
+from cliplab.data.rows import picture_below
 from cliplab.rules import Count
 from cliplab.text import listed
 
@@ -71,6 +73,7 @@ class LabelledImages:
         credits: Sequence[str] = (),
     ) -> None:
         self.where = where = path or "data set"
+        self.root = folder_of(path) if path else None
         self.notes: list[str] = []
         given = _given_names(class_names, path)
         if dataset is None:
@@ -114,9 +117,7 @@ class LabelledImages:
         self, path: str | None, split: str, name: str | None, data_files: DataFiles
     ) -> tuple[Any, Callable[[int], str]]:
         opened = _opened(path=path, split=split, name=name, data_files=data_files)
-        if opened.damaged:
-            first = listed([f"{bad.place} ({bad.reason})" for bad in opened.damaged])
-            self.notes.append(f"{len(opened.damaged)} rows or files are damaged and left out: {first}")
+        self.notes += damaged_note(opened.damaged)
         self.notes += missing_shards(Path(path).expanduser(), split) if path else []
         return opened.dataset, opened.place
 
@@ -158,14 +159,18 @@ class LabelledImages:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Changes with the images and the labels; see ``content_fingerprint``."""
-        return content_fingerprint(self.dataset, self.image_column, self.labels.tobytes())
+        return content_fingerprint(self.dataset, self.image_column, self.labels.tobytes(), self._cell)
 
     def __len__(self) -> int:
         return len(self.dataset)
 
+    def _cell(self, row: Mapping[str, Any]) -> Any:
+        """What ``decode_image`` reads. A relative path begins at the folder of the set."""
+        return picture_below(self.root, row[self.image_column])
+
     def picture(self, index: int) -> Image.Image:
         try:
-            return decode_image(self.dataset[index][self.image_column])
+            return decode_image(self._cell(self.dataset[index]))
         except BadImage as error:
             raise ValueError(
                 f"{self.where}, {self.place(index)}: {error}; an evaluation leaves no image out: repair or remove it"

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 import datasets
 
+from cliplab.text import listed
+
 
 class Row(NamedTuple):
     """The values of one row by column, and its place: ``shard-00003.tar: 000123``, ``pairs.csv line 17``,
@@ -27,6 +29,13 @@ class Unusable(NamedTuple):
     def within(self, source: str) -> "Unusable":
         """The same row, with the name of its source in a mixture."""
         return self._replace(place=f"{source} {self.place}")
+
+
+def damaged_note(damaged: Sequence[tuple[str, str]]) -> list[str]:
+    """A sentence about rows or files that an evaluation leaves out, as (reason, place); none without them. A damaged file
+    is named once, however many rows are lost with it."""
+    places = list(dict.fromkeys(f"{place} ({reason})" for reason, place in damaged))
+    return [f"{len(damaged)} rows or files are damaged and left out: {listed(places, most=5)}"] if damaged else []
 
 
 class Part(NamedTuple):

@@ -76,6 +76,20 @@ def _below(root: Path, path: str) -> str:
     return str(whole)
 
 
+def picture_below(root: Path | None, value: Any) -> Any:
+    """What ``decode_image`` reads for a cell. A relative path begins at ``root``, in a cell ``{bytes, path}`` too. A list of
+    one picture, as in tables for chat models, is that picture."""
+    if isinstance(value, list) and len(value) < 2:
+        value = value[0] if value else None
+    if root and isinstance(value, str):
+        return _below(root, value)
+    if root and isinstance(value, Mapping) and value.get("bytes") is None and value.get("offset") is None:
+        path = value.get("path")
+        if isinstance(path, str) and not os.path.isfile(path):
+            return _below(root, path)
+    return value
+
+
 class CaptionRows:
     """Reads single rows of a data set: picture, captions, and whether the filters want the row.
 
@@ -118,18 +132,8 @@ class CaptionRows:
         return list(dict.fromkeys(needed))
 
     def picture(self, row: Mapping[str, Any]) -> Any:
-        """What ``decode_image`` reads. A relative path begins at ``root``, in a cell ``{bytes, path}`` too. A list of one
-        picture, as in tables for chat models, is that picture."""
-        value = row.get(self.image_column)
-        if isinstance(value, list) and len(value) < 2:
-            value = value[0] if value else None
-        if self.root and isinstance(value, str):
-            return _below(self.root, value)
-        if self.root and isinstance(value, Mapping) and value.get("bytes") is None and value.get("offset") is None:
-            path = value.get("path")
-            if isinstance(path, str) and not os.path.isfile(path):
-                return _below(self.root, path)
-        return value
+        """See ``picture_below``."""
+        return picture_below(self.root, row.get(self.image_column))
 
     def captions(self, row: Mapping[str, Any]) -> list[str]:
         """The captions of a row that the filters let through. Raises BadImage."""

@@ -1,6 +1,6 @@
 """A linear probe: logistic regression on frozen image embeddings (Radford et al. 2021, appendix A.3)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from cliplab.evaluation.protocol import protocol_of
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.tally import stratified_rows
 from cliplab.rules import Count, Share
+from cliplab.text import listed
 
 COARSE = tuple(10.0**power for power in range(-6, 7, 2))  # the values of C that are tried first
 FINEST = 10 ** (1 / 8)  # the ratio of neighbouring values at the end: eight steps for each factor of ten
@@ -68,6 +69,20 @@ def best_c(score: Callable[[float], float]) -> float:
     return max(sorted(known), key=lambda c: known[c])
 
 
+def _different_classes(train: Sequence[str] | None, test: Sequence[str] | None) -> str:
+    """What differs between the class names of the two parts."""
+    parts = {"training": train or [], "test": test or []}
+    missing = [
+        f"{listed([name for name in other if name not in parts[part]])} only in the {beside} part"
+        for part, beside, other in (("test", "training", parts["training"]), ("training", "test", parts["test"]))
+        if not {*other} <= {*parts[part]}
+    ]
+    return (
+        f"training and test part have different classes: {'; '.join(missing) or 'their order differs'}; check both, or set "
+        "dataset.keep_empty_classes=true where a class folder holds no picture"
+    )
+
+
 class LinearProbe:
     """Fits a classifier on the frozen embeddings of ``train_images``, and scores it on ``images``, with the same labels.
 
@@ -93,7 +108,7 @@ class LinearProbe:
             raise ValueError(f"zeroshot.{name}.validation_fraction {validation_fraction} must lie between 0 and 1")
         dataset, train = images.dataset, train_images.dataset
         if train.class_names != dataset.class_names:
-            raise ValueError(f"linear probe {name}: training and test part have different classes; check both datasets")
+            raise ValueError(f"linear probe {name}: {_different_classes(train.class_names, dataset.class_names)}")
         prepared = [part.transform.fingerprint for part in (train_images, images)]
         if prepared[0] != prepared[1]:
             raise ValueError(
