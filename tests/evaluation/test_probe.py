@@ -1,6 +1,7 @@
 """Several labels an image, and the linear probe."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,3 +94,17 @@ def test_linear_probe_fits_one_part_and_scores_the_other() -> None:
         LinearProbe(name="p", **{**parts, "images": prepared(Labelled([0], ["other"]))})
     with pytest.raises(ValueError, match=r"validation_fraction 1 must lie between 0 and 1"):
         LinearProbe(name="p", **parts, validation_fraction=1)
+
+
+def test_a_probe_reads_what_the_objective_trains() -> None:
+    """The embeddings tell nothing, the features of the objective everything."""
+    parts = [prepared(Labelled([0, 1] * 8, ["a", "b"], first=first), batch_size=4) for first in (0, 16)]
+    blind = toy_model(torch.ones(32, 2), torch.eye(2))
+    seeing = replace(blind, features=lambda images: torch.eye(2)[images[:, 0, 0, 0].long() % 2])
+    probe = LinearProbe(name="toy", images=parts[1], train_images=parts[0], c=1.0)
+    by_embedding, by_features = probe.evaluate(blind), probe.evaluate(seeing)
+    assert by_embedding.metrics["acc1"] <= 0.5
+    assert by_features.metrics["acc1"] == 1
+    assert by_embedding.protocol_hash != by_features.protocol_hash
+    assert by_embedding.details["warnings"] == []
+    assert "mean of the image tower's states" in by_features.details["warnings"][0]

@@ -9,7 +9,9 @@ import torch
 from cliplab.models.clip import CLIP
 from cliplab.models.tokens import Tokens
 from cliplab.objectives.caption import Caption
+from cliplab.objectives.contrastive import ClipLoss
 from cliplab.objectives.masked_caption import MaskedCaption
+from cliplab.objectives.objective import features_of
 from cliplab.objectives.vocabulary import Vocabulary, backwards, marks_of
 
 from .decoding import CAPTIONS, VOCABULARY, built, pairs, towers
@@ -146,3 +148,13 @@ def test_a_decoder_begins_with_the_frequencies_of_the_words() -> None:
         assert counted.pop(end) == pytest.approx(ends)
         assert list(counted.values()) == pytest.approx([5, 3, 2])
         assert float(bias.exp().sum()) == pytest.approx(1)
+
+
+def test_features_for_a_probe_are_the_states_that_the_decoder_reads() -> None:
+    model, images = towers(), pairs().images
+    features = features_of(caption(model), model)
+    assert features is not None
+    states = model.image_encoder.forward_states(model.normalised(images)).patches
+    expected = states.flatten(1, 2).mean(1)
+    torch.testing.assert_close(features(images), expected / expected.norm(dim=1, keepdim=True))
+    assert features_of(ClipLoss(), model) is None

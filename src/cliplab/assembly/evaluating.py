@@ -16,7 +16,7 @@ from cliplab.evaluation.running import named_metrics, run_evaluator
 from cliplab.models.clip import CLIP
 from cliplab.models.fingerprint import model_fingerprint
 from cliplab.models.tokens import Tokenizer
-from cliplab.objectives.objective import Objective, score_of
+from cliplab.objectives.objective import Objective, features_of, score_of
 from cliplab.objectives.writing import write_of
 from cliplab.reporting.html import write_report
 from cliplab.reporting.results import write_result
@@ -87,10 +87,21 @@ def evaluate_all(
     precision = choose_precision(config["trainer"]["precision"], device.type)
     model.to(device)
     on_device = objective.to(device) if objective else None
-    score, write = score_of(on_device, model), write_of(on_device, model, tokenizer)
+    score, features = score_of(on_device, model), features_of(on_device, model)
+    write = write_of(on_device, model, tokenizer)
 
     def run(evaluator: Evaluator) -> EvaluationResult:
         within = in_precision(precision, device)
-        return run_evaluator(evaluator, model, tokenizer, device, within, thorough=True, score=score, write=write)
+        return run_evaluator(
+            evaluator,
+            model,
+            tokenizer,
+            device,
+            within,
+            thorough=True,
+            score=score,
+            write=write,
+            features=features,
+        )
 
     return [run(evaluator) for evaluator in evaluators]

@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cliplab.evaluation.batches import EvaluationImages, LabelledSet, embed_images
+from cliplab.evaluation.batches import EvaluationImages, LabelledSet, over_images
 from cliplab.evaluation.clock import Phases
 from cliplab.evaluation.intervals import wilson_interval
 from cliplab.evaluation.kind import Kind, ProtocolHashes
 from cliplab.evaluation.kinds.linear_probe import KIND, LinearProbeDetails
 from cliplab.evaluation.metrics import RankCounts, label_ranks
-from cliplab.evaluation.model import Encoders, ZeroShotModel
+from cliplab.evaluation.model import Features, ZeroShotModel
 from cliplab.evaluation.protocol import protocol_of
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.tally import stratified_rows
@@ -21,6 +21,7 @@ from cliplab.rules import Count, Share
 from cliplab.text import listed
 
 COARSE = tuple(10.0**power for power in range(-6, 7, 2))  # the values of C that are tried first
+STATES = "the probe reads the mean of the image tower's states: this objective trains no image embeddings"
 FINEST = 10 ** (1 / 8)  # the ratio of neighbouring values at the end: eight steps for each factor of ten
 
 
@@ -120,9 +121,9 @@ class LinearProbe:
         self.classes = max(int(max(train.labels)), int(max(dataset.labels))) + 1
         self.names = dataset.class_names or [str(i) for i in range(self.classes)]
 
-    def protocol(self) -> ProtocolHashes:
-        """See ``protocol_of``. The data include the training part and how C is chosen."""
-        fit = [self.train_images.dataset.fingerprint, self.c, self.validation_fraction, self.max_iter]
+    def protocol(self, reads: Sequence[str] = ()) -> ProtocolHashes:
+        """See ``protocol_of``. The data include the training part, how C is chosen, and what is read but embeddings."""
+        fit = [self.train_images.dataset.fingerprint, self.c, self.validation_fraction, self.max_iter, *reads]
         return protocol_of(images=self.images, part=fit)
 
     def _choose(self, features: Tensor, labels: Tensor) -> float:
@@ -142,10 +143,12 @@ class LinearProbe:
 
     @torch.no_grad()
     def evaluate(self, model: ZeroShotModel, *, thorough: bool = True, most: int | None = None) -> EvaluationResult:
-        """See ``Evaluator``. A probe always uses all images, and no text."""
+        """See ``Evaluator``. A probe always uses all images, and no text. It reads the embeddings, or where the objective
+        trains none the features that it trains."""
         phases, device = Phases(model.device), model.device
-        features, labels = self._embedded(model.encoders, self.train_images, device, phases)
-        test_features, test_labels = self._embedded(model.encoders, self.images, device, phases)
+        read = model.encoders.encode_image if model.features is None else model.features
+        features, labels = self._embedded(read, self.train_images, device, phases)
+        test_features, test_labels = self._embedded(read, self.images, device, phases)
         with torch.autocast(device.type, enabled=False), torch.inference_mode(False), torch.no_grad():
             features, labels = features.clone(), labels.clone()  # copies that allow gradients
             with phases("fit"):
@@ -154,16 +157,17 @@ class LinearProbe:
             logits = layer(test_features.clone().double())
         counts = RankCounts(self.classes, device)
         counts.update(label_ranks(logits, test_labels), test_labels)
-        return self._result(counts.counts.cpu(), c, phases.seconds())  # every rank counts the whole set
+        reads = [] if model.features is None else [STATES]
+        return self._result(counts.counts.cpu(), c, phases.seconds(), reads)  # every rank counts the whole set
 
     @staticmethod
     def _embedded(
-        model: Encoders, images: EvaluationImages[LabelledSet], device: torch.device, phases: Phases
+        read: Features, images: EvaluationImages[LabelledSet], device: torch.device, phases: Phases
     ) -> tuple[Tensor, Tensor]:
-        features, labels = embed_images(model, images, device, phases)
+        features, labels = over_images(read, images, device, phases)
         return features, torch.from_numpy(np.asarray(labels)).to(device)
 
-    def _result(self, counts: Tensor, c: float, seconds: dict[str, float]) -> EvaluationResult:
+    def _result(self, counts: Tensor, c: float, seconds: dict[str, float], reads: Sequence[str]) -> EvaluationResult:
         images, hits, top5 = counts[:, :3].sum(0).tolist()
         shown = counts[counts[:, 0] > 0].double()
         low, high = wilson_interval(hits, images)
@@ -178,12 +182,12 @@ class LinearProbe:
             "train_images": float(len(self.train_images)),
             "classes": float(self.classes),
         }
-        protocol = self.protocol()
+        protocol = self.protocol(reads)
         details: LinearProbeDetails = {
             "class_names": self.names,
             "counts": counts.tolist(),
             "protocol": protocol,
             "subset": None,
-            "warnings": [*self.notes],
+            "warnings": [*self.notes, *reads],
         }
         return EvaluationResult(self.name, self.kind, metrics, protocol["all"], details, {}, seconds)

@@ -58,6 +58,7 @@ def sigmoid_of(model: Encoders) -> Sigmoid | None:
 
 
 Score = Callable[[Tensor, Tokens], Tensor]  # how likely each text is for each image, [images, texts]
+Features = Callable[[Tensor], Tensor]  # a unit vector for each image
 Write = Callable[[Tensor, int], list[str]]  # a caption for each image, the best of so many beams
 
 
@@ -65,10 +66,12 @@ Write = Callable[[Tensor, int], list[str]]  # a caption for each image, the best
 class ZeroShotModel:
     """A model that can be evaluated: its towers, the tokenizer of the text tower, and the device of both. ``score`` is that
     of an objective that trains no text embeddings; None compares embeddings. ``write`` is that of an objective with a
-    decoder, which writes captions; None for any other."""
+    decoder, which writes captions; None for any other. ``features`` are what a linear probe reads where the
+    objective trains no image embeddings; None reads these."""
 
     encoders: Encoders
     tokenizer: Tokenizer
     device: torch.device
     score: Score | None = None
     write: Write | None = None
+    features: Features | None = None

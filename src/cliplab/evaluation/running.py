@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cliplab.distributed import is_sharded
 from cliplab.evaluation.evaluator import Evaluator
-from cliplab.evaluation.model import Encoders, EncodersWithMode, Score, Tokenizer, Write, ZeroShotModel
+from cliplab.evaluation.model import Encoders, EncodersWithMode, Features, Score, Tokenizer, Write, ZeroShotModel
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.models.tokens import Tokens
 
@@ -66,9 +66,10 @@ def run_evaluator(
     stopped: Callable[[], bool] = lambda: False,
     score: Score | None = None,
     write: Write | None = None,
+    features: Features | None = None,
 ) -> EvaluationResult:
     """Evaluate the model in eval mode, without gradients, in this precision. The mode is restored afterwards. For
-    ``thorough`` and ``most`` see Evaluator, for ``score`` and ``write`` see ZeroShotModel.
+    ``thorough`` and ``most`` see Evaluator, for the last three see ZeroShotModel.
 
     Every rank asks ``stopped`` before each batch. Raises EvaluationStopped when it returns True.
     """
@@ -78,7 +79,12 @@ def run_evaluator(
     try:
         with torch.no_grad() if sharded else torch.inference_mode(), precision:
             towers = StoppableEncoders(model, stopped)
-            asked = ZeroShotModel(towers, tokenizer, device, _stoppable(score, stopped), _stoppable(write, stopped))
+            score, write, features = (
+                _stoppable(score, stopped),
+                _stoppable(write, stopped),
+                _stoppable(features, stopped),
+            )
+            asked = ZeroShotModel(towers, tokenizer, device, score, write, features)
             return evaluator.evaluate(asked, thorough=thorough, most=most)
     finally:
         model.train(training)

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from cliplab.models.clip import CLIP, EMBEDS, Encoded
 from cliplab.models.encoders import LayeredModule
@@ -107,6 +108,19 @@ def trained_embeds(objective: Objective | None) -> Set[str]:
     if objective is None:
         return EMBEDS
     return EMBEDS & frozenset().union(*(part.reads for part in objective.trained_parts()))
+
+
+def features_of(objective: Objective | None, model: CLIP) -> Callable[[Tensor], Tensor] | None:
+    """Unit vectors of pictures where an objective trains no image embeddings, such as a decoder over the image grid: the
+    mean over the states of the image tower. None where it trains embeddings."""
+    if "image_embeds" in trained_embeds(objective):
+        return None
+
+    def features(images: Tensor) -> Float[Tensor, "images width"]:
+        states = model.image_encoder.forward_states(model.normalised(images)).patches
+        return F.normalize(states.float().mean((1, 2)), dim=-1)
+
+    return features
 
 
 def score_of(objective: Objective | None, model: CLIP) -> Callable[[Tensor, Tokens], Tensor] | None:

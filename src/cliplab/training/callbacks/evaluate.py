@@ -16,7 +16,7 @@ from cliplab.evaluation.result import EvaluationResult
 from cliplab.evaluation.running import EvaluationStopped, named_metrics, run_evaluator
 from cliplab.files import whole_file
 from cliplab.models.tokens import Tokenizer
-from cliplab.objectives.objective import score_of
+from cliplab.objectives.objective import features_of, score_of
 from cliplab.objectives.writing import write_of
 from cliplab.rules import Count, Natural, Positive
 from cliplab.signals import StopRequest
@@ -253,6 +253,7 @@ class Evaluate(Callback):
                 stopped=functools.partial(self._stopped, trainer),
                 score=score_of(module.objective, module.model),
                 write=write_of(module.objective, module.model, self.tokenizer),
+                features=features_of(module.objective, module.model),
             )
         module.train(training)  # frozen parts stay in eval mode
         return result
