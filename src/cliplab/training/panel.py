@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cliplab.evaluation.batches import PictureSet
 from cliplab.evaluation.result import EvaluationResult
 from cliplab.training.trackers import Tracker
+from cliplab.training.trackers.tracker import PANELS
 
 CELL, SIDE, COLUMNS, MARGIN = (264, 96), 80, 4, 8
 INK, SOFT, RIGHT, WRONG = "#18202c", "#5d6878", "#117a48", "#b3261e"
@@ -47,7 +48,7 @@ class PredictionPanel:
     panel to loggers that take images. The first evaluation chooses ``images`` of them, evenly spread."""
 
     def __init__(self, run_dir: Path, images: int) -> None:
-        self.folder, self.images = run_dir / "zeroshot" / "panel", images
+        self.folder, self.images = run_dir / PANELS, images
         self.chosen: dict[int, Image.Image] = {}
 
     def _choose(self, dataset: PictureSet, indices: Sequence[int]) -> None:

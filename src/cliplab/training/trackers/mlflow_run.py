@@ -64,7 +64,7 @@ class MlflowRun(MLFlowLogger):
         return {ours[key]: max(one.step for one in found) for key, found in histories.items() if found}
 
     def catch_up(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self.kept.catch_up(rows, self.log_metrics)
+        self.kept.catch_up(rows, self.log_metrics, self.show)
 
     def show(self, name: str, picture: Image.Image, step: int) -> None:
         if self.kept.is_fresh(name, step):

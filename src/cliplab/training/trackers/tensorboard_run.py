@@ -23,7 +23,7 @@ class TensorBoardRun(TensorBoardLogger):
 
     def begin(self, config: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         if self.kept.id:
-            self.kept.logged = self._stored()
+            self.kept.logged = {name: -1 for name, *_ in self.kept.panels()} | self._stored()
             return
         shutil.rmtree(self.log_dir, ignore_errors=True)  # of a start without a checkpoint
         self.kept.keep("tensorboard")
@@ -48,11 +48,12 @@ class TensorBoardRun(TensorBoardLogger):
         return pictures | {tag: events.Scalars(tag)[-1].step for tag in events.Tags()["scalars"]}
 
     def catch_up(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self.kept.catch_up(rows, self.log_metrics)
+        self.kept.catch_up(rows, self.log_metrics, self.show)
 
     def show(self, name: str, picture: Image.Image, step: int) -> None:
         if self.kept.is_fresh(name, step):
             self.experiment.add_image(name, np.asarray(picture), step, dataformats="HWC")
+            self.experiment.flush()
 
     def attach(self, file: Path) -> None:
         """TensorBoard keeps no files; its folder lies beside them."""

@@ -14,6 +14,7 @@ from cliplab.nested import flat
 from cliplab.training.loggers import read_logged
 
 IDS = "trackers.json"  # in the run's folder: the ids of its runs in trackers
+PANELS = Path("zeroshot", "panel")  # there: pictures <set>-<step>.png
 SECONDS = 5.0  # to wait for a server before a run is begun
 
 
@@ -26,7 +27,8 @@ class Tracker(Protocol):
         line for people when the tracker cannot be used."""
 
     def catch_up(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """When training goes on: log what a kill has kept from it of the rows of ``metrics.csv`` up to the checkpoint."""
+        """When training goes on: log what a kill has kept from it of the rows of ``metrics.csv`` up to the checkpoint, and
+        of the panels."""
 
     def show(self, name: str, picture: Image.Image, step: int) -> None: ...
 
@@ -73,6 +75,14 @@ class Kept:
     def _ids(self) -> dict[str, str]:
         return json.loads(self.file.read_text(encoding="utf8")) if self.file.is_file() else {}
 
+    def panels(self) -> list[tuple[str, int, Path]]:
+        """Those that the run has drawn, in the order of their steps: name, step and file."""
+        found = [(*path.stem.rpartition("-"), path) for path in (self.file.parent / PANELS).glob("*-*.png")]
+        return sorted(
+            ((f"panel/{name}", int(step), path) for name, _, step, path in found),
+            key=lambda panel: (panel[1], panel[0]),
+        )
+
     def keep(self, run_id: str) -> None:
         self.id = run_id
         ids = {**self._ids(), self.tracker: run_id}
@@ -83,8 +93,20 @@ class Kept:
         """Those that are not logged yet at this step."""
         return {key: value for key, value in metrics.items() if step is None or step > self._last(key)}
 
-    def catch_up(self, rows: Iterable[Mapping[str, Any]], log: Callable[[dict[str, float], int], None]) -> None:
-        """Log the figures of the rows that are not logged yet; ``rows`` are in the order of their steps."""
+    def catch_up(
+        self,
+        rows: Iterable[Mapping[str, Any]],
+        log: Callable[[dict[str, float], int], None],
+        show: Callable[[str, Image.Image, int], None],
+    ) -> None:
+        """Log the figures of the rows that are not logged yet, and the panels up to the last row. Rows are in the order of
+        their steps."""
+        rows = list(rows)
+        if self.id and rows:
+            for name, step, file in self.panels():
+                if step <= int(rows[-1]["step"]):
+                    with Image.open(file) as picture:
+                        show(name, picture, step)
         for row in rows:
             step = int(row["step"])
             figures = {key: float(value) for key, value in row.items() if key != "step" and value not in (None, "")}

@@ -7,7 +7,7 @@ type. Source: the format of LevelDB's log files.
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +47,17 @@ def rows(file: Path) -> Iterator[dict[str, Any]]:
             yield {item.key or item.nested_key[0]: json.loads(item.value_json) for item in items}
 
 
-def last_steps(folder: Path, run_id: str, logged: Mapping[str, int]) -> dict[str, int]:
+def last_steps(
+    folder: Path, run_id: str, logged: Mapping[str, int], pictures: Set[str] = frozenset()
+) -> dict[str, int]:
     """The last step of each figure and picture in the files of a run under ``folder``, where any are left. Figures of
-    ``logged`` that are in no file count as logged before the first of them; where a kill left files without a row, as
-    never logged."""
+    ``logged`` and ``pictures`` that are in no file count as logged before the first of them; where a kill left files without
+    a row, as never logged."""
     files = sorted(folder.glob(f"wandb/offline-run-*-{run_id}*/run-{run_id}.wandb"))
     if not files:
         return dict(logged)
     found = [row for file in files for row in rows(file) if STEP in row]
-    steps = dict.fromkeys(logged, min((row[STEP] for row in found), default=0) - 1)
+    steps = dict.fromkeys({*logged, *pictures}, min((row[STEP] for row in found), default=0) - 1)
     for row in found:
         steps |= {key: max(row[STEP], steps.get(key, -1)) for key in row}
     return steps

@@ -33,7 +33,9 @@ class WandbRun(WandbLogger):
         if online:
             check_reachable("logger.wandb", str(wandb.setup().settings.base_url), f"or {OFFLINE}")
         elif self.kept.id:
-            self.kept.logged = last_steps(Path(str(self.save_dir)), self.kept.id, self.kept.logged)
+            self.kept.logged = last_steps(
+                Path(str(self.save_dir)), self.kept.id, self.kept.logged, {name for name, *_ in self.kept.panels()}
+            )
         try:
             experiment = self.experiment
         except Exception as error:
@@ -51,7 +53,7 @@ class WandbRun(WandbLogger):
             super().log_metrics(fresh, step)
 
     def catch_up(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self.kept.catch_up(rows, self.log_metrics)
+        self.kept.catch_up(rows, self.log_metrics, self.show)
 
     def show(self, name: str, picture: Image.Image, step: int) -> None:
         if self.kept.is_fresh(name, step):
