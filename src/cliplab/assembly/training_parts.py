@@ -19,6 +19,7 @@ from cliplab.data.datamodule import CaptionDataModule
 from cliplab.data.reading import training_captions
 from cliplab.evaluation.kind import VALIDATION
 from cliplab.models.checkpointing import checkpoint_towers
+from cliplab.models.compiling import compile_towers
 from cliplab.objectives.objective import Corpus, Objective
 from cliplab.settings.build import build
 from cliplab.settings.check_trainer import every_nth
@@ -110,8 +111,7 @@ def build_module(
         load_weights(model, weights)
     checkpoint_towers(model, every_nth(config["trainer"].get("activation_checkpointing")))
     if config["compile"]:
-        model.image_encoder.compile()
-        model.text_encoder.compile()
+        compile_towers(model)
     return module_class(config)(
         model=model,
         objective=_prepared_objective(config, corpus),

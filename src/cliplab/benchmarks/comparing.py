@@ -11,6 +11,7 @@ from cliplab.benchmarks.contenders import OURS, Contender, ours, peer_of
 from cliplab.benchmarks.measuring import Ratio, Work, allocated, in_turn, matrix_speed, peak_bytes
 from cliplab.benchmarks.setting import Setting
 from cliplab.models.clip import CLIP
+from cliplab.models.compiling import compile_towers
 from cliplab.settings.build import build
 
 WARM_UP = 3  # runs of each work before it is timed
@@ -61,11 +62,6 @@ class Ready(NamedTuple):
     peak: int | None
 
 
-def _compile(model: Any) -> None:
-    model.image_encoder.compile()
-    model.text_encoder.compile()
-
-
 def compare(
     config: Mapping[str, Any],
     setting: Setting,
@@ -96,7 +92,8 @@ def compare(
         if name == OURS:
             operations = operations_of(contender)
             if config["compile"]:
-                _compile(contender.model)
+                assert isinstance(contender.model, CLIP)
+                compile_towers(contender.model)
         try:
             found[name] = _ready(contender, work_of, setting, before, compiled=bool(config["compile"]))
         except torch.OutOfMemoryError:

@@ -74,7 +74,6 @@ def pack_tokens(tokens: Tokens) -> Packing:
     return Packing(tokens.real_places(), batch, length, starts=starts)
 
 
-@torch.compiler.disable
 def pack_shared(ids: Int[Tensor, "batch length"], lengths: Int[Tensor, " batch"]) -> Packing:
     """One row for all texts that begin with the same tokens: in a causal tower a token's state depends on nothing else."""
     rows, index, total = torch.zeros_like(ids), [], 0

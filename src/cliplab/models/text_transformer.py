@@ -65,8 +65,13 @@ class TextTransformer(TextEncoder):
         return [[*self.token_embedding.parameters(), self.positional_embedding], *blocks, [self.projection]]
 
     def forward(self, tokens: Tokens) -> Float[Tensor, "batch output_dim"]:
+        return self._encoded(tokens) if torch.is_grad_enabled() else self._encoded_together(tokens)
+
+    def _encoded(self, tokens: Tokens) -> Float[Tensor, "batch output_dim"]:
         x, packing = self._packed_states(tokens)
         return self._pool(x, packing, tokens)
+
+    _encoded_together = torch.compiler.disable(_encoded)  # which beginnings are shared follows the data
 
     def forward_states(self, tokens: Tokens) -> TextStates:
         x, packing = self._packed_states(tokens)
