@@ -1,4 +1,4 @@
-"""Objectives with a decoder in training: resumed to the bit, used from a checkpoint, and the same among ranks."""
+"""Objectives with a decoder or another head in training: resumed to the bit, used from a checkpoint, the same among ranks."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from cliplab.checkpoints.read import read_pretrained
 from cliplab.checkpoints.weights import load_exactly
 from cliplab.models.tokens import Tokens
 from cliplab.objectives.caption import Caption
+from cliplab.objectives.coca import CocaCaption
 from cliplab.objectives.masked_caption import MaskedCaption
 from cliplab.objectives.objective import Objective
 from cliplab.settings.build import build
@@ -22,6 +23,7 @@ from .ranks import assert_average, group, save_average
 
 PLACE = "cliplab.objectives"
 SIZES: dict[str, Any] = {"width": None, "layers": None, "heads": None, "captions": 0}
+HEAD = {"width": 8, "layers": 1, "heads": 2, "seed": 3}
 CHOICES: dict[str, dict[str, Any]] = {
     "forward": {"_target_": f"{PLACE}.caption.Caption", "directions": "forward", "dropout": 0.2, **SIZES},
     "both": {"_target_": f"{PLACE}.caption.Caption", "directions": "both", **SIZES},
@@ -34,6 +36,8 @@ CHOICES: dict[str, dict[str, Any]] = {
         },
         "weights": {"caption": 2.0},
     },
+    "matching": {"_target_": f"{PLACE}.matching.Matching", **HEAD},
+    "masked_image": {"_target_": f"{PLACE}.masked_image.MaskedImage", "hidden": 0.5, **HEAD},
 }
 
 
@@ -58,6 +62,7 @@ def objectives() -> dict[str, Objective]:
     model = towers()
     return {
         "caption": built(Caption(directions="both", **SIZES | {"captions": 100}), model),
+        "coca": built(CocaCaption(layers=None, heads=None, captions=100), model),
         "masked": built(MaskedCaption(seed=1, share=0.3, **SIZES | {"captions": 100}), model),
     }
 

@@ -16,6 +16,7 @@ from cliplab.objectives.masked_image import MaskedImage
 from cliplab.objectives.matching import Matching
 from cliplab.objectives.ngrams import NGrams
 from cliplab.objectives.objective import Objective
+from cliplab.objectives.tags import Tags
 from cliplab.objectives.weighted_sum import WeightedSum
 from tests.processes import run_ranks
 
@@ -35,6 +36,7 @@ def teacher(source: str) -> Callable[[Tensor, list[str]], Taught]:
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "bag_of_words": lambda: BagOfWords(words=4, captions=100),
+    "tags": lambda: Tags(words=4, captions=100),
     "ngrams": lambda: NGrams(longest=3, least=1, ngrams=50, captions=100, smoothing=0.2),
     "matching": lambda: Matching(**HEAD),
     "masked_image": lambda: MaskedImage(hidden=0.5, **HEAD),
