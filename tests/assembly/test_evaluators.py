@@ -120,6 +120,7 @@ def test_validation_pairs_are_prepared_so_too(config: dict[str, Any]) -> None:
         assert with_captions([evaluator], ClipLoss()) == [evaluator]
         also = with_captions([evaluator], captioner())[1]
         assert (also.kind.stem(also.name), also.images) == ("val_captions", evaluator.images)
+        assert with_captions([evaluator, also], captioner(), sharded=True) == [evaluator]
         with pytest.raises(
             ConfigError, match="zeroshot: val is a set to write captions for, and this model writes none"
         ):

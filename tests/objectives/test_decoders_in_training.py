@@ -1,4 +1,4 @@
-"""Objectives with a decoder or another head in training: resumed to the bit, used from a checkpoint, the same among ranks."""
+"""Objectives with a decoder or another head in training: resumed to the bit, used from a checkpoint, the same on ranks."""
 
 from pathlib import Path
 from typing import Any

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from cliplab.assembly.training_checks import is_first_rank
 from cliplab.data.datamodule import CaptionDataModule
 from cliplab.evaluation.batches import EvaluationImages, Transform
 from cliplab.evaluation.captioning import Captioning
@@ -48,9 +49,16 @@ def validation_evaluators(datamodule: CaptionDataModule) -> list[Evaluator]:
     return [Retrieval(name=VALIDATION, images=EvaluationImages(pairs, transform=datamodule.eval_transform))]
 
 
-def with_captions(evaluators: Sequence[Evaluator], objective: Objective | None) -> list[Evaluator]:
-    """The evaluators, and captions of the validation pairs where the objective writes captions. Raises ConfigError for a set
-    to write captions for where it writes none."""
+def with_captions(
+    evaluators: Sequence[Evaluator], objective: Objective | None, *, sharded: bool = False
+) -> list[Evaluator]:
+    """The evaluators, and captions of the validation pairs where the objective writes captions. With ``sharded`` towers no
+    captions are written: ranks would wait for those that write longer ones. Raises ConfigError for a set to write captions
+    for where the objective writes none."""
+    if sharded and writer_of(objective) is not None:
+        if is_first_rank():
+            print("captions are not written with sharded towers; task=evaluate run=<run> writes and scores them")
+        return [one for one in evaluators if not isinstance(one, Captioning)]
     if writer_of(objective) is not None:
         pairs = [one.images for one in evaluators if one.name == VALIDATION and isinstance(one, Retrieval)]
         return [*evaluators, *(Captioning(name=VALIDATION, images=images) for images in pairs)]

@@ -27,6 +27,7 @@ from cliplab.signals import StopRequest
 from cliplab.training.averaging import AverageWeights
 from cliplab.training.callbacks import Evaluate, FollowMove, StopBetweenSteps, watch
 from cliplab.training.module import TrainingModule
+from cliplab.training.sharding import ShardedTrainingModule
 
 
 class TrainingParts(NamedTuple):
@@ -74,7 +75,7 @@ def build_parts(config: dict[str, Any], weights: Weights | None, request: StopRe
     steps_per_epoch, steps = count_steps(config, datamodule.steps_per_epoch, len(datamodule.train))
     corpus = Corpus(functools.partial(training_captions, datamodule.train), tokenizer)
     module = build_module(config, buildable, corpus, weights, steps)
-    evaluators = with_captions(evaluators, module.objective)
+    evaluators = with_captions(evaluators, module.objective, sharded=isinstance(module, ShardedTrainingModule))
     watching = watch(config["trainer"].get("on_nan", "stop"), config["trainer"]["log_every_n_steps"])
     callbacks = [watching, FollowMove(), *build_callbacks(config, validation=datamodule.validation is not None)]
     stopping = [callback for callback in callbacks if isinstance(callback, StopBetweenSteps)]
