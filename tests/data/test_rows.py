@@ -205,6 +205,8 @@ def test_errors_name_what_was_found(layouts: dict[str, Path], tmp_path: Path, mo
         caption_source(path=path, filters=RowFilters(min_side=500))
     with pytest.raises(ValueError, match=r"caption_choice 'last' must be one of random, first, all"):
         caption_source(path=path, caption_choice="last")
+    with pytest.raises(ValueError, match=r"caption_format 'json:' must be lines, text or json:<path>"):
+        caption_source(path=path, caption_format="json:")
     with pytest.raises(ValueError, match=r"caption_format 'xml' must be lines, text or json:<path>"):
         caption_source(path=path, caption_format="xml")
     with pytest.raises(ValueError, match=r"data.train.on_error 'ignore' must be one of replace, stop"):

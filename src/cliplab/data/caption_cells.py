@@ -76,7 +76,7 @@ def caption_reader(caption_format: str) -> Callable[[Any], list[str]]:
     ``text`` a string or list of strings, each a caption; ``json:<path>``, such as ``json:sentences.*.raw``, reads JSON. Of
     a conversation in LLaVA's form, ``json:*.from:gpt.value`` reads what the model is to say.
     Raises ValueError for other formats."""
-    if caption_format.startswith("json:"):
+    if caption_format.startswith("json:") and caption_format != "json:":
         return functools.partial(_from_json, caption_format.removeprefix("json:").split("."))
     readers = {"lines": _lines, "text": _whole}
     if caption_format not in readers:
