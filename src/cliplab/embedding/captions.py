@@ -36,8 +36,9 @@ def captioner(
     ValueError for a model whose objective writes no captions."""
     writer = writer_of(model.objective)
     if writer is None:
-        name = "it has no objective" if model.objective is None else f"objective {type(model.objective).__name__}"
-        raise ValueError(f"{model.source}: {name} that writes captions; use a model of objective=caption or coca")
+        name = "it has no objective" if model.objective is None else f"its objective, {type(model.objective).__name__},"
+        which = "that writes" if model.objective is None else "does not write"
+        raise ValueError(f"{model.source}: {name} {which} captions; use a model of objective=caption or coca")
     way = Greedy() if method is None else method
 
     def work(pixels: Tensor, places: list[int]) -> list[Caption]:
