@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from cliplab.cli.places import config_dir
 from cliplab.settings.check_metric import check_metric, check_optimized
@@ -236,3 +237,13 @@ def test_a_metric_that_will_not_be_logged_is_told_before_the_sweep() -> None:
             check_metric(metric, config, "sweep.metric")
     own = {**config, "zeroshot": {**config["zeroshot"], "mine": {"_target_": "mine.Thing", "name": "mine"}}}
     check_metric("zeroshot/mine/score", own, "sweep.metric")
+
+
+@pytest.mark.parametrize("values", [{"seed": "${seed}"}, {"seed": "${note}", "note": "${name}", "name": "${seed}"}])
+def test_a_reference_in_a_circle_is_told(values: dict[str, str]) -> None:
+    cfg = OmegaConf.create(values)
+    assert set(origins(cfg)) == set(values)
+    with pytest.raises(
+        ConfigError, match=r"^seed: it refers to itself, directly or by way of others; give it a value$"
+    ):
+        resolved(cfg)

@@ -75,7 +75,9 @@ def origins(cfg: DictConfig) -> dict[str, str]:
 
     walk(OmegaConf.to_container(cfg, resolve=False), "")
     for place, key in found.items():
-        while key in found:
+        seen = {place}
+        while key in found and key not in seen:  # a circle is told when the config is resolved
+            seen.add(key)
             key = found[key]
         found[place] = key
     return found
@@ -110,6 +112,8 @@ def _unresolved(error: Exception) -> str:
     missing = re.match(r"Interpolation key '([^']*)' not found", text)
     if missing:
         return f"{place}it refers to {missing[1]}, but there is no such key; set one of the two"
+    if text.startswith("Recursive interpolation"):
+        return f"{place}it refers to itself, directly or by way of others; give it a value"
     variable = re.search(r"Environment variable '([^']*)' not found", text)
     if variable:
         return f"{place}it refers to the environment variable {variable[1]}, which is not set; set it, or give a value"
