@@ -153,6 +153,6 @@ def test_a_model_without_a_decoder_is_refused(
 ) -> None:
     typed = f"run={stopped_run}"
     assert command("task=caption", typed, f"images={pictures}") == 1
-    assert "that writes captions; use a model of objective=caption or coca" in capsys.readouterr().err
+    assert "does not write captions; use a model of objective=caption or coca" in capsys.readouterr().err
     assert command("task=evaluate", typed, "zeroshot=folder_captions", *references(shapes)) == 1
     assert "zeroshot: folder is a set to write captions for, and this model writes none" in capsys.readouterr().err
