@@ -30,15 +30,17 @@ def _in_a_long_call(signals: int, iterations: int) -> tuple[int, str]:
         say("returned")
         os._exit(request.status)
     os.close(there)
-    with os.fdopen(here) as said:
-        for _ in range(signals):
-            time.sleep(0.5)
+    with os.fdopen(here, "rb", buffering=0) as said:
+        heard = said.read(len("ready "))
+        for number in range(signals):
+            time.sleep(0.5 if number else 0.05)  # between two, the first is told
             os.kill(child, signal.SIGTERM)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said.read()
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return status, (heard + said.read()).decode()
 
 
 def test_the_first_signal_is_told_at_once_and_the_call_is_finished() -> None:
-    assert _in_a_long_call(1, 3_000_000) == (143, "ready told 143 returned")
+    assert _in_a_long_call(1, 5_000_000) == (143, "ready told 143 returned")
 
 
 def test_a_second_signal_ends_the_process_within_the_call() -> None:
