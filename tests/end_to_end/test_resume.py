@@ -186,3 +186,19 @@ def test_a_checkpoint_that_is_missing_or_broken_is_told(
     (run / "manifest.json").unlink(missing_ok=True)
     assert command(f"resume={run}") == 0
     assert "the run starts over" in capsys.readouterr().out
+
+
+def test_a_refused_change_leaves_a_finished_run_as_it_was(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both are found after the run has been opened: the step of its checkpoint, and a folder without captions."""
+    assert command(*arguments) == 0
+    run = only_run(tmp_path)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "traceback.txt"}
+    (tmp_path / "empty").mkdir()
+    for change in ("trainer.max_epochs=1", f"data.path={tmp_path / 'empty'}"):
+        assert command(f"resume={run}", change) == 1
+        after = {path: path.read_bytes() for path in before}
+        assert [path.name for path in before if after[path] != before[path]] == []
+    assert "its checkpoint is at step" in capsys.readouterr().err
+    assert json.loads((run / "manifest.json").read_text())["status"] == "finished"

@@ -18,6 +18,7 @@ from cliplab.cli.naming import results_name, sweep_folder
 from cliplab.cli.sweep import remove_empty
 from cliplab.program import SWEEP_JOB, command_line, hydra_quoted, key_of
 from cliplab.runs.outcome import (
+    AsItWas,
     holds_run,
     read_manifest,
     record_end,
@@ -101,6 +102,7 @@ def _occupied_message(folder: Path) -> str:
 
 def _run_and_record(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool, resumed: bool) -> float | None:
     """Run the task. Record in its folder how it ended, unless the task has recorded it."""
+    as_it_was = AsItWas(folder) if resumed and not (sweeping or is_further_rank()) else None
     try:
         value = _interruptible(cfg, typed, sweeping)
     except (KeyboardInterrupt, SystemExit) as stop:
@@ -123,6 +125,8 @@ def _run_and_record(cfg: Any, typed: Sequence[str], folder: Path, sweeping: bool
             remove_start_files(folder)
         if (sweeping or holds_run(folder)) and not is_further_rank():
             record_end(folder, "failed", typed, error=message)
+        if as_it_was is not None:
+            as_it_was.restore()
         if sweeping:
             return None
         remove_empty(folder)  # only when nothing was written there

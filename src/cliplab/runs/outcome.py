@@ -2,7 +2,7 @@
 
 import json
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,32 @@ def remove_start_files(folder: Path) -> None:
     if folder.is_dir() and all(path.name in start_files for path in folder.iterdir()):
         for name in start_files:
             (folder / name).unlink(missing_ok=True)
+
+
+def contents(folder: Path, names: Iterable[str]) -> dict[str, bytes | None]:
+    """What stands in files of a folder; None for those that are not there."""
+    return {name: (folder / name).read_bytes() if (folder / name).is_file() else None for name in names}
+
+
+class AsItWas:
+    """A run before it goes on. A start that fails before a step leaves it so: finished, with its own settings."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.start, self.work = contents(folder, START_FILES - {TRACEBACK}), self._work()
+
+    def _work(self) -> Any:
+        checkpoints = sorted((self.folder / "checkpoints").glob("*"))
+        return contents(self.folder, ["metrics.csv"]), [(path.name, path.stat().st_mtime_ns) for path in checkpoints]
+
+    def restore(self) -> None:
+        """Write its config and manifest back, unless a step was logged or a checkpoint written since."""
+        if self._work() != self.work:
+            return
+        for name, content in self.start.items():
+            if content is not None:
+                with whole_file(self.folder / name, "wb") as file:
+                    file.write(content)
 
 
 def record_traceback(folder: Path, error: BaseException) -> Path:
