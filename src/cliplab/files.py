@@ -63,6 +63,11 @@ def whole_file(path: Path, mode: str = "w", *, sync: bool = True, **options: Any
         _sync_folder(path.parent)
 
 
+def lines_of(file: Path) -> list[str]:
+    """The lines of a text file that are not empty, without the spaces round them. A byte order mark does not matter."""
+    return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+
+
 def _marked(file: Path) -> bool:
     """Whether a JSON file begins with the byte order mark that some Windows programs write."""
     if file.suffix != ".json" or not file.is_file():

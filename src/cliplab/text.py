@@ -1,6 +1,7 @@
 """Texts for people: in one line, shortened, a length of time."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 
 def one_line(text: object) -> str:
@@ -17,6 +18,11 @@ def listed(names: Sequence[object], most: int = 8, where: str = "") -> str:
     """The first names, and how many more there are: ``a, b and 3 more``. ``where`` says where these can be found."""
     more = f" and {len(names) - most} more{where}" if len(names) > most else ""
     return ", ".join(map(str, names[:most])) + more
+
+
+def occurrences(words: Iterable[str]) -> str:
+    """How often each word occurs, the most frequent one first: ``broken 2, missing_file 1``."""
+    return ", ".join(f"{word} {count}" for word, count in Counter(words).most_common())
 
 
 def duration(seconds: float) -> str:

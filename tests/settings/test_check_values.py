@@ -9,6 +9,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from cliplab.cli.places import config_dir
+from cliplab.files import read_yaml
+from cliplab.settings.check_data import OF_STREAMS, PLACE
 from cliplab.settings.check_metric import check_metric, check_optimized
 from cliplab.settings.check_targets import check, check_sources
 from cliplab.settings.check_values import check_values
@@ -166,8 +168,8 @@ def test_a_zero_shot_set_that_is_not_there_is_told_by_its_key(tmp_path: Path) ->
         config = resolved(composed(f"zeroshot={name}"))
         with pytest.raises(ConfigError, match=rf"^{key}: /nowhere is neither a folder nor a file"):
             check_values(changed(config, key, "/nowhere"), {})
-        if part == "dataset":
-            check_values(changed(config, key, str(tmp_path)), {})
+        config["zeroshot"][name]["dataset"]["path"] = str(tmp_path)
+        check_values(changed(config, key, str(tmp_path)), {})
     config = resolved(composed("zeroshot=folder"))
     with pytest.raises(ConfigError, match=r"^zeroshot.folder.dataset.path: the set has no path"):
         check_values(config, {})
@@ -237,6 +239,12 @@ def test_a_metric_that_will_not_be_logged_is_told_before_the_sweep() -> None:
             check_metric(metric, config, "sweep.metric")
     own = {**config, "zeroshot": {**config["zeroshot"], "mine": {"_target_": "mine.Thing", "name": "mine"}}}
     check_metric("zeroshot/mine/score", own, "sweep.metric")
+
+
+def test_what_was_not_typed_is_known_from_the_config() -> None:
+    base = read_yaml(config_dir() / "data" / "_base.yaml")["train"]
+    known = {**PLACE, **OF_STREAMS, "path": "${data.path}", "samples_per_epoch": "${data.samples_per_epoch}"}
+    assert known == {key: base[key] for key in known}
 
 
 @pytest.mark.parametrize("values", [{"seed": "${seed}"}, {"seed": "${note}", "note": "${name}", "name": "${seed}"}])

@@ -55,20 +55,20 @@ def with_captions(
     """The evaluators, and captions of the validation pairs where the objective writes captions. With ``sharded`` towers no
     captions are written: ranks would wait for those that write longer ones. Raises ConfigError for a set to write captions
     for where the objective writes none."""
-    if sharded and writer_of(objective) is not None:
+    if writer_of(objective) is None:
+        asked = next((one.name for one in evaluators if isinstance(one, Captioning)), None)
+        if asked is not None:
+            raise ConfigError(
+                f"zeroshot: {asked} is a set to write captions for, and this model writes none; use one of "
+                "objective=caption or coca, or zeroshot=folder_retrieval"
+            )
+        return list(evaluators)
+    if sharded:
         if is_first_rank():
             print("captions are not written with sharded towers; task=evaluate run=<run> writes and scores them")
         return [one for one in evaluators if not isinstance(one, Captioning)]
-    if writer_of(objective) is not None:
-        pairs = [one.images for one in evaluators if one.name == VALIDATION and isinstance(one, Retrieval)]
-        return [*evaluators, *(Captioning(name=VALIDATION, images=images) for images in pairs)]
-    asked = next((one.name for one in evaluators if isinstance(one, Captioning)), None)
-    if asked is not None:
-        raise ConfigError(
-            f"zeroshot: {asked} is a set to write captions for, and this model writes none; use one of objective=caption or "
-            "coca, or zeroshot=folder_retrieval"
-        )
-    return list(evaluators)
+    pairs = [one.images for one in evaluators if one.name == VALIDATION and isinstance(one, Retrieval)]
+    return [*evaluators, *(Captioning(name=VALIDATION, images=images) for images in pairs)]
 
 
 def credits_of(evaluators: Sequence[Evaluator]) -> list[str]:

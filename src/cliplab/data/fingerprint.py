@@ -17,15 +17,14 @@ def _bytes_of(value: Any) -> bytes:
 
 
 def content_fingerprint(
-    dataset: Any, image_column: str, labels: bytes, picture: Callable[[Mapping[str, Any]], Any] | None = None
+    dataset: Any, image_column: str, labels: bytes, picture: Callable[[Mapping[str, Any]], Any]
 ) -> str:
     """A hash of the number of rows, ``labels``, and the files of up to 1,000 images, evenly spread over the data set.
 
-    ``picture`` gives what a row's cell of the image column stands for, such as a path from its folder on; None is the cell.
+    ``picture`` gives what a row's cell of the image column stands for, such as a path from its folder on.
     """
     digest = hashlib.sha256(f"{len(dataset)} ".encode() + labels)
     pictures = dataset.select_columns([image_column])
     for row in np.linspace(0, len(dataset) - 1, min(len(dataset), SAMPLED)).astype(int).tolist():
-        values = pictures[row]
-        digest.update(_bytes_of(picture(values) if picture else values[image_column]))
+        digest.update(_bytes_of(picture(pictures[row])))
     return digest.hexdigest()[:16]

@@ -24,7 +24,6 @@ from cliplab.data.labels import (
     label_numbers,
     places_by_name,
     read_names,
-    read_templates,
     unused_note,
 )
 from cliplab.data.layout import damaged_note
@@ -32,6 +31,7 @@ from cliplab.data.library import no_progress_bars
 from cliplab.data.local import DataFiles, choose_files, folder_of
 from cliplab.data.opening import Location, OpenedRows, open_layout, open_rows
 from cliplab.data.rows import picture_below
+from cliplab.files import lines_of
 from cliplab.rules import Count
 from cliplab.text import listed
 
@@ -93,7 +93,7 @@ class LabelledImages:
             dataset = dataset.cast_column(self.image_column, datasets.Image(decode=False))
         self.dataset, self.credits = dataset, tuple(credits)
         templates = side_file(path, TEMPLATES_FILE) if path else None
-        self.templates = None if templates is None else read_templates(templates)
+        self.templates = None if templates is None else lines_of(templates)
         self.groups = groups or {}
         self.class_names = given or self._readable_names()
         self._read_labels()

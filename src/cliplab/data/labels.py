@@ -22,11 +22,6 @@ def read_names(file: str | Path) -> list[str]:
     return lines
 
 
-def read_templates(file: Path) -> list[str]:
-    """One template a line. Empty lines are ignored."""
-    return [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-
-
 def empty_note(names: Sequence[str] | None) -> list[str]:
     """A sentence about classes with an empty name, such as one of CLEVR's distances in CLIP_benchmark."""
     empty = [str(place) for place, name in enumerate(names or ()) if not name]

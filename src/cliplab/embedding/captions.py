@@ -4,7 +4,6 @@ import csv
 import hashlib
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +14,7 @@ from torch import Tensor
 from cliplab.embedding.parts import begin_parts
 from cliplab.files import whole_file
 from cliplab.objectives.writing import Greedy, Method, write, writer_of
+from cliplab.text import occurrences
 
 if TYPE_CHECKING:
     from cliplab.embedding.collection import Collection
@@ -79,8 +79,8 @@ def caption_collection(
     read = [json.loads(path.read_text(encoding="utf8")) for path in paths.values()]
     skipped = [(collection.ids[position], reason) for _, of_part in read for position, reason in of_part]
     if not any(found for found, _ in read):
-        reasons = ", ".join(f"{reason} {n}" for reason, n in Counter(reason for _, reason in skipped).most_common())
         shutil.rmtree(parts)
+        reasons = occurrences(reason for _, reason in skipped)
         raise ValueError(f"none of the {len(collection)} images can be read: {reasons}")
     with whole_file(out / "captions.csv", "w") as file:
         writer = csv.writer(file)

@@ -1,7 +1,6 @@
 """A trained model for users: it turns images and texts into unit vectors."""
 
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -26,6 +25,7 @@ from cliplab.models.fingerprint import model_fingerprint
 from cliplab.models.tokens import Tokenizer, Tokens
 from cliplab.objectives.objective import Objective, score_of, trained_embeds
 from cliplab.objectives.writing import Method, writer_of
+from cliplab.text import occurrences
 
 __all__ = ["SUFFIXES", "Classification", "EmbeddingModel", "Hit", "Skipped", "as_list", "list_images", "query_file"]
 
@@ -204,7 +204,7 @@ class EmbeddingModel:
 
     def skipped_reasons(self) -> str:
         """Such as ``broken 2, missing_file 1``."""
-        return ", ".join(f"{reason} {n}" for reason, n in Counter(s.reason for s in self.skipped).most_common())
+        return occurrences(one.reason for one in self.skipped)
 
     def embed_texts(self, texts: str | Sequence[str]) -> Float[np.ndarray, "texts embed_dim"]:
         """Unit vectors, float32, one row for each text. Raises ValueError when none is given, or no string."""

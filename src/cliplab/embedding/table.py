@@ -18,6 +18,7 @@ from cliplab.embedding.collection import Collection
 from cliplab.embedding.model import EmbeddingModel
 from cliplab.embedding.parts import begin_parts
 from cliplab.files import whole_file
+from cliplab.text import occurrences
 
 FACTS = b"cliplab"
 
@@ -117,7 +118,7 @@ def embed_collection(
     reasons = dict(Counter(reason for _, reason in skipped).most_common())
     if len(kept) == 0:
         shutil.rmtree(parts)
-        counts = ", ".join(f"{reason} {n}" for reason, n in reasons.items())
+        counts = occurrences(reason for _, reason in skipped)
         raise ValueError(f"none of the {len(collection)} images can be read: {counts}")
     facts = {**facts, "fingerprint": fingerprint, "collection": collection.fingerprint, "files": collection.files}
     whole = {**facts, "job": job, "rows": len(kept), "dim": embeds.shape[1], "skipped": reasons}

@@ -13,6 +13,7 @@ from cliplab.distributed import gather, rank, world_size
 from cliplab.evaluation.batches import LabelledSet
 from cliplab.evaluation.imagenet import looks_like_wordnet, open_clip_metadata
 from cliplab.evaluation.model import Encoders, Tokenizer
+from cliplab.files import lines_of
 from cliplab.models.tokens import Tokens
 from cliplab.rules import TEMPLATES
 
@@ -48,8 +49,7 @@ def load_templates(source: str | Sequence[str]) -> list[str]:
     elif source == "openai_80":
         templates = [t("{}") for t in open_clip_metadata().OPENAI_IMAGENET_TEMPLATES]
     elif Path(source).expanduser().is_file():
-        lines = Path(source).expanduser().read_text(encoding="utf-8-sig").splitlines()
-        templates = [line.strip() for line in lines if line.strip()]
+        templates = lines_of(Path(source).expanduser())
     else:
         raise ValueError(f"templates {source!r} is neither a file nor one of {', '.join(TEMPLATES)}; set templates")
     templates = [template.replace("{c}", "{}") for template in templates]

@@ -45,13 +45,15 @@ class StoppableEncoders:
 
 
 def _stoppable(work: Callable[P, R] | None, stopped: Callable[[], bool]) -> Callable[P, R] | None:
+    if work is None:
+        return None
+
     def asking(*arguments: P.args, **named: P.kwargs) -> R:
-        assert work is not None
         if stopped():
             raise EvaluationStopped
         return work(*arguments, **named)
 
-    return None if work is None else asking
+    return asking
 
 
 def run_evaluator(
@@ -79,12 +81,14 @@ def run_evaluator(
     try:
         with torch.no_grad() if sharded else torch.inference_mode(), precision:
             towers = StoppableEncoders(model, stopped)
-            score, write, features = (
-                _stoppable(score, stopped),
-                _stoppable(write, stopped),
-                _stoppable(features, stopped),
+            asked = ZeroShotModel(
+                towers,
+                tokenizer,
+                device,
+                score=_stoppable(score, stopped),
+                write=_stoppable(write, stopped),
+                features=_stoppable(features, stopped),
             )
-            asked = ZeroShotModel(towers, tokenizer, device, score, write, features)
             return evaluator.evaluate(asked, thorough=thorough, most=most)
     finally:
         model.train(training)

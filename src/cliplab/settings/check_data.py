@@ -7,13 +7,9 @@ from typing import Any
 from cliplab.settings.config import ConfigError
 
 OURS = "cliplab.data.sources.caption_source"
+# Keys of data.train with what they are in configs/data/_base.yaml
 PLACE = {"path": None, "split": "train", "name": None, "revision": None, "data_files": None, "reader": None}
-OF_STREAMS = {
-    "samples_per_epoch": None,
-    "lanes": None,
-    "shuffle_buffer": 6000,
-    "parts": 12,
-}  # as configs/data/_base.yaml
+OF_STREAMS = {"samples_per_epoch": None, "lanes": None, "shuffle_buffer": 6000, "parts": 12}
 CHOICES = "image_folder, csv, json, webdataset, local_parquet or arrow"
 
 
@@ -26,12 +22,17 @@ def check_data(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
         if train.get("_target_") == OURS and not train.get("streaming"):
             for key, default in OF_STREAMS.items():
                 if key in train and train[key] != default:
-                    place = origins.get(f"data.train.{key}", f"data.train.{key}")
+                    place = _typed_as(key, origins)
                     raise ConfigError(
                         f"{place}: {train[key]} is for streams, and these data are read by row; set data.streaming=true, or "
                         "leave it out: an epoch has all rows, or the first data.train.limit"
                     )
     _check_shares(data.get("batch_size"), config.get("trainer") or {})
+
+
+def _typed_as(key: str, origins: Mapping[str, str]) -> str:
+    """The key by which a key of data.train is set."""
+    return origins.get(f"data.train.{key}", f"data.train.{key}")
 
 
 def _check_place(data: Mapping[str, Any], train: Mapping[str, Any], origins: Mapping[str, str]) -> None:
@@ -41,9 +42,9 @@ def _check_place(data: Mapping[str, Any], train: Mapping[str, Any], origins: Map
         for key, default in PLACE.items():
             value = train.get(key, default)
             if value != default:
-                place = origins.get(f"data.train.{key}", f"data.train.{key}")
                 inner = isinstance(made, Mapping) and key in made
                 own = f"set data.train.dataset.{key}, or " if inner else ""
+                place = _typed_as(key, origins)
                 raise ConfigError(
                     f"{place}: {value!r} would not be read: data.train.dataset makes the rows itself; {own}choose the "
                     f"layout of your data with data=: {CHOICES}"
@@ -58,12 +59,11 @@ def _check_place(data: Mapping[str, Any], train: Mapping[str, Any], origins: Map
 def _check_shares(batch_size: Any, trainer: Mapping[str, Any]) -> None:
     """A batch is that of all processes, where their number is known."""
     devices, nodes = trainer.get("devices"), trainer.get("num_nodes", 1)
-    numbers = isinstance(devices, int) and isinstance(nodes, int) and isinstance(batch_size, int)
-    if not numbers or devices < 1 or nodes < 1:  # type: ignore[operator]
+    if not (isinstance(devices, int) and isinstance(nodes, int) and isinstance(batch_size, int)):
         return
-    ranks = devices * nodes  # type: ignore[operator]
-    if batch_size % ranks:  # type: ignore[operator]
+    ranks = devices * nodes
+    if devices > 0 and nodes > 0 and batch_size % ranks:
         raise ConfigError(
             f"data.batch_size: {batch_size} is the batch of all {ranks} processes and not a multiple of {ranks}; set "
-            f"{max(1, batch_size // ranks) * ranks}"  # type: ignore[operator]
+            f"{max(1, batch_size // ranks) * ranks}"
         )

@@ -29,9 +29,10 @@ LOCAL = ("/", "./", "../", "~")  # a path that begins so cannot be a hub id
 def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     """Check plain values. ``origins`` maps a key to the key that its value was interpolated from. Raises ConfigError that
     names the key, the value and what would fit."""
+    task = (config.get("task") or {}).get("name")
     check_trainer(config)
     check_gpu(config)
-    if (config.get("task") or {}).get("name") == "train":
+    if task == "train":
         check_processes(config.get("trainer") or {})
     trainer = config.get("trainer") or {}
     if {"max_epochs", "max_steps"} <= set(trainer) and {trainer["max_epochs"], trainer["max_steps"]} <= {None, -1}:
@@ -42,9 +43,9 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
     for key, path in labelled_paths(config.get("zeroshot") or {}):
         if path is not None:
             _check_path(key, path)
-    if (config.get("task") or {}).get("name") in EVALUATE:
+    if task in EVALUATE:
         _check_zero_shot(config.get("zeroshot") or {})
-    if (config.get("task") or {}).get("name") in READ_DATA:
+    if task in READ_DATA:
         check_data(config, origins)
         data = config.get("data") or {}
         _check_mixture(data.get("train") or {})
@@ -119,11 +120,7 @@ def _check_zero_shot(zeroshot: Mapping[str, Any]) -> None:
         if not isinstance(node, Mapping):
             continue
         dataset, templates = node.get("dataset"), node.get("templates")
-        if (
-            isinstance(dataset, Mapping)
-            and str(dataset.get("_target_")) in LABELLED
-            and dataset.get("path", "") is None
-        ):
+        if isinstance(dataset, Mapping) and dataset.get("_target_") in LABELLED and dataset.get("path", "") is None:
             key = f"zeroshot.{name}.dataset.path"
             raise ConfigError(f"{key}: the set has no path; give a local folder or a hub id: {key}=…")
         if isinstance(templates, str) and templates not in TEMPLATES and not Path(templates).expanduser().is_file():
