@@ -7,6 +7,7 @@ import torch
 from cliplab.assembly.model import embedding_model
 from cliplab.checkpoints.read import read_pretrained
 from cliplab.embedding.model import Classification, EmbeddingModel, Hit, Skipped
+from cliplab.settings.model_source import LOAD, named_model
 
 __all__ = ["Classification", "EmbeddingModel", "Hit", "Skipped", "load"]
 
@@ -22,9 +23,9 @@ def load(
 ) -> EmbeddingModel:
     """Load a model with its tokenizer and preprocessing.
 
-    ``path`` is a run folder or a checkpoint of cliplab, or foreign weights as for ``pretrained=``: OpenAI's ``.pt``, a
-    folder or hub id of transformers or open_clip, ``open_clip:<model>:<file or tag>``. The default ``device`` is a GPU if
-    there is one. ``weights="ema"`` takes the moving average of a run with callbacks=ema.
+    ``path`` is a run folder, a folder above one run or a checkpoint of cliplab, or foreign weights as for
+    ``pretrained=``: OpenAI's ``.pt``, a folder or hub id of transformers or open_clip, ``open_clip:<model>:<file or tag>``.
+    The default ``device`` is a GPU if there is one. ``weights="ema"`` takes the moving average of a run with callbacks=ema.
 
     Raises ValueError when nothing can be read from ``path``, or when tensors do not fit; the message lists them.
 
@@ -33,6 +34,5 @@ def load(
     ((2, 128), dtype('float32'))
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return embedding_model(
-        read_pretrained(str(path), weights), device=device, batch_size=batch_size, workers=workers, progress=progress
-    )
+    read = read_pretrained(named_model(LOAD, str(path)).spec, weights)
+    return embedding_model(read, device=device, batch_size=batch_size, workers=workers, progress=progress)

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from cliplab.cli.arguments import UsageError, read_arguments
-from cliplab.cli.further import about_schedule, newest_unfinished
+from cliplab.cli.further import about_length, further, newest_unfinished
 from cliplab.cli.places import config_dir
 from cliplab.cli.resume import resumed
 from cliplab.program import hydra_quoted
@@ -198,11 +198,86 @@ def test_a_finished_run_can_be_lengthened(a_run: Callable[..., Path], capsys: py
     said = capsys.readouterr().out
     assert "this run had 9,000 steps and now ends after 18,000. Its cosine schedule covers the whole run" in said
     assert "had come down to 0, goes on at 0.001 and" in said
-    assert "schedule" not in about_schedule(
-        run, {**config, "scheduler": {"_target_": CONSTANT}}, ["trainer.max_epochs=6"]
-    )
+    now = further(run, config, ["trainer.max_epochs=6"])
+    assert now
+    assert "schedule" not in about_length(now, {**config, "scheduler": {"_target_": CONSTANT}})
     with pytest.raises(UsageError, match=r"optimizer\.lr"):
         resumed(read_arguments([f"resume={run}", "trainer.max_epochs=6", "optimizer.lr=1"]))
+
+
+LONG = {"status": "finished", "step": 600, "data": {"steps": 600, "steps_per_epoch": 200}}  # three epochs
+
+
+@pytest.mark.parametrize("typed", ["trainer.max_epochs=2", "trainer.max_steps=600", "trainer.max_steps=30"])
+def test_a_finished_run_that_was_as_long_already_is_left(
+    typed: str, a_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = a_run()
+    (run / "manifest.json").write_text(json.dumps(LONG))
+    with pytest.raises(SystemExit) as stop:
+        resumed(read_arguments([f"resume={run}", typed]))
+    steps = {"trainer.max_epochs=2": 400}.get(typed, int(typed.rpartition("=")[2]))
+    assert stop.value.code == 0
+    assert capsys.readouterr().out == (
+        f"{run} is finished, after 600 steps, and {typed} asks for {steps} steps; nothing to do\n{run}\n"
+    )
+
+
+def test_the_limit_that_ends_a_longer_run_is_told(
+    a_run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = a_run()
+    (run / "manifest.json").write_text(json.dumps(LONG))
+    with pytest.raises(UsageError) as caught:
+        resumed(read_arguments([f"resume={run}", "trainer.max_steps=900"]))
+    assert str(caught.value) == (
+        f"trainer.max_steps=900: {run} is finished, after 600 steps, and it ends by trainer.max_epochs=3, the first of two "
+        "limits: trainer.max_steps=900 would allow 900; to go on, type trainer.max_epochs=-1 beside it"
+    )
+    resumed(read_arguments([f"resume={run}", "trainer.max_steps=900", "trainer.max_epochs=4"]))
+    told = "this run had 600 steps and now ends after 800, by trainer.max_epochs=4, the first of two limits: "
+    assert f"{told}trainer.max_steps=900 would allow 900" in capsys.readouterr().out
+    resumed(read_arguments([f"resume={run}", "trainer.max_steps=900", "trainer.max_epochs=-1"]))
+    assert "this run had 600 steps and now ends after 900. Its cosine" in capsys.readouterr().out
+
+
+def test_a_run_that_ended_by_time_gets_more_time(a_run: Callable[..., Path]) -> None:
+    run, typed = a_run(), "+trainer.max_time=00:00:01:00"
+    (run / "manifest.json").write_text(json.dumps({**LONG, "step": 450}))
+    assert typed in resumed(read_arguments([f"resume={run}", typed])).overrides
+    (run / "manifest.json").write_text(json.dumps(LONG))
+    with pytest.raises(UsageError, match="is finished, so nothing in it can change"):
+        resumed(read_arguments([f"resume={run}", typed]))
+
+
+def test_a_stopped_run_is_not_to_end_before_its_checkpoint(a_run: Callable[..., Path]) -> None:
+    run = a_run()
+    (run / "manifest.json").write_text(json.dumps({**LONG, "status": "interrupted", "step": 450}))
+    with pytest.raises(UsageError, match=r"^trainer.max_epochs: the run would end at step 400, .* is at step 450; "):
+        resumed(read_arguments([f"resume={run}", "trainer.max_epochs=2"]))
+
+
+def test_a_folder_above_one_run_is_that_run(a_run: Callable[..., Path], tmp_path: Path) -> None:
+    run = a_run("logs/train/emoji/first")
+    evaluated = a_run("logs/evaluate/emoji/other")
+    (evaluated / "manifest.json").write_text(json.dumps({"task": "evaluate"}))
+    (run / "report.html").touch()
+    for word in (tmp_path / "logs", run.parent, run / "report.html", run / "checkpoints"):
+        assert resumed(read_arguments([f"resume={word}"])).flags["config_path"] == str(run)
+    a_run("logs/train/emoji/second")
+    with pytest.raises(UsageError, match=r"logs holds 2 runs; name one of them, the newest first: train/emoji/second"):
+        resumed(read_arguments([f"resume={tmp_path}/logs"]))
+    with pytest.raises(UsageError, match=r"^resume: .*/emoij is neither a file nor a folder; did you mean 'emoji'"):
+        resumed(read_arguments([f"resume={tmp_path}/logs/train/emoij"]))
+
+
+def test_a_folder_above_one_sweep_is_that_sweep(a_run: Callable[..., Path], tmp_path: Path) -> None:
+    for job in "01":
+        a_run(f"logs/multiruns/s/{job}")
+    sweep = tmp_path / "logs" / "multiruns" / "s"
+    save_yaml(sweep / "sweep.yaml", {"typed": ["seed=1,2"]})
+    found = resumed(read_arguments([f"resume={tmp_path}/logs"]))
+    assert (found.flags["multirun"], found.overrides) == (True, ("seed=1,2", f"hydra.sweep.dir={sweep}"))
 
 
 def test_the_newest_unfinished_run_is_found(
@@ -240,7 +315,8 @@ CONSTANT = "cliplab.optim.schedule.constant"
     ("argv", "message"),
     [
         (["resume="], "the folder is missing"),
-        (["resume=/nowhere"], "there is no config.yaml in /nowhere"),
+        (["resume=/nowhere"], "/nowhere is neither a file nor a folder"),
+        (["resume=/proc/tty"], "/proc/tty holds no training run; resume=logs/train/<experiment>/<run>"),
         (["resume=/a", "resume=/b"], "only one run can be resumed at a time"),
         (["-m", "resume=/a"], "leave out --multirun"),
         (["--config-dir=/x", "resume=/a"], "leave out --config-dir"),

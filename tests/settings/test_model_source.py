@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from cliplab.settings.config import ConfigError
-from cliplab.settings.model_source import KEYS, model_source, model_sources, named_run
+from cliplab.settings.model_source import KEYS, LOAD, model_source, model_sources, named_model, named_run
 
 
 def asked(task: str = "embed", **given: Any) -> dict[str, Any]:
@@ -53,6 +53,17 @@ def test_a_folder_above_one_run_is_that_run(depth: int, tmp_path: Path) -> None:
     run = run_folder(tmp_path.joinpath(*"abcd"[:depth]))
     run_folder(tmp_path / "evaluated", task="evaluate")
     assert model_source(asked(run=str(tmp_path))).spec == str(run / "checkpoints" / "last.ckpt")
+
+
+def test_a_path_for_load_is_found_as_other_names_are(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "logs" / "train" / "a")
+    assert named_model(LOAD, str(tmp_path)).spec == str(run / "checkpoints" / "last.ckpt")
+    assert named_model(LOAD, "openai/clip-vit-base-patch32").spec == "openai/clip-vit-base-patch32"
+    run_folder(tmp_path / "logs" / "train" / "b")
+    with pytest.raises(
+        ConfigError, match=r"^cliplab.load: .* holds 2 runs; name one of them, the newest first: logs/train"
+    ):
+        named_model(LOAD, str(tmp_path))
 
 
 def test_a_folder_above_several_runs_lists_the_newest_first(tmp_path: Path) -> None:

@@ -35,9 +35,9 @@ def find_rate(job: Job) -> Outcome:
     task = config["task"]
     test = RangeTest(task["low"], task["high"], task["steps"])
     with listening() as request:
-        module, datamodule, _, _ = build_parts(config, None, request)
-        trainer = build_trainer(config, [test], [], job.run_dir, module=module)
-        trainer.fit(module, datamodule=datamodule)
+        parts = build_parts(config, None, request)
+        trainer = build_trainer(config, [test], [], job.run_dir, module=parts.module)
+        trainer.fit(parts.module, datamodule=parts.datamodule)
     if not is_first_rank():
         return Outcome(None)
     rates = test.rates[: len(test.losses)]

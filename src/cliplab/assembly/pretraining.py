@@ -2,7 +2,7 @@
 
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from cliplab.runs.folder import run_of, save_config
 from cliplab.runs.manifest import Manifest
 from cliplab.runs.status import status_after
 from cliplab.settings.job import Job, Outcome
+from cliplab.settings.length import note_on_limits
 from cliplab.settings.model_source import KEYS, model_source
 from cliplab.signals import StopRequest, listening
 from cliplab.training.callbacks import NotFiniteError, WatchFirstBatch, WatchLearning, WatchWeights
@@ -75,26 +76,32 @@ def train(job: Job) -> Outcome:
                 if is_first_rank():
                     print_config(config)
                     sys.stdout.flush()  # a log shows at once that the run has begun
-                return _fit(config, manifest, weights, request)
+                return _fit(config, job.typed_keys, manifest, weights, request)
         except BaseException as error:
             _record_end(error, request, manifest, run_dir)
             raise
 
 
-def _fit(config: dict[str, Any], manifest: Manifest, weights: Weights | None, request: StopRequest) -> Outcome:
+def _fit(
+    config: dict[str, Any], typed: Sequence[str], manifest: Manifest, weights: Weights | None, request: StopRequest
+) -> Outcome:
     """Build the parts, train, and write the results. Raises KeyboardInterrupt or SystemExit at a signal."""
     run_dir = Path(config["paths"]["run"])
     last = last_checkpoint(run_dir)
     seed_training(config["seed"])
     parts = build_parts(config, weights, request)
     module, datamodule = parts.module, parts.datamodule
-    check_steps_left(module.total_steps, last)
+    check_steps_left(parts.length, last)
+    unheeded = "" if last.is_file() else note_on_limits(parts.length, typed)
+    if unheeded and is_first_rank():
+        print(unheeded, flush=True)
     manifest.start(
         data={
             "source": config["data"].get("path") or config["name"],
             "fingerprint": datamodule.fingerprint,
             "samples": len(datamodule.train),
-            "steps": module.total_steps,
+            "steps": parts.length.steps,
+            "steps_per_epoch": parts.evaluation.steps_per_epoch if datamodule.sized else None,
         },
         parameters=sum(p.numel() for p in module.model.parameters()),
         credits=credits_of(parts.evaluation.evaluators),

@@ -13,6 +13,7 @@ from cliplab.optim.param_groups import ParameterGroup, build_optimizer
 from cliplab.settings.build import build
 from cliplab.settings.check_trainer import NO_GPU
 from cliplab.settings.config import ConfigError
+from cliplab.settings.length import Length, length_of, too_short
 
 
 def is_first_rank() -> bool:
@@ -20,8 +21,8 @@ def is_first_rank() -> bool:
     return getattr(rank_zero_only, "rank", 0) == 0
 
 
-def count_steps(config: dict[str, Any], steps_per_epoch: int, samples: int) -> tuple[int, int]:
-    """The optimizer steps of an epoch, and of the whole run. Lightning's own estimate would disturb a resumed loader."""
+def count_steps(config: dict[str, Any], steps_per_epoch: int, samples: int) -> tuple[int, Length]:
+    """The optimizer steps of an epoch, and the length of the run. Lightning's estimate would disturb a resumed loader."""
     if steps_per_epoch < 1:
         raise ValueError(too_few_samples(samples, config["data"]["batch_size"]))
     limit = config["trainer"]["limit_train_batches"]
@@ -29,9 +30,7 @@ def count_steps(config: dict[str, Any], steps_per_epoch: int, samples: int) -> t
         steps_per_epoch = min(limit, steps_per_epoch)
     elif isinstance(limit, float):
         steps_per_epoch = int(limit * steps_per_epoch)
-    epochs, most = config["trainer"]["max_epochs"], config["trainer"]["max_steps"]
-    steps = math.inf if epochs in (None, -1) else epochs * steps_per_epoch
-    return steps_per_epoch, int(min(steps, most) if most and most > 0 else steps)
+    return steps_per_epoch, length_of(config["trainer"], steps_per_epoch)
 
 
 def fitting_schedule(node: dict[str, Any], steps: int) -> dict[str, Any]:
@@ -94,16 +93,13 @@ def check_optimizer(node: dict[str, Any]) -> None:
     raise ConfigError(f"optimizer: {node['_target_']} refuses its settings: {reason}") from error
 
 
-def check_steps_left(total_steps: int, last: Path) -> None:
+def check_steps_left(length: Length, last: Path) -> None:
     """Raises ConfigError when the run would end before the step of its last checkpoint."""
     if not last.is_file():
         return
     done = torch.load(last, map_location="cpu", mmap=True, weights_only=True)["global_step"]
-    if total_steps < done:
-        raise ConfigError(
-            f"trainer.max_epochs: the run would end at step {total_steps}, but its checkpoint is at step {done}; let it end "
-            "later, or use the checkpoint as it is"
-        )
+    if length.steps < done:
+        raise ConfigError(f"{length.first.key}: {too_short(length, done)}")
 
 
 def check_vocabulary(text_encoder: Any, tokenizer: Any) -> None:

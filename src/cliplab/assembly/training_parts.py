@@ -23,6 +23,7 @@ from cliplab.models.compiling import compile_towers
 from cliplab.objectives.objective import Corpus, Objective
 from cliplab.settings.build import build
 from cliplab.settings.check_trainer import every_nth
+from cliplab.settings.length import Length
 from cliplab.signals import StopRequest
 from cliplab.training.averaging import AverageWeights
 from cliplab.training.callbacks import Evaluate, FollowMove, StopBetweenSteps, watch
@@ -35,6 +36,7 @@ class TrainingParts(NamedTuple):
 
     module: TrainingModule
     datamodule: CaptionDataModule
+    length: Length
     evaluation: Evaluate
     callbacks: list[Callback]
 
@@ -72,7 +74,8 @@ def build_parts(config: dict[str, Any], weights: Weights | None, request: StopRe
     evaluators = build_evaluators(config)
     datamodule: CaptionDataModule = build(buildable["data"], "data", tokenizer=tokenizer)
     evaluators += validation_evaluators(datamodule)
-    steps_per_epoch, steps = count_steps(config, datamodule.steps_per_epoch, len(datamodule.train))
+    steps_per_epoch, length = count_steps(config, datamodule.steps_per_epoch, len(datamodule.train))
+    steps = length.steps
     corpus = Corpus(functools.partial(training_captions, datamodule.train), tokenizer)
     module = build_module(config, buildable, corpus, weights, steps)
     evaluators = with_captions(evaluators, module.objective, sharded=isinstance(module, ShardedTrainingModule))
@@ -95,7 +98,7 @@ def build_parts(config: dict[str, Any], weights: Weights | None, request: StopRe
     short_run = evaluation.plan(trained=steps * datamodule.batch_size, one_pass=one_pass)
     if short_run and is_first_rank():
         print(short_run, flush=True)
-    return TrainingParts(module, datamodule, evaluation, callbacks)
+    return TrainingParts(module, datamodule, length, evaluation, callbacks)
 
 
 def build_module(

@@ -1,10 +1,13 @@
 """``resume=`` beyond a stopped run: the newest one that is not finished, and a finished one that is to train longer."""
 
 import importlib
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from cliplab.cli import places
 from cliplab.cli.arguments import UsageError
@@ -12,9 +15,12 @@ from cliplab.program import key_of
 from cliplab.runs.listing import RunRow, find_runs
 from cliplab.runs.outcome import read_manifest
 from cliplab.runs.status import RUNNING
+from cliplab.settings.annotations import problem
+from cliplab.settings.foreign import Limit
+from cliplab.settings.length import EPOCHS, STEPS, Length, length_of
 
 AUTO = "auto"
-LENGTH = ("trainer.max_epochs", "trainer.max_steps")
+LENGTH, TIME = (EPOCHS, STEPS), "trainer.max_time"
 DONE = ("finished", "pruned")
 
 
@@ -50,38 +56,83 @@ def _trains(row: RunRow) -> bool:
     return row.facts.get("task", "train") == "train" and (row.folder / "config.yaml").is_file()
 
 
-def lengthens(changed: Iterable[str]) -> bool:
-    """Whether what was typed gives a finished run another length."""
-    return any(key_of(override) in LENGTH for override in changed)
+def lengthens(run: Path, changed: Iterable[str]) -> bool:
+    """Whether what was typed gives a finished run another length; another time only where it ended before its last step."""
+    keys, facts = set(map(key_of, changed)), read_manifest(run)
+    done, data = facts.get("step"), facts.get("data")
+    early = isinstance(done, int) and isinstance(data, Mapping) and done < data.get("steps", 0)
+    return bool(keys & set(LENGTH)) or (early and TIME in keys)
 
 
-def about_schedule(run: Path, config: Mapping[str, Any], changed: Iterable[str]) -> str:
-    """What a longer run does to its learning rate; empty where the rate does not hang on the length, or cannot be told."""
-    values = {key_of(override): override.partition("=")[2] for override in changed}
-    try:
-        before = int(read_manifest(run)["data"]["steps"])
-        after = _steps(before, config["trainer"], values)
-        node = {key: value for key, value in config["scheduler"].items() if not key.startswith("_")}
-        module, _, name = str(config["scheduler"]["_target_"]).rpartition(".")
-        schedule = getattr(importlib.import_module(module), name)
-        then, now = (schedule(before, total_steps=steps, **node) for steps in (before, after))
-        rate = float(config["optimizer"]["lr"])
-    except Exception:  # another class of schedule, an earlier version's manifest: nothing is said
+class Further(NamedTuple):
+    """A run that is given another length: the steps that it has trained, where they are known, those that its schedule was
+    made for, and its length now."""
+
+    done: int | None
+    planned: int
+    length: Length
+
+
+def further(run: Path, config: Mapping[str, Any], changed: Iterable[str]) -> Further | None:
+    """None where nothing is known: the run never began a step, or what was typed is no length, which is told later."""
+    facts = read_manifest(run)
+    data = facts.get("data")
+    planned = data.get("steps") if isinstance(data, Mapping) else None
+    if not isinstance(data, Mapping) or not isinstance(planned, int):
+        return None
+    trainer = dict(config["trainer"])
+    by_epochs = length_of(trainer, 0).first.key == EPOCHS and trainer["max_steps"] in (None, -1)
+    per_epoch = data.get("steps_per_epoch", planned / trainer["max_epochs"] if by_epochs else None)
+    for override in changed:
+        if key_of(override) in LENGTH:
+            value = OverridesParser.create().parse_override(override).value()
+            if problem(value, Limit):
+                return None
+            trainer[key_of(override).removeprefix("trainer.")] = value
+    if {trainer["max_epochs"], trainer["max_steps"]} <= {None, -1}:
+        return None
+    done = facts.get("step") or (planned if facts.get("status") == "finished" else None)
+    return Further(done, planned, length_of(trainer, per_epoch or math.inf))
+
+
+def check_longer(run: Path, now: Further, changed: Iterable[str]) -> str:
+    """A sentence about a finished run that has trained as long as it is asked to; "" for one that goes on. Raises UsageError
+    when the limit that was typed lies beyond its end, and the other one ends it."""
+    assert now.done is not None
+    if now.length.steps > now.done:
         return ""
-    if after <= before or abs(then - now) < 1e-6:
-        return ""
-    return (
-        f"this run had {before:,} steps and now ends after {after:,}. Its {name} schedule covers the whole run: the "
-        f"learning rate, which had come down to {rate * then:.3g}, goes on at {rate * now:.3g} and comes down again. "
-        f"A run of {after:,} steps from the start has other rates on its way, so that this is not its result"
+    had = f"{run} is finished, after {now.done:,} steps"
+    typed = [limit for limit in (now.length.first, now.length.other) if limit.key in map(key_of, changed)]
+    beyond = [limit for limit in typed if limit.steps > now.done]
+    if beyond:
+        fix = f"to go on, type {now.length.first.key}=-1 beside it"
+        raise UsageError(f"{beyond[0]}: {had}, and it ends {now.length.why}; {fix}")
+    return f"{had}, and {typed[0]} asks for {int(typed[0].steps):,} steps; nothing to do"
+
+
+def about_length(now: Further, config: Mapping[str, Any]) -> str:
+    """How a finished run goes on, with what becomes of its learning rate where that hangs on the length."""
+    told = f"this run had {now.done:,} steps and now ends after {now.length.steps:,}"
+    return ". ".join(
+        filter(None, [told if math.isinf(now.length.other.steps) else f"{told}, {now.length.why}", _rate(now, config)])
     )
 
 
-def _steps(before: int, trainer: Mapping[str, Any], values: Mapping[str, str]) -> int:
-    """The steps of the run with another length, from those that it had."""
-    epochs = float(values.get("trainer.max_epochs", trainer["max_epochs"]) or -1)
-    most = int(values.get("trainer.max_steps", trainer["max_steps"]) or -1)
-    by_epochs = epochs * before / float(trainer["max_epochs"]) if epochs > 0 else float("inf")
-    if int(trainer["max_steps"] or -1) > 0:  # it did not end by epochs
-        by_epochs = float("inf") if most > 0 else by_epochs
-    return int(min(by_epochs, most if most > 0 else float("inf")))
+def _rate(now: Further, config: Mapping[str, Any]) -> str:
+    """ "" where the learning rate does not hang on the length, or cannot be told."""
+    before, after = now.planned, now.length.steps
+    try:
+        node = {key: value for key, value in config["scheduler"].items() if not key.startswith("_")}
+        module, _, name = str(config["scheduler"]["_target_"]).rpartition(".")
+        schedule = getattr(importlib.import_module(module), name)
+        at_end, goes_on = (schedule(now.done, total_steps=steps, **node) for steps in (before, after))
+        rate = float(config["optimizer"]["lr"])
+    except Exception:  # another class of schedule, an earlier version's manifest: nothing is said
+        return ""
+    if after <= before or abs(at_end - goes_on) < 1e-6:
+        return ""
+    return (
+        f"Its {name} schedule covers the whole run: the learning rate, which had come down to {rate * at_end:.3g}, goes on "
+        f"at {rate * goes_on:.3g} and comes down again. A run of {after:,} steps from the start has other rates on its way, "
+        "so that this is not its result"
+    )

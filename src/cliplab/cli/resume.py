@@ -14,13 +14,16 @@ import yaml
 from cliplab.checkpoints.earlier import current
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments, UsageError
-from cliplab.cli.further import AUTO, about_schedule, lengthens, newest_unfinished
+from cliplab.cli.further import AUTO, LENGTH, about_length, check_longer, further, lengthens, newest_unfinished
 from cliplab.cli.grammar import value_of
 from cliplab.cli.job import is_further_rank
 from cliplab.files import read_yaml
 from cliplab.program import command_line, hydra_quoted, hydra_unquoted, key_of, shell_quoted
 from cliplab.runs.outcome import read_manifest
+from cliplab.runs.selection import run_to_resume
 from cliplab.runs.sweep_file import SWEEP, read_sweep_file
+from cliplab.settings.config import ConfigError
+from cliplab.settings.length import too_short
 from cliplab.text import one_line
 
 ABSENT = object()
@@ -65,15 +68,21 @@ def resumed(arguments: Arguments) -> Arguments:
     started = (run / "checkpoints" / "last.ckpt").is_file()
     changed = [o for o in overrides if _changes(o, config)]
     ended = read_manifest(run).get("status") == "finished"
-    finished = ended and not lengthens(changed)
+    longer = lengthens(run, changed)
+    now = further(run, config, changed) if longer else None
+    had_enough = check_longer(run, now, changed) if ended and now else ""
+    finished = ended and (bool(had_enough) or not longer)
     may_change = MAY_CHANGE
     if "data.allow_changed_data=true" in (o.lower() for o in overrides):
         may_change += ("data.*",)  # the user allows other data, or another order
     for override in changed:
-        _check(override, run, config, may_change, keeps_all=finished, started=started or ended)
+        if not (had_enough and key_of(override) in LENGTH):
+            _check(override, run, config, may_change, keeps_all=finished, started=started or ended)
     if finished and not arguments.shows_only:
-        print(f"{run} is finished; nothing to do\n{run}")
+        print(f"{had_enough or f'{run} is finished; nothing to do'}\n{run}")
         sys.exit(0)
+    if not ended and now and now.done and now.length.steps < now.done:
+        raise UsageError(f"{now.length.first.key}: {too_short(now.length, now.done)}")
     if (run / "composed.yaml").is_file():
         _update_names(run / "composed.yaml")
     else:
@@ -82,8 +91,8 @@ def resumed(arguments: Arguments) -> Arguments:
         before = Path(config["paths"]["run"])
         if before != run:
             print(f"this run was made in {before}; it goes on in {run}")
-        if ended and (words := about_schedule(run, config, changed)):
-            print(words)
+        if ended and now:
+            print(about_length(now, config))
         if not started:
             print(f"there is no checkpoint in {run} yet: the run starts over")
     return resuming
@@ -107,17 +116,10 @@ def _named_run(arguments: Arguments) -> tuple[Path, list[str]]:
         target = str(newest_unfinished(Path(logs[-1]).expanduser() if logs else None))
     if not target:
         raise UsageError("resume: the folder is missing; resume=logs/train/<experiment>/<run>")
-    path = Path(target).expanduser().resolve()
-    for folder in (path, path.parent, path.parent.parent):
-        if (folder / "config.yaml").is_file() and (
-            folder == path or path.suffix == ".ckpt" or path.name == "checkpoints"
-        ):
-            return folder, others
-    if (path / SWEEP).is_file():
-        return path, others
-    where = "in that folder" if path.is_dir() else f"in {path}, which is not a folder"
-    fix = "name the folder of a run, as resume=logs/train/<experiment>/<run>"
-    raise UsageError(f"resume={target}: there is no config.yaml {where}; {fix}")
+    try:
+        return run_to_resume("resume", target), others
+    except ConfigError as error:
+        raise UsageError(str(error)) from error
 
 
 def _sweep(arguments: Arguments, folder: Path, rest: list[str]) -> Arguments:

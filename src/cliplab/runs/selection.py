@@ -1,13 +1,14 @@
-"""Several runs named at once: by a pattern, by a folder above them, or by a list of these."""
+"""Several runs named at once: by a pattern, by a folder above them, or by a list of these; and the one to resume."""
 
 import glob
 from pathlib import Path
 from typing import Any
 
 from cliplab.runs.listing import find_runs
-from cliplab.runs.outcome import holds_run
+from cliplab.runs.outcome import holds_run, read_manifest
+from cliplab.runs.sweep_file import SWEEP
 from cliplab.settings.config import ConfigError
-from cliplab.settings.model_source import named_run
+from cliplab.settings.model_source import existing, folders_with, named_run, only_one
 
 PATTERN = "*?["
 
@@ -43,9 +44,29 @@ def selected_runs(key: str, value: Any) -> list[Path]:
     return list(found)
 
 
+def run_to_resume(key: str, value: Any) -> Path:
+    """The folder of the training run or sweep that ``value`` names in order to go on with it: that folder itself, something
+    inside it, or a folder that holds exactly one. Raises ConfigError when there is none."""
+    path = existing(key, value).resolve()
+    for folder in (path, *list(path.parents)[:2]):
+        if (folder / "config.yaml").is_file():
+            return folder
+        if (folder / SWEEP).is_file() and (folder == path or path.is_file()):
+            return folder
+    if path.is_file():
+        raise ConfigError(f"{key}: {path} does not belong to a run; name the folder of the run")
+    sweeps = folders_with(path, SWEEP)
+    alone = [run for run in folders_with(path, "config.yaml") if run.parent not in sweeps and _trains(run)]
+    return only_one(key, path, [*sweeps, *alone], f"no training run; {key}=logs/train/<experiment>/<run>")
+
+
+def _trains(run: Path) -> bool:
+    return read_manifest(run).get("task", "train") == "train"
+
+
 def is_multirun(folder: Path) -> bool:
     """Whether a folder is that of a sweep, finished or not: it is no run itself, and several lie right in it."""
-    marks = ("sweep.yaml", "summary.csv", "multirun.yaml")
+    marks = (SWEEP, "summary.csv", "multirun.yaml")
     if not folder.is_dir() or holds_run(folder):
         return False
     return any((folder / name).is_file() for name in marks) or sum(map(holds_run, folder.iterdir())) > 1

@@ -1,13 +1,14 @@
-"""Find the model that a command names by ``run=``, ``ckpt=`` or ``pretrained=``. Nothing of the model is read.
+"""Find the model that a command names by ``run=``, ``ckpt=`` or ``pretrained=``, or ``cliplab.load`` by its path. Nothing of
+the model is read.
 
-Each of the three keys accepts a checkpoint file, a run folder, a run's ``checkpoints`` folder, a folder that holds exactly
-one run, and a file or folder of foreign weights. Only ``pretrained=`` accepts a name on a hub (``owner/name``,
+Each of them accepts a checkpoint file, a run folder, a run's ``checkpoints`` folder, a folder that holds exactly one run,
+and a file or folder of foreign weights. Only ``pretrained=`` and ``cliplab.load`` accept a name on a hub (``owner/name``,
 ``open_clip:<model>:<tag>``).
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from cliplab.checkpoints.spec import OPEN_CLIP, OPEN_CLIP_CONFIG, SUFFIXES
 from cliplab.settings.config import ConfigError, did_you_mean
 
 KEYS = ("ckpt", "run", "pretrained")
+LOAD = "cliplab.load"
 FOREIGN = ("config.json", OPEN_CLIP_CONFIG)  # files that mark a folder of foreign weights
 DEEPEST = 4  # levels below a folder that are searched for runs
 MOST_LISTED = 4
@@ -38,7 +40,7 @@ def model_sources(config: Mapping[str, Any]) -> list[ModelSource]:
     pairs = [(key, one) for key, value in given for one in (value if isinstance(value, list) else [value])]
     if len(pairs) < 2:
         raise ConfigError(f"{given[0][0]}: a list needs two models or more; leave out the brackets for one")
-    return [_source(key, one)._replace(weights=config.get("weights", "raw")) for key, one in pairs]
+    return [named_model(key, one)._replace(weights=config.get("weights", "raw")) for key, one in pairs]
 
 
 def model_source(config: Mapping[str, Any]) -> ModelSource:
@@ -52,34 +54,40 @@ def model_source(config: Mapping[str, Any]) -> ModelSource:
     (key,) = given
     if isinstance(config[key], list):
         raise ConfigError(f"{key}: task={task} takes one model, not a list of {len(config[key])}")
-    return _source(key, config[key])._replace(weights=config.get("weights", "raw"))
+    return named_model(key, config[key])._replace(weights=config.get("weights", "raw"))
+
+
+def _ways(key: str) -> str:
+    return "name a run folder, its checkpoint or foreign weights" if key == LOAD else WAYS
 
 
 def named_run(key: str, value: Any) -> Path:
     """The folder of the run, comparison or multirun that ``value`` names: that folder itself, something inside it, or a
     folder that holds exactly one run. Raises ConfigError when there is none."""
-    path = _existing(key, value)
+    path = existing(key, value)
     for folder in (path, *list(path.parents)[:2]):
         if any((folder / name).is_file() for name in ("manifest.json", "comparison.json", "summary.csv")):
             return folder
     if path.is_file():
         raise ConfigError(f"{key}: {path} does not belong to a run; name the folder of the run")
-    return _only_run(key, path, "manifest.json")
+    none = f"neither a run with a manifest.json nor weights; {WAYS}"
+    return only_one(key, path, folders_with(path, "manifest.json"), none)
 
 
-def _source(key: str, value: Any) -> ModelSource:
+def named_model(key: str, value: Any) -> ModelSource:
+    """The model that ``value`` names. Raises ConfigError when there is none."""
     if isinstance(value, Mapping | list | bool):
-        raise ConfigError(f"{key}: {value!r} is not a path; {WAYS}")
+        raise ConfigError(f"{key}: {value!r} is not a path; {_ways(key)}")
     name = str(value)
     path = Path(name).expanduser()
     repository = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and path.suffix not in SUFFIXES
     if (name.startswith(OPEN_CLIP) or repository) and not path.exists():
-        if key != "pretrained":
+        if key not in ("pretrained", LOAD):
             raise ConfigError(_missing_message(key, path) + f"; for weights on a hub: pretrained={name}")
         return ModelSource(key, name)
-    path = _existing(key, name)
+    path = existing(key, name)
     if path.is_file() and path.suffix not in SUFFIXES and not _looks_like_weights(path):
-        raise ConfigError(f"{key}: {path} is not a file of weights; {WAYS}")
+        raise ConfigError(f"{key}: {path} is not a file of weights; {_ways(key)}")
     return ModelSource(key, str(path if path.is_file() else _weights_in(key, path)))
 
 
@@ -90,7 +98,8 @@ def _looks_like_weights(path: Path) -> bool:
     return start.startswith((b"PK", b"\x80")) or start[8:] == b"{"
 
 
-def _existing(key: str, value: Any) -> Path:
+def existing(key: str, value: Any) -> Path:
+    """Raises ConfigError, with the name that was meant, where there is no such file or folder."""
     path = Path(str(value)).expanduser()
     if not path.exists():
         raise ConfigError(_missing_message(key, path))
@@ -116,7 +125,9 @@ def _weights_in(key: str, folder: Path) -> Path:
         return folder
     if (folder / "manifest.json").is_file():
         raise ConfigError(f"{key}: {folder} {_no_checkpoint_message(folder)}")
-    return _only_run(key, folder, "checkpoints/last.ckpt") / "checkpoints" / "last.ckpt"
+    mark = "checkpoints/last.ckpt"
+    none = f"neither a run with a last.ckpt nor weights; {_ways(key)}"
+    return only_one(key, folder, folders_with(folder, mark), none) / mark
 
 
 def _last_checkpoint(key: str, checkpoints: Path) -> Path:
@@ -138,12 +149,17 @@ def _no_checkpoint_message(folder: Path) -> str:
     return f"is a folder of task={facts.get('task')}, which does not write a checkpoint{used}"
 
 
-def _only_run(key: str, folder: Path, mark: str) -> Path:
-    """The only run below a folder. ``mark`` is a file of such a run. Raises ConfigError that lists the newest runs."""
+def folders_with(folder: Path, mark: str) -> list[Path]:
+    """The folders below a folder that hold this file, the newest first."""
     marks = [file for depth in range(1, DEEPEST + 1) for file in folder.glob("*/" * depth + mark)]
-    runs = [file.parents[mark.count("/")] for file in sorted(marks, key=lambda file: -file.stat().st_mtime)]
+    return [file.parents[mark.count("/")] for file in sorted(marks, key=lambda file: -file.stat().st_mtime)]
+
+
+def only_one(key: str, folder: Path, runs: Sequence[Path], none: str) -> Path:
+    """The only one of these runs below a folder. Raises ConfigError that says that it holds ``none``, or lists the newest of
+    several."""
     if not runs:
-        raise ConfigError(f"{key}: {folder} holds neither a run with a {Path(mark).name} nor weights; {WAYS}")
+        raise ConfigError(f"{key}: {folder} holds {none}")
     if len(runs) > 1:
         newest = ", ".join(str(run.relative_to(folder)) for run in runs[:MOST_LISTED])
         raise ConfigError(f"{key}: {folder} holds {len(runs)} runs; name one of them, the newest first: {newest}")
