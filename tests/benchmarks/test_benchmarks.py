@@ -209,6 +209,12 @@ def test_what_saves_memory_is_measured_by_its_memory() -> None:
         (checkpointing, "activation_checkpointing", ["none", "2", "all"]),
         (accumulation, "contrastive_accumulation", ["1", "2", "4", "8"]),
     ):
-        rows = benchmark.measure(**COMMON | {"config": config, "batch_size": 64}, **TEXTS, peers=[]).rows
+        told = COMMON | {"config": config, "batch_size": 64}
+        rows = benchmark.measure(**told, **TEXTS, peers=[]).rows
         assert [row[name] for row in rows] == choices
         assert rows[-1]["peak memory, MiB"] < rows[0]["peak memory, MiB"]
+        traced = benchmark.measure(**told, **TEXTS, peers=[], traced=True).rows
+        assert [row.keys() for row in traced] == [row.keys() - {"ms", "times as long"} for row in rows]
+        batch_mib = 64 * 3 * 32**2 / 2**20  # a traced step copies its batch
+        for row, counted in zip(traced, rows, strict=True):
+            assert row["peak memory, MiB"] == pytest.approx(counted["peak memory, MiB"] + batch_mib, rel=0.03)

@@ -38,7 +38,9 @@ def model_of(image: Any, text: Any = None) -> CLIP:
 def gradients(model: CLIP, chunks: int, objective: Any, reads: Set[str] = EMBEDS) -> dict[str, Tensor]:
     images, tokens = pairs(model.image_size)
     torch.manual_seed(2)
-    encoded = encode_in_chunks(model, images, tokens, reads, chunks=chunks) if chunks else model(images, tokens, reads)
+    encoded = (
+        encode_in_chunks(model, images, split_tokens(tokens, chunks), reads) if chunks else model(images, tokens, reads)
+    )
     loss = objective(encoded)
     loss.backward()
     found = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -113,7 +115,7 @@ def kept_bytes(model: CLIP, chunks: int) -> int:
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         images, tokens = pairs(model.image_size)
-        alive = encode_in_chunks(model, images, tokens, chunks=chunks) if chunks else model(images, tokens)
+        alive = encode_in_chunks(model, images, split_tokens(tokens, chunks)) if chunks else model(images, tokens)
     assert alive.image_embeds is not None
     weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
     return sum(size for place, size in kept.items() if place not in weights)

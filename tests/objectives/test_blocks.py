@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from cliplab.benchmarks.measuring import LiveBytes
 from cliplab.distributed import pass_on
-from cliplab.models.chunks import encode_in_chunks
+from cliplab.models.chunks import encode_in_chunks, split_tokens
 from cliplab.models.clip import Encoded
 from cliplab.objectives.contrastive import ClipLoss, ConvirtLoss, GroupedClipLoss, MaskedClipLoss, SigmoidLoss
 from cliplab.objectives.objective import Objective
@@ -127,7 +127,7 @@ def test_together_with_towers_in_chunks() -> None:
     gradients = []
     for size, chunks in ((None, 1), (3, 2)):
         model.zero_grad()
-        encoded = encode_in_chunks(model, batch.images, batch.tokens, chunks=chunks)
+        encoded = encode_in_chunks(model, batch.images, split_tokens(batch.tokens, chunks))
         GroupedClipLoss(block_size=size)(encoded, batch).loss.backward()
         gradients.append([p.grad for p in model.parameters() if p.grad is not None])
     assert len(gradients[0]) == len(gradients[1]) > 20

@@ -99,10 +99,12 @@ def made_images(config: Mapping[str, Any], size: int, generator: torch.Generator
     return torch.randint(256, (size, 3, side, side), dtype=torch.uint8, generator=generator)
 
 
-def make_batch(config: Mapping[str, Any], tokenizer: Any, captions: Captions, size: int) -> MadeBatch:
-    """A batch on the CPU, the same for the same ``seed``."""
+def make_batch(
+    config: Mapping[str, Any], tokenizer: Any, captions: Captions, size: int, pixels: bool = True
+) -> MadeBatch:
+    """A batch on the CPU, the same for the same ``seed``. Without ``pixels`` one black picture stands for all."""
     generator = torch.Generator().manual_seed(config["seed"])
-    images = made_images(config, size, generator)
+    images = made_images(config, size if pixels else 1, generator).expand(size, -1, -1, -1)
     return MadeBatch(images, captions.tokens(config, tokenizer, size, generator).with_places(), torch.arange(size))
 
 

@@ -64,8 +64,9 @@ def _sent(x: Tensor, setting: Setting) -> Tensor:
 
 def ours(config: Mapping[str, Any], batch: MadeBatch, setting: Setting, model: CLIP) -> Contender:
     """cliplab: uint8 pixels, and texts without padding."""
-    model = model.to(setting.device)
-    objective = built_objective(config, model).to(setting.device)
+    objective = built_objective(config, model)
+    for module in (model, objective) if setting.device.type != "cpu" else ():
+        module.to(setting.device)
     optimizer = build_optimizer(build(config["optimizer"], "optimizer"), parameter_groups(model, objective))
 
     def load() -> Inputs:

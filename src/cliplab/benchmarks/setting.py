@@ -46,8 +46,11 @@ class Setting(NamedTuple):
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
+    @property
+    def kind(self) -> str:
+        return "bf16" if self.dtype == torch.bfloat16 else "fp32"
+
     def __str__(self) -> str:
-        kind = "bf16" if self.dtype == torch.bfloat16 else "fp32"
         if self.device.type == "cuda":
-            return f"{torch.cuda.get_device_name(self.device)}, {kind}, torch {torch.__version__}"
-        return f"CPU with {torch.get_num_threads()} thread(s), {kind}, torch {torch.__version__}"
+            return f"{torch.cuda.get_device_name(self.device)}, {self.kind}, torch {torch.__version__}"
+        return f"CPU with {torch.get_num_threads()} thread(s), {self.kind}, torch {torch.__version__}"

@@ -34,9 +34,10 @@ class Workload:
     spread: NonNegative
     threads: Count | None
 
-    def prepared(self) -> Prepared:
-        """Raises ConfigError for a precision that is not measured, and for captions that cannot be made."""
+    def prepared(self, pixels: bool = True) -> Prepared:
+        """See ``make_batch`` for ``pixels``. Raises ConfigError for a precision that is not measured, and for captions that
+        cannot be made."""
         setting = Setting.of(self.config, self.threads)
         captions = Captions(self.from_data, self.mean_tokens, self.spread)
-        batch = make_batch(self.config, self.tokenizer, captions, self.batch_size)
+        batch = make_batch(self.config, self.tokenizer, captions, self.batch_size, pixels)
         return Prepared(setting, batch, f"batch {self.batch_size}, {captions.told(batch.tokens)}")

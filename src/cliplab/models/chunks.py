@@ -16,28 +16,32 @@ OF_TEXTS = frozenset({"text_embeds", "text_states"})
 States = TypeVar("States", ImageStates, TextStates)
 
 
-def encode_in_chunks(model: CLIP, images: Tensor, tokens: Tokens, reads: Set[str] = EMBEDS, *, chunks: int) -> Encoded:
-    """``model(images, tokens, reads)``, where each tower sees the batch in ``chunks`` parts, one after the other.
+def encode_in_chunks(model: CLIP, images: Tensor, texts: Sequence[Tokens], reads: Set[str] = EMBEDS) -> Encoded:
+    """``model(images, tokens, reads)``, where each tower sees the batch in as many parts as ``texts`` has (see
+    ``split_tokens``), one after the other.
 
     A part keeps only its inputs and its embeddings, and is computed again in the backward pass, so that one part at a time
     holds activations. Values and gradients, those of the scale and the bias included, are those of the whole batch up to
     rounding. Dropout and patch dropout draw the same numbers again. Batch norm sees each part as a batch of its own: it
     normalises by the part's statistics, and counts each part once in its running statistics. A tower that no gradient
-    reaches is not computed again. On a GPU the program waits for the device once in a step, to cut packed texts. Source:
-    Gao et al. 2021, "Scaling deep contrastive learning batch size under memory limited setup".
+    reaches is not computed again. Source: Gao et al. 2021, "Scaling deep contrastive learning batch size under memory
+    limited setup".
     """
-    encoded = model(images, tokens, frozenset())  # the scale and the bias alone
+    encoded = model(images, texts[0], frozenset())  # the scale and the bias alone
     if wanted := reads & OF_IMAGES:
-        parts = [part for part in images.tensor_split(chunks) if len(part)]
-        encoded = _joined(encoded, [checkpointed(model.image_encoder, model, one, tokens, wanted) for one in parts])
+        pictures = images.tensor_split(len(texts))
+        encoded = _joined(
+            encoded, [checkpointed(model.image_encoder, model, one, texts[0], wanted) for one in pictures]
+        )
     if wanted := reads & OF_TEXTS:
-        texts = split_tokens(tokens, chunks)
         encoded = _joined(encoded, [checkpointed(model.text_encoder, model, images, one, wanted) for one in texts])
     return encoded
 
 
 def split_tokens(tokens: Tokens, chunks: int) -> list[Tokens]:
-    """The texts in ``chunks`` parts of nearly equal number, each as wide as the whole. Empty parts are left out."""
+    """The texts in ``chunks`` parts of nearly equal number, each as wide as the whole. Empty parts are left out.
+
+    On a GPU the program waits for the device once where ``places`` have to be cut."""
     ids, lengths = tokens.ids.tensor_split(chunks), tokens.lengths.tensor_split(chunks)
     parts = [Tokens(*pair) for pair in zip(ids, lengths, strict=True) if len(pair[0])]
     if tokens.places is None:

@@ -10,7 +10,7 @@ from lightning.pytorch.strategies import DDPStrategy, Strategy
 from torch import Tensor
 
 from cliplab.distributed import world_size
-from cliplab.models.chunks import encode_in_chunks
+from cliplab.models.chunks import encode_in_chunks, split_tokens
 from cliplab.models.clip import CLIP, EMBEDS, Encoded
 from cliplab.objectives.objective import Objective, Pairs
 from cliplab.optim.locking import Locking, TowerLock
@@ -89,7 +89,8 @@ class TrainingModule(lightning.LightningModule):
     def _encoded(self, batch: Pairs) -> Encoded:
         if self.chunks == 1:
             return self.model(batch.images, batch.tokens, self.objective.reads)
-        return encode_in_chunks(self.model, batch.images, batch.tokens, self.objective.reads, chunks=self.chunks)
+        texts = split_tokens(batch.tokens, self.chunks)
+        return encode_in_chunks(self.model, batch.images, texts, self.objective.reads)
 
     def on_train_batch_start(self, batch: Pairs, batch_idx: int) -> None:
         """Unfreeze what is due, and seed the step.
