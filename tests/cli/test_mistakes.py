@@ -2,46 +2,12 @@
 
 import importlib.util
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cliplab import cli
 from cliplab.cli.grammar import notes_on_repeated
-
-
-class Started(BaseException):
-    """A task would have begun."""
-
-
-@pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """The last words of a command that must fail before its task begins, and leave nothing behind."""
-
-    def start(job: Any) -> Any:
-        raise Started(job)
-
-    monkeypatch.setenv("CLIPLAB_ROOT", str(tmp_path / "root"))
-    monkeypatch.setattr("cliplab.settings.verbs.run_verb", start)
-
-    def run(*argv: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["run.py", *argv])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        message = stop.value.code if isinstance(stop.value.code, str) else said.err.strip()
-        assert stop.value.code not in (0, None)
-        assert said.out == ""
-        assert len(message.splitlines()) == 1
-        assert "Traceback" not in message
-        assert not (tmp_path / "root" / "logs").exists()
-        return message
-
-    return run
-
 
 # Words that Hydra's grammar does not read, or reads as what nobody means: no config is composed
 WORDS = [
@@ -110,7 +76,8 @@ COMPOSED = [
         "model=vit_b32",
         "it is a choice of experiment and of model/image_encoder: experiment=vit_b32; the choices are clip",
     ),
-    ("optimizer=[adamw,b]", "optimizer: there is no choice 'b'; the choices are"),
+    ("logger=[csv,b]", "logger: there is no choice 'b'; the choices are"),
+    ("optimizer=[adamw,lion]", "only one choice of optimizer is used at a time; to run one job for each: "),
     ("data=null", "data: null is not a choice; the choices are arrow"),
     ("logger=3", "logger: 3 is not a choice; the choices are csv"),
     ("data@x=emoji", "data@x: a choice cannot be moved to another place; data=emoji"),
@@ -277,42 +244,3 @@ def test_an_experiment_that_forgets_its_package_or_its_name(told: Callable[..., 
     assert "its first line must be # @package _global_" in told(f"--config-dir={tmp_path}", "experiment=mine")
     file.write_text("# @package _global_\n")
     assert "name: it has no value; set it, name=…" in told(f"--config-dir={tmp_path}", "experiment=mine")
-
-
-@pytest.mark.parametrize(
-    ("word", "message"),
-    [
-        ("hydra.sweeper.n_trials=5", "hydra.sweeper.n_trials: no such key; type sweep.trials=…"),
-        ("n_trials=5", "n_trials: no such key; type sweep.trials=…"),
-        ("sweep.sampler=tpe", "type sweep=random, tpe or gp; its arguments are sweep.method.sampler.…"),
-        ("hydra.sweeper.sampler.seed=5", "type sweep.seed=…"),
-        ("hydra.sweeper.n_jobs=4", "type launcher=joblib launcher.jobs=…"),
-        ("hydra.launcher.n_jobs=4", "type launcher=joblib launcher.jobs=…"),
-        ("hydra.sweeper.params.optimizer.lr=1,2", "type optimizer.lr=… itself, with its values or range"),
-        ("hydra.job.num=1,2", "hydra.job.num: it holds for the whole command"),
-        ("repeat=5", "type -m sweep=seeds sweep.trials=…"),
-        ("sweep.trails=5", "did you mean 'sweep.trials'?"),
-        ("sweep.trials=0 sweep=tpe", "sweep.trials: 0 must be 1 or more"),
-    ],
-)
-def test_words_of_other_sweepers_are_answered_with_ours(word: str, message: str, told: Callable[..., str]) -> None:
-    assert message in told("-m", "seed=1,2", *word.split())
-
-
-def test_a_value_that_comes_with_some_of_the_choices_only(told: Callable[..., str], tmp_path: Path) -> None:
-    message = told("-m", "optimizer=sgd,adamw", "optimizer.momentum=0.9")
-    assert message.endswith("type \"optimizer.momentum=tag('optimizer=sgd',choice(0.9))\"")
-    assert "optimizer.mmntum: no such key" in told("-m", "optimizer=sgd,adamw", "optimizer.mmntum=0.9")
-
-
-def test_an_experiment_cannot_choose_for_the_sweep_it_is_a_job_of(told: Callable[..., str], tmp_path: Path) -> None:
-    for name, text in {"a": "sweep: {trials: 7}", "b": "launcher: {jobs: 4}"}.items():
-        file = tmp_path / "mine" / "experiment" / f"{name}.yaml"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"# @package _global_\ndefaults:\n  - emoji\nname: {name}\n{text}\n")
-    place = f"--config-dir={tmp_path / 'mine'}"
-    assert "sweep.trials: a choice that only some jobs make sets it" in told("-m", place, "experiment=emoji,a")
-    assert "launcher.jobs: a choice that only" in told("-m", place, "experiment=b,emoji")
-    late = tmp_path / "mine" / "experiment" / "c.yaml"
-    late.write_text("# @package _global_\ndefaults:\n  - emoji\n  - override /launcher: joblib\nname: c\n")
-    assert "each command chooses anew; type launcher=<choice> instead" in told(place, "experiment=c")

@@ -196,7 +196,10 @@ def test_a_refused_change_leaves_a_finished_run_as_it_was(
     run = only_run(tmp_path)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != "traceback.txt"}
     (tmp_path / "empty").mkdir()
-    for status, *change in ((0, "trainer.max_epochs=1"), (1, "trainer.max_epochs=9", f"data.path={tmp_path / 'empty'}")):
+    for status, *change in (
+        (0, "trainer.max_epochs=1"),
+        (1, "trainer.max_epochs=9", f"data.path={tmp_path / 'empty'}"),
+    ):
         assert command(f"resume={run}", *change) == status
         after = {path: path.read_bytes() for path in before}
         assert [path.name for path in before if after[path] != before[path]] == []

@@ -10,7 +10,7 @@ from hydra.errors import HydraException
 from cliplab.cli import places
 from cliplab.cli.arguments import UsageError
 from cliplab.cli.help import settings
-from cliplab.cli.suggestions import listed_choices, nearest_choice
+from cliplab.cli.suggestions import SEVERAL, listed_choices, nearest_choice
 from cliplab.program import command, command_line, hydra_quoted, key_of, shell_quoted
 
 LISTS = ("labels", "run", "ckpt", "pretrained", "images")  # keys that take several things at once
@@ -78,6 +78,12 @@ def check_typed(overrides: Sequence[str], *, multirun: bool = False) -> None:
                 f"{word}: the name of a folder is made of letters, digits, -, _ and dots, as sweep_name=rates"
             )
         group = bare.replace(".", "/")
+        several = re.fullmatch(r"\[(.*,.*)\]", value)
+        if several and bare in known and bare not in SEVERAL:
+            raise UsageError(
+                f"{word}: only one choice of {bare} is used at a time; to run one job for each: "
+                f"{command_line('-m', *(o for o in overrides if o != word), f'{bare}={several[1]}')}"
+            )
         if "." in bare and group in known and re.fullmatch(r"\w+", value) and value != "null":
             raise UsageError(f"{word}: a choice is typed with /, values with dots: {group}={value}")
         if word in map("~{}".format, NEVER_REMOVED):

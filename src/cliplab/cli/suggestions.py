@@ -58,6 +58,7 @@ OF_SWEEPS = {
     "objective": "sweep.metric=…",
     "seed": "sweep.seed=…",
 }
+SEVERAL = ("zeroshot", "logger", "callbacks")  # groups of which several choices can be used together
 ALONE = (
     "n_trials",
     "num_trials",
@@ -179,7 +180,7 @@ def takes_list(key: str, arguments: Arguments) -> bool:
     from omegaconf import ListConfig, OmegaConf
 
     if key in places.groups():
-        return key in ("zeroshot", "logger", "callbacks")
+        return key in SEVERAL
     held = OmegaConf.select(_composed(arguments), key, default=None, throw_on_missing=False)
     return isinstance(held, ListConfig) or key.rpartition(".")[2] in ("split", "data_files")
 

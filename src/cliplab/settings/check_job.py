@@ -14,8 +14,9 @@ from cliplab.settings.config import ConfigError, base_config, origins, resolved
 GLOBAL_GROUPS = ("experiment", "debug", "local")  # groups whose files set values of the whole config
 
 
-def check_job(cfg: DictConfig, config_dir: Path, *, sweeping: bool) -> dict[str, Any]:
-    """The resolved config, once it is checked. Raises ConfigError."""
+def check_job(cfg: DictConfig, config_dir: Path, *, sweeping: bool, elsewhere: bool = False) -> dict[str, Any]:
+    """The resolved config, once it is checked. Raises ConfigError. A job that runs ``elsewhere`` is not held to this
+    machine."""
     for group in GLOBAL_GROUPS:
         if group in cfg:
             raise ConfigError(
@@ -26,7 +27,7 @@ def check_job(cfg: DictConfig, config_dir: Path, *, sweeping: bool) -> dict[str,
     if builds:
         check_parts(OmegaConf.to_container(cfg, resolve=False))  # type: ignore[arg-type]
     config = resolved(cfg)
-    check_values(config, value_origins)
+    check_values(config, value_origins, elsewhere=elsewhere)
     if builds:
         check_sources(config, base_config(config_dir), value_origins)
     else:  # nothing of the model's config is built

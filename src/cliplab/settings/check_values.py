@@ -26,20 +26,17 @@ READ_DATA = ("train", "data", "lr_find", "prepare")  # tasks that read the capti
 LOCAL = ("/", "./", "../", "~")  # a path that begins so cannot be a hub id
 
 
-def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+def check_values(config: Mapping[str, Any], origins: Mapping[str, str], *, elsewhere: bool = False) -> None:
     """Check plain values. ``origins`` maps a key to the key that its value was interpolated from. Raises ConfigError that
-    names the key, the value and what would fit."""
+    names the key, the value and what would fit; for a job that runs ``elsewhere``, not what fits this machine."""
     task = (config.get("task") or {}).get("name")
     check_trainer(config)
-    check_gpu(config)
-    if task == "train":
-        check_processes(config.get("trainer") or {})
+    if not elsewhere:
+        _check_fits_machine(config, task)
     trainer = config.get("trainer") or {}
     if {"max_epochs", "max_steps"} <= set(trainer) and {trainer["max_epochs"], trainer["max_steps"]} <= {None, -1}:
         raise ConfigError("trainer.max_epochs: without a limit here, set trainer.max_steps to say how long to train")
-    check_workers(config.get("data") or {})
     _check_towers(config.get("model") or {})
-    check_memory(config.get("model") or {})
     for key, path in labelled_paths(config.get("zeroshot") or {}):
         if path is not None:
             _check_path(key, path)
@@ -51,6 +48,14 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
         _check_mixture(data.get("train") or {})
         for key, path in caption_paths(data):
             _check_path(origins.get(key, key), path)
+
+
+def _check_fits_machine(config: Mapping[str, Any], task: Any) -> None:
+    check_gpu(config)
+    if task == "train":
+        check_processes(config.get("trainer") or {})
+    check_workers(config.get("data") or {})
+    check_memory(config.get("model") or {})
 
 
 def _check_towers(model: Mapping[str, Any]) -> None:

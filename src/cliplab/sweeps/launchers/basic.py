@@ -21,7 +21,7 @@ class Basic:
     """``capture`` writes what a job prints into output.log of its folder; without it, it is on the screen, where a debugger
     works too."""
 
-    slots = 1
+    slots, elsewhere = 1, False
 
     def __init__(self, capture: bool = True) -> None:
         self.capture = capture

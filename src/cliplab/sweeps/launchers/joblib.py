@@ -23,6 +23,8 @@ class SideBySide:
     """``jobs`` at a time. Of four GPUs each of four jobs gets one, each of two jobs two. Without GPUs each gets its share of
     the cores."""
 
+    elsewhere = False
+
     def __init__(self, jobs: Count = 2) -> None:
         self.slots = jobs
         self.places: dict[int, JobProcess] = {}

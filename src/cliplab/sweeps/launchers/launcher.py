@@ -19,9 +19,11 @@ class Here:
 
 
 class Launcher(Protocol):
-    """Runs jobs, each in its folder, where its outcome is read. ``slots`` is how many it runs side by side."""
+    """Runs jobs, each in its folder, where its outcome is read. ``slots`` is how many it runs side by side; ``elsewhere``
+    says that they may run on other machines than the command."""
 
     slots: int
+    elsewhere: bool
 
     def prepare(self, here: Here) -> None:
         """Called once, before the first job."""

@@ -29,6 +29,8 @@ class OnCluster:
     """``jobs`` at a time. ``executor`` is submitit's: slurm, or local for a try on this machine. ``parameters`` are those of
     its ``update_parameters``, as timeout_min, gpus_per_node, slurm_partition. ``poll_seconds`` between two looks."""
 
+    elsewhere = True
+
     def __init__(
         self,
         jobs: Count = 100,
