@@ -1,7 +1,8 @@
 """torch.compile: one graph for each tower, the same values, and a step that waits for no value of the device."""
 
 from collections.abc import Callable
-from functools import partialmethod
+from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import pytest
@@ -48,7 +49,7 @@ def test_each_tower_is_one_graph_whatever_the_lengths_and_gives_the_same_values(
     torch._dynamo.reset()
     counters.clear()
     plain, compiled = model(image), model(image)
-    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="aot_eager"))
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
     compile_towers(compiled)
     side = plain.image_encoder.image_size
     for longest in LENGTHS:
@@ -66,6 +67,36 @@ def test_each_tower_is_one_graph_whatever_the_lengths_and_gives_the_same_values(
         tokens = batch(12)
         assert torch.equal(compiled.encode_text(tokens), plain.encode_text(tokens))
     assert counters["stats"]["unique_graphs"] == 2, "without gradients texts share their beginnings, uncompiled"
+
+
+@pytest.mark.parametrize("image", [vit, resnet])
+def test_states_are_one_graph_of_each_tower_with_the_same_values(
+    image: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch._dynamo.reset()
+    counters.clear()
+    plain, compiled = model(image), model(image)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    compile_towers(compiled)
+    side = plain.image_encoder.image_size
+    for longest in LENGTHS:
+        images, tokens = torch.rand(6, 3, side, side), batch(longest)
+        for side_by_side in (plain, compiled):
+            encoded = side_by_side(images, tokens, {"image_states", "text_states"})
+            (encoded.image_states.patches.sum() + (encoded.text_states.tokens**2).sum()).backward()
+        for (name, one), other in zip(plain.named_parameters(), compiled.named_parameters(), strict=True):
+            assert name == other[0]
+            if one.grad is not None:
+                torch.testing.assert_close(other[1].grad, one.grad, rtol=0, atol=0, msg=name)
+    assert counters["stats"]["unique_graphs"] == 2, "one of each tower"
+    assert not counters["graph_break"]
+    copy = deepcopy(compiled)
+    with torch.no_grad():
+        next(copy.image_encoder.parameters()).add_(1)
+        states = [x.image_encoder.forward_states(images).pooled for x in (plain, compiled, copy)]
+    assert torch.equal(states[0], states[1])
+    assert not torch.equal(states[0], states[2]), "a copy reads its own weights"
+    assert counters["stats"]["unique_graphs"] == 2, "without gradients states are not compiled"
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
