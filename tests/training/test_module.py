@@ -1,6 +1,7 @@
 """The training module with a made-up objective that has parameters: they train, decay, are locked, saved, resumed, and left
 out where the model alone is used."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -73,15 +74,23 @@ def batch() -> Batch:
     return Batch(images, Tokens(ids, torch.full((6,), 5)), index, index, index, [], 0, [])
 
 
-def module_of(objective: dict[str, Any], locking: dict[str, TowerLock] | None = None) -> TrainingModule:
+def module_of(
+    objective: dict[str, Any],
+    locking: dict[str, TowerLock] | None = None,
+    *,
+    prepare: Callable[[Objective], None] = lambda objective: None,
+    model: dict[str, Any] = MODEL,
+) -> TrainingModule:
     torch.manual_seed(1)
+    towers, built = build(model, "model"), build(objective, "objective")
+    prepare(built)
     return TrainingModule(
-        model=build(MODEL, "model"),
-        objective=build(objective, "objective"),
+        model=towers,
+        objective=built,
         optimizer=partial(torch.optim.AdamW, lr=0.01, weight_decay=DECAY),
         schedule=partial(constant, warmup_steps=0),
         total_steps=STEPS,
-        config={"seed": 3, "model": MODEL, "tokenizer": {}, "objective": objective},
+        config={"seed": 3, "model": model, "tokenizer": {}, "objective": objective},
         locking=locking,
     )
 
@@ -142,24 +151,12 @@ def test_parameters_of_an_objective_train_and_decay_like_those_of_the_towers() -
     assert logged["train/loss"] == pytest.approx(logged["train/clip/loss"] + 2 * logged["train/words/loss"])
 
 
-HEAD = {"width": 8, "layers": 1, "heads": 2, "seed": 3}
-HIDING = {
-    "_target_": "cliplab.objectives.weighted_sum.WeightedSum",
-    "parts": {
-        "clip": CLIP_LOSS,
-        "matching": {"_target_": "cliplab.objectives.matching.Matching", **HEAD},
-        "masked_image": {"_target_": "cliplab.objectives.masked_image.MaskedImage", "hidden": 0.5, **HEAD},
-    },
-}
-
-
-@pytest.mark.parametrize("objective", [SUM, HIDING], ids=["dropout", "draws by sample"])
-def test_resuming_in_the_middle_gives_the_same_bits_also_in_the_head(objective: dict, tmp_path: Path) -> None:
-    whole = module_of(objective)
+def test_resuming_in_the_middle_gives_the_same_bits_also_in_the_head(tmp_path: Path) -> None:
+    whole = module_of(SUM)
     fit(whole)
-    first = module_of(objective)
+    first = module_of(SUM)
     fit(first, steps=2).save_checkpoint(tmp_path / "last.ckpt")
-    resumed = module_of(objective)
+    resumed = module_of(SUM)
     fit(resumed, ckpt=tmp_path / "last.ckpt")
     assert same(whole, resumed)
     assert not same(whole, first)
