@@ -250,6 +250,19 @@ def test_a_run_that_ended_by_time_gets_more_time(a_run: Callable[..., Path]) -> 
         resumed(read_arguments([f"resume={run}", typed]))
 
 
+def test_a_run_that_another_process_works_on_is_left_to_it(
+    a_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run()
+    (run / "manifest.json").write_text(json.dumps({"status": "running", **this_process()}))
+    pid = this_process()["pid"]
+    monkeypatch.setattr("cliplab.runs.status.os.getpid", lambda: 1)
+    with pytest.raises(
+        UsageError, match=f"^resume: process {pid} is at work on {run}; wait for its end, or stop it with"
+    ):
+        resumed(read_arguments([f"resume={run}"]))
+
+
 def test_a_stopped_run_is_not_to_end_before_its_checkpoint(a_run: Callable[..., Path]) -> None:
     run = a_run()
     (run / "manifest.json").write_text(json.dumps({**LONG, "status": "interrupted", "step": 450}))

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from cliplab.runs.status import is_gone, process_start, status_after, status_of, this_process
+from cliplab.runs.status import at_work, is_gone, process_start, status_after, status_of, this_process
 
 
 def test_a_process_that_lives_is_running() -> None:
@@ -28,6 +28,16 @@ def test_a_process_that_is_gone_is_lost() -> None:
     child.wait()
     assert status_of(facts) == "lost"
     assert status_of({**facts, "status": "failed"}) == "failed"
+
+
+def test_another_process_is_at_work_until_it_ends() -> None:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    facts = {"pid": child.pid, "host": platform.node(), "process_started": process_start(child.pid)}
+    works = {status: at_work({**facts, "status": status}) for status in ("running", "preempted", "finished", "failed")}
+    assert works == {"running": child.pid, "preempted": child.pid, "finished": None, "failed": None}
+    assert at_work({**this_process(), "status": "running"}) is None
+    child.communicate()
+    assert at_work({**facts, "status": "running"}) is None
 
 
 def test_another_process_of_the_same_id_is_not_the_run() -> None:

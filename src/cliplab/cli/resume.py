@@ -21,6 +21,7 @@ from cliplab.files import read_yaml
 from cliplab.program import command_line, hydra_quoted, hydra_unquoted, key_of, shell_quoted
 from cliplab.runs.outcome import read_manifest
 from cliplab.runs.selection import run_to_resume
+from cliplab.runs.status import at_work
 from cliplab.runs.sweep_file import SWEEP, read_sweep_file
 from cliplab.settings.config import ConfigError
 from cliplab.settings.length import too_short
@@ -65,6 +66,9 @@ def resumed(arguments: Arguments) -> Arguments:
     if is_further_rank():  # the first rank has checked everything
         return resuming
     config = _read(run / "config.yaml")
+    pid = at_work(read_manifest(run))
+    if pid and not arguments.shows_only:
+        raise UsageError(f"resume: process {pid} is at work on {run}; wait for its end, or stop it with kill {pid}")
     started = (run / "checkpoints" / "last.ckpt").is_file()
     changed = [o for o in overrides if _changes(o, config)]
     ended = read_manifest(run).get("status") == "finished"

@@ -44,10 +44,21 @@ def status_after(code: int) -> str:
 
 def is_gone(facts: Mapping[str, Any]) -> bool:
     """Whether the process that a manifest names has ended. Of another machine's process nothing is known: False."""
-    pid, began = facts.get("pid"), facts.get("process_started")
-    if not isinstance(pid, int) or not began or facts.get("host") != platform.node():
-        return False
-    return process_start(pid) != began
+    pid = _of_this_machine(facts)
+    return pid is not None and process_start(pid) != facts["process_started"]
+
+
+def at_work(facts: Mapping[str, Any]) -> int | None:
+    """The id of the other process of this machine that works on the run, or ends its work after a signal; else None."""
+    pid = _of_this_machine(facts)
+    begun = facts.get("status") in (RUNNING, INTERRUPTED, PREEMPTED)
+    return pid if begun and pid != os.getpid() and not is_gone(facts) else None
+
+
+def _of_this_machine(facts: Mapping[str, Any]) -> int | None:
+    pid = facts.get("pid")
+    here = isinstance(pid, int) and facts.get("process_started") and facts.get("host") == platform.node()
+    return pid if here else None
 
 
 def status_of(facts: Mapping[str, Any]) -> str:

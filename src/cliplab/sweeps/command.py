@@ -22,7 +22,7 @@ from cliplab.sweeps.display import show
 from cliplab.sweeps.drawing import Method, Setting
 from cliplab.sweeps.jobs import Job
 from cliplab.sweeps.launchers.launcher import Here, Launcher, several_ranks
-from cliplab.sweeps.launchers.process import LOCK, locked
+from cliplab.sweeps.launchers.process import LOCK, holder, locked
 from cliplab.sweeps.plan import Plan, PlanError, known_value, make_plan
 from cliplab.sweeps.space import Numbers
 from cliplab.text import one_line
@@ -55,7 +55,11 @@ def run_sweep(typed: Sequence[str], config: Any, context: HydraContext, task: Ta
     folder.mkdir(parents=True, exist_ok=True)
     lock = locked(folder)
     if lock is None:
-        raise PlanError(f"sweep_name: another command is at work on {folder}; wait for its end, or name another sweep")
+        pid = holder(folder)
+        raise PlanError(
+            f"sweep_name: another command, process {pid}, is at work on {folder}; wait for its end, stop it with "
+            f"kill {pid}, or name another sweep"
+        )
     try:
         method = make(_setting(plan, known))
         plan.write(method.total)

@@ -13,17 +13,44 @@ from typing import IO
 from cliplab.sweeps.jobs import Job, environment, record_process_end
 
 LOCK = ".lock"  # in a folder that a process works in; the system releases it when the process ends, however it does
+_held: set[IO[bytes]] = set()
 
 
 def locked(folder: Path) -> IO[bytes] | None:
-    """The folder's lock, or None while a process holds it."""
+    """The folder's lock, with the id of this process, or None while a process holds it."""
     file = (folder / LOCK).open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.close()
         return None
+    note_holder(file, os.getpid())
+    _held.add(file)
     return file
+
+
+def note_holder(lock: IO[bytes], pid: int) -> None:
+    lock.truncate(0)
+    lock.write(str(pid).encode())
+    lock.flush()
+
+
+def holder(folder: Path) -> int | None:
+    """The id of the process that holds the folder's lock, or held it."""
+    try:
+        return int((folder / LOCK).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _close_in_child() -> None:
+    """A forked process, such as one that reads data, keeps no lock when this one is killed."""
+    for file in _held:
+        file.close()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
 
 
 class JobProcess:
@@ -32,7 +59,7 @@ class JobProcess:
 
     def __init__(self, job: Job, variables: Mapping[str, str], output: Path | None) -> None:
         self.job, self.stopping = job, False
-        lock = _lock_when_free(job.folder)
+        lock = _lock_when_free(job)
         out = output.open("ab") if output else None
         try:
             self.process = subprocess.Popen(
@@ -44,6 +71,7 @@ class JobProcess:
                 start_new_session=True,
                 pass_fds=[lock.fileno()],
             )
+            note_holder(lock, self.process.pid)
         finally:
             lock.close()  # the process holds it
             if out:
@@ -85,12 +113,14 @@ class JobProcess:
             os.killpg(self.process.pid, signal.SIGKILL)
 
 
-def _lock_when_free(folder: Path) -> IO[bytes]:
+def _lock_when_free(job: Job) -> IO[bytes]:
     """A process of an earlier command that was killed may still be ending its step there."""
     told = False
-    while (lock := locked(folder)) is None:
+    while (lock := locked(job.folder)) is None:
         if not told:
-            print(f"{folder}: a process of an earlier command is still at work there; waiting for its end", flush=True)
+            pid = holder(job.folder)
+            ending = f"process {pid} of an earlier command still ends its step"
+            print(f"job {job.name}: {ending}; waiting for it (kill {pid} ends it at once)", flush=True)
             told = True
         time.sleep(0.2)
     return lock
