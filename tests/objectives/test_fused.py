@@ -8,13 +8,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cliplab.models.clip import Encoded
+from cliplab.models.tokens import Tokens
 from cliplab.objectives.contrastive import ClipLoss
 from cliplab.objectives.distill import Distillation, Taught
 from cliplab.objectives.draws import uniforms
 from cliplab.objectives.masked_image import MaskedImage
 from cliplab.objectives.matching import Matching, drawn_negatives
 
-from .pairs import small_clip, some_pairs
+from .pairs import Pairs, small_clip, some_pairs
 from .test_bag_of_words import TOKENS
 
 HEAD = {"width": 8, "layers": 1, "heads": 2, "seed": 3}
@@ -60,13 +61,37 @@ def test_negatives_are_of_other_groups_and_do_not_depend_on_the_batch_order() ->
     objective = Matching(**HEAD)
     objective.build_heads(model)
     encoded = model(batch.images, batch.tokens, objective.reads)
-    of_image, of_text = objective._negatives(encoded, batch)
+    of_image, of_text, has_negatives = objective._negatives(encoded, batch)
+    assert has_negatives.all()
     for found in (of_image, of_text):
         assert not (batch.groups[found] == batch.groups).any()
+        assert not any(batch.captions[i] == caption for i, caption in zip(found, batch.captions, strict=True))
     order = torch.tensor([3, 1, 0, 2, 7, 6, 5, 4])
     shuffled = encoded._replace(image_embeds=encoded.image_embeds[order], text_embeds=encoded.text_embeds[order])
-    other = batch._replace(groups=batch.groups[order], indices=batch.indices[order])
+    tokens = Tokens(batch.tokens.ids[order], batch.tokens.lengths[order])
+    other = batch._replace(groups=batch.groups[order], indices=batch.indices[order], tokens=tokens)
     assert torch.equal(order[objective._negatives(shuffled, other)[0]], of_image[order])
+
+
+def test_a_pair_is_no_negative_where_all_others_have_its_text() -> None:
+    """Two pairs of one text and a third pair: only the third could be a negative, and one alone has none."""
+    model, batch = small_clip(), some_pairs()
+    objective = Matching(**HEAD)
+    objective.build_heads(model)
+    with torch.no_grad():
+        objective.head.weight.zero_()
+        objective.head.bias.fill_(1)
+    right = math.log(1 + math.exp(-1))
+    for texts, alone in ((["ab"], True), (["ab", "ab"], True), (["ab", "abc", "ab"], False)):
+        index = torch.arange(len(texts))
+        few = Pairs(batch.images[: len(texts)], TOKENS(texts), index, index, index, texts)
+        encoded = model(few.images, few.tokens, objective.reads)
+        loss, figures = objective(encoded, few)
+        if alone:
+            assert float(loss.detach()) == pytest.approx(right, rel=1e-6)
+            assert float(figures["match_accuracy"]) == 1
+        else:
+            assert objective._negatives(encoded, few)[0][[0, 2]].tolist() == [1, 1]
 
 
 def test_padding_of_a_text_changes_no_logit_and_scores_are_those_logits() -> None:

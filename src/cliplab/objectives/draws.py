@@ -1,7 +1,10 @@
-"""Random numbers that follow samples: the same for any number of ranks, in any batch, and after a resume."""
+"""Random numbers and keys that follow samples: the same for any number of ranks, in any batch, and after a resume."""
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
+
+from cliplab.models.tokens import Tokens, real_columns
 
 _FACTORS = (
     0xBF58476D1CE4E5B9 - 2**64,
@@ -29,3 +32,11 @@ def uniforms(seed: int, *keys: Tensor) -> Tensor:
     for key in keys:
         state = _mixed(state ^ key)
     return (_shifted(state, 11).double() + 0.5) * 2.0**-53
+
+
+def text_keys(tokens: Tokens) -> Int[Tensor, " texts"]:
+    """A number for each text, whatever its padding: the same for equal texts, and different for others but for a chance of
+    2**-64."""
+    columns = torch.arange(tokens.ids.shape[1], device=tokens.ids.device)
+    mixed = _mixed(_mixed(columns) ^ tokens.ids)
+    return mixed.masked_fill(~real_columns(tokens.lengths, len(columns)), 0).sum(1)

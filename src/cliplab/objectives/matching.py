@@ -5,10 +5,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cliplab.distributed import gather, rank
+from cliplab.distributed import gather, rank, summed, world_size
 from cliplab.models.clip import CLIP, Encoded
 from cliplab.models.tokens import Tokens, real_columns
-from cliplab.objectives.draws import uniforms
+from cliplab.objectives.draws import text_keys, uniforms
 from cliplab.objectives.fusion import Fusion
 from cliplab.objectives.objective import Loss, Objective, Pairs
 from cliplab.rules import Count, Seed
@@ -33,8 +33,9 @@ class Matching(Objective):
 
     A head of ``layers`` blocks lets the text's states read the picture's, and tells from their mean whether both belong
     together. Each picture is judged with its own text, and with another text of the batch that is drawn by similarity; each
-    text also with another picture. Pairs of one group are no negatives. The embeddings, which only draw, get no gradient:
-    the loss trains the towers through their states.
+    text also with another picture. Pairs of one group are no negatives, nor are those with the same text; a pair for which
+    nothing else is in the batch has no negatives. The embeddings, which only draw, get no gradient: the loss trains the
+    towers through their states.
 
     The source has six layers, and draws from the share of one rank. Here negatives come from the batch of all ranks, and
     draws follow the samples, so that the loss does not depend on the number of ranks.
@@ -75,7 +76,7 @@ class Matching(Objective):
         assert images is not None
         assert texts is not None
         pictures, states, lengths = images.patches.flatten(1, 2), texts.tokens, texts.lengths
-        of_image, of_text = self._negatives(encoded, batch)
+        of_image, of_text, has_negatives = self._negatives(encoded, batch)
         every_picture, every_length = gather(pictures), gather(lengths)
         every_state = gather(_padded(states))
         states = _padded(states)
@@ -84,12 +85,16 @@ class Matching(Objective):
         logits = self.logits(chosen, torch.cat([lengths, every_length[of_image], lengths]), shown)
         truth = torch.zeros_like(logits)
         truth[: len(states)] = 1
-        accuracy = ((logits > 0) == (truth > 0)).float().mean()
-        return Loss(F.binary_cross_entropy_with_logits(logits, truth), {"match_accuracy": accuracy})
+        counts = torch.cat([torch.ones_like(has_negatives), has_negatives, has_negatives])
+        number = summed(counts.sum().float()) / world_size()
+        losses = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        right = (logits > 0) == (truth > 0)
+        return Loss((losses * counts).sum() / number, {"match_accuracy": (right & counts).sum() / number})
 
     @torch.no_grad()
-    def _negatives(self, encoded: Encoded, batch: Pairs) -> tuple[Tensor, Tensor]:
-        """Of each local picture the text, and of each local text the picture, by its number in the batch of all ranks."""
+    def _negatives(self, encoded: Encoded, batch: Pairs) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each local picture the text, and of each local text the picture, by its number in the batch of all ranks; and
+        which pairs have such negatives."""
         images, texts = encoded.image_embeds, encoded.text_embeds
         assert images is not None
         assert texts is not None
@@ -98,12 +103,14 @@ class Matching(Objective):
         groups = batch.indices.to(images.device) if batch.groups is None else batch.groups
         hidden = groups.unsqueeze(1) == gather(groups).unsqueeze(0)
         hidden |= own.unsqueeze(1) == torch.arange(hidden.shape[1], device=images.device)
+        same = text_keys(batch.tokens)
+        hidden |= same.unsqueeze(1) == gather(same).unsqueeze(0)
         others = gather(names[1].contiguous())
         found = []
         for side, (mine, all_of) in enumerate(((images, texts), (texts, images))):
             noise = uniforms(self.seed + side, names[0].unsqueeze(1), names[1].unsqueeze(1), others.unsqueeze(0))
             found.append(drawn_negatives(encoded.logit_scale * mine @ gather(all_of).T, hidden, noise))
-        return found[0], found[1]
+        return found[0], found[1], ~hidden.all(1)
 
     def score(self, model: CLIP, images: Tensor, texts: Tokens) -> Float[Tensor, "images texts"]:
         """The logarithm of the probability that both belong together."""
