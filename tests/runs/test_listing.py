@@ -200,6 +200,56 @@ def test_the_command_lists_writes_and_removes(
     assert sorted(names(all_runs(logs))) == ["a", "b", "begun", "old"]
 
 
+@pytest.mark.parametrize("value", ["", "' '", ".", "{logs}/nothing", "{logs}/nothing/*", "configs"])
+def test_what_holds_no_run_is_not_removed(
+    value: str,
+    command: Callable[..., int],
+    logs: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A clone of this repository has two folders with a config.yaml."""
+    clone = logs.parent / "clone"
+    for name in ("configs", "tests", ".git"):
+        (clone / name).mkdir(parents=True)
+        (clone / name / "config.yaml").touch()
+    (logs / "nothing").mkdir()
+    monkeypatch.chdir(clone)
+    before = sorted(logs.parent.rglob("*"))
+    assert command(f"delete={value.format(logs=logs)}", "yes=true") == 1
+    assert sorted(path for path in logs.parent.rglob("*") if path.name != ".runs.json") == before
+    assert capsys.readouterr().err.startswith("config error: delete: ")
+
+
+def test_a_folder_with_more_than_runs_is_not_removed(
+    command: Callable[..., int], logs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (logs / "train" / "emoji" / "b" / ".git").mkdir()
+    assert command(f"delete={logs}/train/emoji/b", "yes=true") == 1
+    assert "holds a repository, which is not removed" in capsys.readouterr().err
+    monkeypatch.chdir(logs / "train" / "emoji" / "a")
+    assert command("delete=.", "yes=true") == 1
+    assert "emoji/a, which is not removed" in capsys.readouterr().err
+
+
+def test_runs_of_an_experiment_of_any_name_are_listed(
+    command: Callable[..., int], logs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(logs.parent, "train/kINT/a", 0.7, run_name="kINT")
+    assert command("experiment=kINT") == 0
+    assert capsys.readouterr().out.splitlines()[-2:] == [f"    {logs}/train/kINT/a", f"1 of 7 runs in {logs}"]
+    assert command("experiment=kINt") == 0
+    assert (
+        capsys.readouterr().out.splitlines()[-1].startswith("experiment: no run of kINt; did you mean 'kINT'?; there")
+    )
+
+
+@pytest.mark.parametrize("where", ["acc1>", "status=", "acc1>0.5 or status=failed", "acc1>0.5 and acc1<"])
+def test_a_condition_that_is_not_whole_is_told(where: str, logs: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has no value; write one after|conditions are joined by and"):
+        selected(all_runs(logs), where)
+
+
 def test_a_run_that_still_runs_is_not_removed(
     command: Callable[..., int], logs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

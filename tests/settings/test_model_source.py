@@ -136,5 +136,5 @@ def test_a_page_is_made_again_for_the_run_that_a_file_of_it_names(tmp_path: Path
     for name in (run, run / "checkpoints", run / "checkpoints" / "last.ckpt", tmp_path):
         assert named_run("run", str(name)) == run
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ConfigError, match=r"holds neither a run with a manifest\.json"):
+    with pytest.raises(ConfigError, match=r"holds no run; name the folder of one, as run=logs/train/"):
         named_run("run", str(tmp_path / "empty"))

@@ -85,6 +85,10 @@ def _command(arguments: "Arguments") -> int:
         check_typed(arguments.overrides, multirun=multirun)
         if not (multirun or arguments.shows_only or SWEEP_JOB in os.environ):
             check_of_a_sweep(arguments.overrides)
+    if "task=runs" in arguments.overrides:
+        from cliplab.cli import naming
+
+        arguments = arguments.replaced([*map(naming.experiment_as_name, arguments.overrides)])
     if any(o.startswith("resume=") for o in arguments.overrides):
         from cliplab.cli.resume import resumed
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from cliplab.cli import places
 from cliplab.program import hydra_unquoted
 from cliplab.runs.outcome import read_manifest
 from cliplab.settings.config import ConfigError
@@ -24,6 +25,13 @@ def results_name(_root_: Any) -> str:
     plain = {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in given.items() if v}
     names = list(dict.fromkeys(_names({**plain, "task": {"name": _root_.task.name}})))
     return str(_root_.name) if not names else names[0] if len(names) == 1 else "several"
+
+
+def experiment_as_name(override: str) -> str:
+    """``experiment=`` of task=runs may be any name that runs have, by ``name=`` or by a file that is gone."""
+    key, _, value = override.partition("=")
+    known = (places.config_dir() / "experiment" / f"{value}.yaml").is_file()
+    return f"name={value}" if key == "experiment" and value and not known else override
 
 
 def sweep_folder(otherwise: str, _root_: Any) -> str:

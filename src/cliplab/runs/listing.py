@@ -194,6 +194,12 @@ def condition(text: str) -> Callable[[RunRow], bool]:
     name, sign, wanted = found.groups()
     wanted = wanted.strip("'\"")
     limit = amount(wanted)
+    if not wanted:
+        raise ConfigError(f"where: {text!r} has no value; write one after {sign}, as acc1>0.7 or status=failed")
+    if re.search(r"\s(or|not)\s", wanted):
+        raise ConfigError(
+            f"where: {text!r}: conditions are joined by and; list the runs of each in a command of its own"
+        )
     if sign in (">", "<", ">=", "<=") and limit is None:
         raise ConfigError(f"where: {text!r} compares with {wanted!r}, which is no number; sizes are 1GB, ages 2d")
 
@@ -220,7 +226,7 @@ def names_in(where: str) -> list[str]:
 
 
 def _parts(where: str) -> list[str]:
-    return [part for part in re.split(r"\s+and\s+|\s*[,;&]+\s*", where) if part.strip()]
+    return [part for part in re.split(r"(?:^|\s+)and(?:\s+|$)|\s*[,;&]+\s*", where) if part.strip()]
 
 
 def _check_known(option: str, name: str, rows: Sequence[RunRow]) -> None:

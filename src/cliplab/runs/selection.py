@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from cliplab.runs.listing import find_runs
-from cliplab.runs.outcome import holds_run, read_manifest
+from cliplab.runs.outcome import MANIFEST, holds_run, read_manifest
 from cliplab.runs.sweep_file import SWEEP
 from cliplab.settings.config import ConfigError
 from cliplab.settings.model_source import existing, folders_with, named_run, only_one
 
 PATTERN = "*?["
+WRITTEN = (MANIFEST, "overrides.yaml")  # one of them lies in each folder that a command has written
 
 
 def is_pattern(value: Any) -> bool:
@@ -23,7 +24,7 @@ def runs_below(folder: Path) -> list[Path]:
     def order(run: Path) -> list[str]:
         return [part.zfill(6) if part.isdigit() else part for part in run.relative_to(folder).parts]
 
-    return sorted((row.folder for row in find_runs(str(folder))), key=order)
+    return sorted((row.folder for row in find_runs(str(folder).rstrip("/"))), key=order)
 
 
 def selected_runs(key: str, value: Any) -> list[Path]:
@@ -31,8 +32,7 @@ def selected_runs(key: str, value: Any) -> list[Path]:
     found: dict[Path, None] = {}
     for one in value if isinstance(value, list) else [value]:
         if is_pattern(one):
-            matches = [Path(path) for path in sorted(glob.glob(str(Path(one).expanduser()), recursive=True))]
-            runs = [run for path in matches if path.is_dir() for run in runs_below(path)]
+            runs = [run for path in _matches(one) for run in runs_below(path)]
             if not runs:
                 fix = f'write a pattern of run folders in quotes, as "{key}=logs/train/emoji/*"'
                 raise ConfigError(f"{key}: no run lies at {one}; {fix}")
@@ -64,12 +64,46 @@ def _trains(run: Path) -> bool:
     return read_manifest(run).get("task", "train") == "train"
 
 
-def is_multirun(folder: Path) -> bool:
-    """Whether a folder is that of a sweep, finished or not: it is no run itself, and several lie right in it."""
+def _matches(pattern: str) -> list[Path]:
+    found = sorted(glob.glob(str(Path(pattern).expanduser()), recursive=True))
+    return [path for path in map(Path, found) if path.is_dir()]
+
+
+def runs_to_remove(key: str, value: Any, kept: Path) -> list[Path]:
+    """The folders of runs and of whole sweeps that a value names, each once. Raises ConfigError for a value that names none,
+    and for a folder with more than runs in it: the one of a repository, the working directory, or ``kept``."""
+    found: dict[Path, None] = {}
+    for one in value if isinstance(value, list) else [value]:
+        if not str(one).strip():
+            raise ConfigError(f"{key}: its value is missing; {key}=<run folder>")
+        path = Path(str(one)).expanduser()
+        named = _matches(one) if is_pattern(one) else [existing(key, one)]
+        folders = [run for place in named for run in ([place] if _is_sweep(place) else runs_below(place))]
+        written = [
+            folder for folder in folders if _is_sweep(folder) or any((folder / name).is_file() for name in WRITTEN)
+        ]
+        if not written:
+            fix = f'name a run folder, or a pattern in quotes, as "{key}=logs/train/emoji/*"'
+            raise ConfigError(f"{key}: {path} holds no run; {fix}")
+        found |= dict.fromkeys(written)
+    for folder in found:
+        inside = [place for place in (Path.cwd(), kept) if place.resolve().is_relative_to(folder.resolve())]
+        if inside or (folder / ".git").exists():
+            raise ConfigError(f"{key}: {folder} holds {inside[0] if inside else 'a repository'}, which is not removed")
+    return list(found)
+
+
+def _is_sweep(folder: Path) -> bool:
+    """Whether a folder has a mark of a sweep, finished or not, and is no run itself."""
     marks = (SWEEP, "summary.csv", "multirun.yaml")
+    return folder.is_dir() and not holds_run(folder) and any((folder / name).is_file() for name in marks)
+
+
+def is_multirun(folder: Path) -> bool:
+    """Whether a folder is that of a sweep: it is no run itself, and several lie right in it."""
     if not folder.is_dir() or holds_run(folder):
         return False
-    return any((folder / name).is_file() for name in marks) or sum(map(holds_run, folder.iterdir())) > 1
+    return _is_sweep(folder) or sum(map(holds_run, folder.iterdir())) > 1
 
 
 def short_folders(folders: list[Path]) -> list[str]:

@@ -70,7 +70,7 @@ def named_run(key: str, value: Any) -> Path:
             return folder
     if path.is_file():
         raise ConfigError(f"{key}: {path} does not belong to a run; name the folder of the run")
-    none = f"neither a run with a manifest.json nor weights; {WAYS}"
+    none = f"no run; name the folder of one, as {key}=logs/train/<experiment>/<run>"
     return only_one(key, path, folders_with(path, "manifest.json"), none)
 
 

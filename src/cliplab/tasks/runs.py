@@ -8,12 +8,12 @@ from typing import Any, TypedDict
 
 from cliplab.rules import Natural
 from cliplab.runs.listing import RunRow, all_runs, find_runs, names_in, ordered, selected
-from cliplab.runs.selection import is_multirun, selected_runs
+from cliplab.runs.selection import runs_to_remove
 from cliplab.runs.status import RUNNING
 from cliplab.runs.table import form_of, write_table
-from cliplab.settings.config import ConfigError, tags_of
+from cliplab.settings.config import ConfigError, did_you_mean, tags_of
 from cliplab.settings.job import Job, Outcome
-from cliplab.text import shortened
+from cliplab.text import listed, shortened
 
 WIDTH, INDENT = 100, "    "
 
@@ -35,11 +35,14 @@ def run(job: Job) -> Outcome:
     rows = all_runs(place)
     chosen = ordered(selected(rows, where), config["sort"])
     if config["delete"] not in (None, False):
-        _delete(_to_delete(config["delete"], chosen, bool(where)), yes=config["yes"])
+        logs = Path(str(config["paths"]["logs"])).expanduser()
+        _delete(_to_delete(config["delete"], chosen, bool(where), logs), yes=config["yes"])
         return Outcome(None)
     if out is not None:
         return Outcome(write_table(out, _columns(chosen)))
     _print(chosen, len(rows), place, config["task"]["limit"], [*names_in(where), (config["sort"] or "").lstrip("-")])
+    if not chosen and {"experiment", "name"} & set(job.typed_keys):
+        print(_other_experiments(config["name"], rows))
     return Outcome(None)
 
 
@@ -50,6 +53,13 @@ def _where(job: Job) -> str:
         parts.append(f"experiment={job.config['name']}")
     parts += [f"tags={tag}" for tag in tags_of(job.config)]
     return " and ".join(parts)
+
+
+def _other_experiments(name: str, rows: Sequence[RunRow]) -> str:
+    there = list(dict.fromkeys(row.experiment for row in rows if row.experiment))
+    if name in there:
+        return f"experiment: there are runs of {name}, and none fits the other filters"
+    return f"experiment: no run of {name}{did_you_mean(name, there)}; there are runs of {listed(there) or 'none'}"
 
 
 def age(seconds: float) -> str:
@@ -110,7 +120,7 @@ def _columns(rows: Sequence[RunRow]) -> dict[str, list[Any]]:
     return {**facts, **{name: [row.figures.get(name) for row in rows] for name in figures}}
 
 
-def _to_delete(named: Any, chosen: Sequence[RunRow], filtered: bool) -> list[Path]:
+def _to_delete(named: Any, chosen: Sequence[RunRow], filtered: bool, logs: Path) -> list[Path]:
     """The folders to remove. ``true`` stands for what the filters leave. Raises ConfigError without a filter."""
     if named is True:
         if not filtered:
@@ -118,11 +128,7 @@ def _to_delete(named: Any, chosen: Sequence[RunRow], filtered: bool) -> list[Pat
                 "delete: which runs? name a folder or a pattern, or filter with where=, tags= or experiment="
             )
         return [row.folder for row in chosen]
-    folders: list[Path] = []
-    for one in named if isinstance(named, list) else [named]:
-        path = Path(str(one)).expanduser()
-        folders += [path] if is_multirun(path) else selected_runs("delete", one)
-    return folders
+    return runs_to_remove("delete", named, logs)
 
 
 def _delete(folders: Sequence[Path], yes: bool) -> None:
