@@ -25,6 +25,14 @@ def occurrences(words: Iterable[str]) -> str:
     return ", ".join(f"{word} {count}" for word, count in Counter(words).most_common())
 
 
+def uneven_batch(batch_size: int, ranks: int) -> str:
+    """The message for a batch of which the processes cannot have equal shares."""
+    return (
+        f"data.batch_size: {batch_size} is the batch of all {ranks} processes and not a multiple of {ranks}; set "
+        f"{max(1, batch_size // ranks) * ranks}"
+    )
+
+
 def duration(seconds: float) -> str:
     """Such as ``45 s``, ``12 min``, ``3 h 05 min``."""
     if seconds < 90:

@@ -17,7 +17,7 @@ from cliplab.data.captions import CaptionDataset
 from cliplab.data.counts import Counts, surely_above
 from cliplab.data.datamodule import CaptionDataModule
 from cliplab.data.images import BadImage
-from cliplab.data.layout import Part, Row
+from cliplab.data.layout import DataError, Part, Row
 from cliplab.data.opening import Location
 from cliplab.data.source import Sample
 from cliplab.data.sources import caption_source
@@ -168,7 +168,7 @@ def test_a_thousand_bad_rows_in_a_row_of_25_000(first: int, count: int, stops: b
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream, "sample", sample)
         if stops:
-            with pytest.raises(RuntimeError, match=r"12\d\d of 25000 rows are unusable, .*data.max_bad_fraction 0.05"):
+            with pytest.raises(DataError, match=r"12\d\d of 25000 rows are unusable .*data.max_bad_fraction=0.05"):
                 epoch()
             return
         epoch()
@@ -198,7 +198,7 @@ def test_a_broken_tar_in_a_stream_weighs_what_it_held(broken: int, stops: bool, 
     rows = 10 * (20 - broken) + broken
     source = streamed(str(tmp_path), rows // 10 * 10, parts=1, shuffle_buffer=16)
     if stops:
-        with pytest.raises(RuntimeError, match=r"40 of 1\d\d rows are unusable, {'not_a_tar': 40}"):
+        with pytest.raises(DataError, match=r"40 of 1\d\d rows are unusable \(not_a_tar\).*_fraction=0.\d\d\."):
             read(source)
         return
     module, texts = read(source)
@@ -213,8 +213,8 @@ def test_a_broken_tar_in_a_stream_weighs_what_it_held(broken: int, stops: bool, 
 def test_above_the_limit_a_run_stops(streaming: bool, tmp_path: Path) -> None:
     path = written(tmp_path, 2000, range(0, 2000, 4))
     source = streamed(path, 2000) if streaming else caption_source(path=path)
-    message = r"\d+ of \d+ rows are unusable, .*The first: train.parquet row \d+: not_an_image; train.parquet row"
-    with pytest.raises(RuntimeError, match=message) as raised:
+    message = r"\d+ of \d+ rows are unusable \(not_an_image\).*The first: train.parquet row \d+: not_an_image; train"
+    with pytest.raises(DataError, match=message) as raised:
         read(source)
     assert int(str(raised.value).split()[2]) <= 2000
 

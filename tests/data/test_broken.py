@@ -16,6 +16,7 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from cliplab.data import retry
 from cliplab.data.datamodule import CaptionDataModule
 from cliplab.data.images import decode_image, keep_pillow_quiet
+from cliplab.data.layout import DataError
 from cliplab.data.retry import persistent
 from cliplab.data.sources import caption_source
 from cliplab.data.tokenizers import CLIPTokenizer
@@ -141,7 +142,7 @@ def test_above_the_limit_the_first_ten_are_named(tmp_path: Path) -> None:
     rows = {"jpg": [b"x" if k % 2 else png(k % 12) for k in range(200)], "txt": ["a"] * 200}
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
     module = prepared(caption_source(path=str(tmp_path)), max_bad_fraction=0.3)
-    with pytest.raises(RuntimeError, match=r"rows are unusable, \{'not_an_image': \d+\}: above") as raised:
+    with pytest.raises(DataError, match=r"rows are unusable \(not_an_image\), more than") as raised:
         list(module.train_dataloader())
     assert str(raised.value).count("row ") == 10
 
@@ -156,7 +157,7 @@ class Dying:
 def test_a_dying_worker_is_a_clear_error(assorted: Path) -> None:
     module = prepared(caption_source(path=str(assorted)), num_workers=1)
     module.train.train_transform = Dying()
-    with pytest.raises(RuntimeError, match=r"a worker that reads data died .*lower data.num_workers .*and resume"):
+    with pytest.raises(DataError, match=r"a worker that reads data died .*lower data.num_workers .*and resume"):
         list(module.train_dataloader())
 
 
@@ -186,7 +187,7 @@ def test_a_source_that_stays_away_stops_the_run(workers: int, assorted: Path, mo
 
     monkeypatch.setattr(stream.layout, "rows", away)
     message = r"cannot be read any more, after 2 more attempts: FileNotFoundError: train.parquet is gone$"
-    with pytest.raises(RuntimeError, match=message):
+    with pytest.raises(DataError, match=message):
         list(module.train_dataloader())
 
 

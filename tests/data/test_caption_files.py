@@ -113,3 +113,24 @@ def test_paths_that_name_their_own_folder_once_more(tmp_path: Path, opened: str)
     lines = [json.dumps({"file_name": f"train/{k}.png", "text": f"caption {k}"}) for k in range(3)]
     (tmp_path / "train" / "metadata.jsonl").write_text("\n".join(lines))
     assert _pairs(_open(tmp_path / opened)) == _expected(3)
+
+
+def test_texts_in_a_zip_file_and_a_damaged_one_are_refused(tmp_path: Path) -> None:
+    _with_texts(tmp_path / "a", 2)
+    with zipfile.ZipFile(tmp_path / "pairs.zip", "w") as archive:
+        for file in sorted((tmp_path / "a").iterdir()):
+            archive.write(file, file.name)
+    with pytest.raises(ValueError, match=r"pairs.zip holds texts beside its pictures, .*: unpack it"):
+        _open(tmp_path / "pairs.zip")
+    (tmp_path / "half.zip").write_bytes((tmp_path / "pairs.zip").read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"half.zip is damaged, or no zip file \(.*\); fetch it again"):
+        _open(tmp_path / "half.zip")
+
+
+def test_a_text_whose_picture_is_missing_is_named(tmp_path: Path) -> None:
+    _with_texts(tmp_path / "a", 3)
+    (tmp_path / "a" / f"{1:09}.PNG").unlink()
+    (tmp_path / "a" / "README.txt").write_text("about the set")
+    source = _open(tmp_path)
+    assert source.damaged == [("no_picture", f"a/{1:09}.txt")]
+    assert len(source) == 2

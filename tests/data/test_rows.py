@@ -17,7 +17,7 @@ from cliplab.data.captions import caption_pairs
 from cliplab.data.datamodule import CaptionDataModule
 from cliplab.data.filters import RowFilters
 from cliplab.data.images import BadImage
-from cliplab.data.layout import damaged_note
+from cliplab.data.layout import DataError, damaged_note
 from cliplab.data.library import LibraryStream
 from cliplab.data.sources import caption_source
 from cliplab.data.tokenizers import CLIPTokenizer
@@ -229,7 +229,7 @@ def test_an_unusable_row_can_stop_the_run(streaming: bool, tmp_path: Path) -> No
     datasets.Dataset.from_dict(rows).to_parquet(tmp_path / "train.parquet")
     options = {"streaming": True, "samples_per_epoch": 4} if streaming else {}
     module = prepared(caption_source(path=str(tmp_path), on_error="stop", **options))
-    with pytest.raises(RuntimeError, match=r"is unusable: not_an_image.*on_error=replace"):
+    with pytest.raises(DataError, match=r"is unusable: not_an_image.*on_error=replace"):
         list(module.train_dataloader())
 
 

@@ -11,6 +11,7 @@ import torch
 
 from cliplab.data.datamodule import CaptionDataModule
 from cliplab.data.hub import UnreachableData
+from cliplab.data.layout import DataError
 from cliplab.data.loader import Batch
 from cliplab.data.opening import open_dataset
 from cliplab.data.sources import caption_source
@@ -130,19 +131,21 @@ def test_unusable_rows_are_replaced_and_counted(streaming: bool, workers: int, t
 def test_too_many_unusable_rows_stop_the_run(tmp_path: Path) -> None:
     path = broken(tmp_path, dict.fromkeys(range(3), b"no picture"))
     loader = data_module(caption_source(path=path), max_bad_fraction=0.2).train_dataloader()
-    message = r"rows are unusable, \{'not_an_image': .*above data.max_bad_fraction 0.2"
-    with pytest.raises(RuntimeError, match=message):
+    message = (
+        r"3 of 12 rows are unusable \(not_an_image\).*by data.max_bad_fraction=0.\d+\. The first: train.parquet row 0"
+    )
+    with pytest.raises(DataError, match=message):
         deque(itertools.chain.from_iterable(itertools.repeat(loader, 20)), maxlen=0)
 
 
 def test_nothing_but_unusable_rows(tmp_path: Path) -> None:
     path = broken(tmp_path, dict.fromkeys(range(ROWS), b"no picture"))
     with pytest.raises(
-        RuntimeError, match=r"train.parquet row \d+ is unusable \(not_an_image\), and so are 100 rows drawn at random"
+        DataError, match=r"train.parquet row \d+ is unusable \(not_an_image\), and so are 100 rows drawn at random"
     ):
         epochs(caption_source(path=path))
     stream = caption_source(path=path, streaming=True, samples_per_epoch=ROWS)
-    with pytest.raises(RuntimeError, match=r"is unusable \(not_an_image\), and so are 108 rows drawn at random"):
+    with pytest.raises(DataError, match=r"is unusable \(not_an_image\), and so are 108 rows drawn at random"):
         epochs(stream)
 
 

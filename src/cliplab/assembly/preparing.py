@@ -17,6 +17,7 @@ from rich.console import Console
 
 from cliplab.assembly.process import quiet
 from cliplab.cores import usable_cores
+from cliplab.data.layout import DataError
 from cliplab.data.shards import FORMATS, LeftOut, Ready, Recipe, make_ready
 from cliplab.data.source import CaptionSource
 from cliplab.files import whole_file
@@ -179,7 +180,7 @@ def prepare(source: CaptionSource, out: Path, settings: dict[str, Any], recipe: 
     if not any(f["rows"] for f in shards.facts):
         lost = [LeftOut(*row) for facts in shards.facts for row in facts["left_out"]]
         shards.forget()
-        raise RuntimeError(
+        raise DataError(
             f"none of {number + 1:,} rows can be used: {counted(Counter(row.reason for row in lost))}; the first is "
             f"{lost[0].place if lost else 'missing'}; {FIX}"
         )

@@ -170,7 +170,8 @@ def _error_message(error: Exception, folder: Path, typed: Sequence[str] = ()) ->
         path = record_traceback(folder, error)
     except OSError:  # the disk may be full
         return f"error: {told}"
-    if expected and not isinstance(error, RuntimeError):
+    ours = type(error).__module__.startswith("cliplab.")
+    if expected and (ours or not isinstance(error, RuntimeError)):
         return f"error: {place}{one_line(error)}"
     return f"error: {told}; the traceback is in {path}"
 

@@ -18,6 +18,7 @@ from cliplab.data.tar.captions import captions_in
 from cliplab.data.tar.samples import JSONS, TEXTS
 
 LOOKED_AT = 100  # pictures that are tried for a text
+ABOUT_FOLDERS = ("readme", "licen", "copying", "notice", "credits")  # texts that are no captions
 
 
 def _name(file: str) -> tuple[str, str]:
@@ -36,16 +37,24 @@ def has_caption_files(files: Sequence[str]) -> bool:
     return any(_name(file)[0] in texts for file in itertools.islice(filter(_is_picture, files), LOOKED_AT))
 
 
+def _alone(files: Sequence[str], pictures: Sequence[str]) -> list[str]:
+    """Captions whose pictures are missing."""
+    folders, described = {os.path.dirname(file) for file in pictures}, {_name(file)[0] for file in pictures}
+    texts = [file for file in files if _name(file)[1] in TEXTS and os.path.dirname(file) in folders]
+    lone = [file for file in texts if _name(file)[0] not in described]
+    return [file for file in lone if not os.path.basename(file).lower().startswith(ABOUT_FOLDERS)]
+
+
 class CaptionFiles:
     """Rows are pictures; ``caption`` is the text of the same name: ``.txt``, ``.caption``, or else a field of ``.json``.
 
-    Captions are looked for in the extensions or JSON fields ``caption_names`` first. A picture without a text has None.
+    Captions are looked for in the extensions or JSON fields ``caption_names`` first. A picture without a text has None. A
+    text in a folder of pictures that has none is ``damaged``, other than one about the folder.
     """
 
     suffixes: ClassVar[Sequence[str]] = (".txt",)
     precedence: ClassVar[int] = 80
     columns: Sequence[str] = ("image", "caption")
-    damaged: Sequence[tuple[str, str]] = ()
 
     def __init__(self, files: Sequence[str], root: Path, *, caption_names: Sequence[str] = ()) -> None:
         self.root, self.caption_names = root, tuple(caption_names)
@@ -56,6 +65,7 @@ class CaptionFiles:
                 beside.setdefault(stem, {})[extension] = file
         self.pictures = [file for file in files if _is_picture(file)]
         self.texts = [beside.get(_name(file)[0], {}) for file in self.pictures]
+        self.damaged = [(name_within(file, root), "no_picture") for file in _alone(files, self.pictures)]
         self.parts = [Part(root.name, len(self.pictures))]
 
     @functools.cached_property

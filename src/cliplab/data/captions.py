@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from cliplab.data.columns import CAPTION_COLUMNS, IMAGE_COLUMNS, first_present
 from cliplab.data.fingerprint import content_fingerprint
 from cliplab.data.images import BadImage, decode_image, decode_pixels, encoded
-from cliplab.data.layout import Row, Unusable, damaged_note
+from cliplab.data.layout import DataError, Row, Unusable, damaged_note
 from cliplab.data.library import without_decoding
 from cliplab.data.loader import RowBatches
 from cliplab.data.local import DataFiles, folder_of, local_path
@@ -80,7 +80,7 @@ class CaptionDataset(RowSource):
     Filters are applied once, at the start. An image or caption that cannot be read is counted, and another sample, drawn at
     random by (seed, epoch, index), replaces it; with ``on_error="stop"`` it stops the run. ``cache_images`` keeps each image
     in memory after the evaluation transform (uint8; each worker has its own copy) and skips the training transform. Raises
-    ValueError when filters leave no row, RuntimeError when a file is damaged and ``on_error`` is ``stop``.
+    ValueError when filters leave no row, DataError when a file is damaged and ``on_error`` is ``stop``.
     """
 
     def __init__(self, opened: OpenedRows, rows: CaptionRows, settings: ByRowSettings) -> None:
@@ -90,7 +90,7 @@ class CaptionDataset(RowSource):
         self.opened, self.dataset, self.rows, self.damaged = opened, opened.dataset, rows, opened.damaged
         if self.damaged and rows.on_error == "stop":
             reason, place = self.damaged[0]
-            raise RuntimeError(f"{place} ({reason}); repair or remove it, or skip it with data.train.on_error=replace")
+            raise DataError(f"{place} ({reason}); repair or remove it, or skip it with data.train.on_error=replace")
         self.kept, self.which, self.refused = wanted_samples(self.dataset, rows)
         if len(self.kept) == 0:
             raise ValueError(

@@ -128,13 +128,11 @@ def _notes(folders: Any, files: Sequence[str], one_depth: bool, class_folders: S
 
 
 def names_and_notes(found: ClassFolders, keep_empty: bool) -> tuple[list[str], list[str]]:
-    """The sorted names of the classes, including empty ones when they are kept, and notes about them."""
+    """The sorted names of the classes, including empty ones when they are kept, and notes about those that are not."""
     present = sorted(set(found.classes))
     names = sorted({*present, *found.empty}) if keep_empty else present
     notes = list(found.notes)
-    if found.empty and keep_empty:
-        notes.append(f"{len(found.empty)} class folders hold no picture and stay candidates: {listed(found.empty)}")
-    elif found.empty:
+    if found.empty and not keep_empty:
         notes.append(
             f"{len(found.empty)} of {len(found.empty) + len(present)} class folders hold no picture and are not candidates, "
             f"which makes the task easier: {listed(found.empty)}; put pictures there, or set dataset.keep_empty_classes=true"

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from cliplab.data.layout import DataError
+
 MOST_NAMED = 10  # unusable rows that a message names
 FEWEST_SEEN = 100  # samples before the limit is checked; at the end of an epoch fewer suffice
 CHANCE = 0.001  # the probability of stopping although no more rows are unusable than the limit allows
@@ -83,7 +85,7 @@ class Counts:
     def check(
         self, max_bad_fraction: float, rows: int | None = None, lost: int = 0, *, whole_epoch: bool = False
     ) -> None:
-        """Raises RuntimeError, naming the first unusable rows, when more rows are unusable than the limit allows.
+        """Raises DataError, naming the first unusable rows, when more rows are unusable than the limit allows.
 
         Where the number of ``rows`` is known, that is certain once more than the limit's share of them, with the ``lost``
         ones, were read. Otherwise the rows read so far must show it beyond chance. After a ``whole_epoch`` the check is made
@@ -92,16 +94,19 @@ class Counts:
         if self.seen < FEWEST_SEEN and not whole_epoch:
             return
         if rows is not None and len(self.bad_rows) + lost > max_bad_fraction * (rows + lost):
-            raise self._above(f"{len(self.bad_rows) + lost} of {rows + lost}", max_bad_fraction)
+            raise self._above(len(self.bad_rows) + lost, rows + lost, max_bad_fraction)
         of_all = whole_epoch and rows is None
         bad, seen = (self.bad.total(), self.seen + self.lost) if of_all else (self.bad_probes, self.probes)
         if surely_above(bad, seen, max_bad_fraction):
-            raise self._above(f"{self.bad.total()} of {self.seen + self.lost}", max_bad_fraction)
+            raise self._above(self.bad.total(), self.seen + self.lost, max_bad_fraction)
 
-    def _above(self, share: str, max_bad_fraction: float) -> RuntimeError:
-        return RuntimeError(
-            f"{share} rows are unusable, {dict(self.bad)}: above data.max_bad_fraction {max_bad_fraction}; repair the data "
-            f"or raise the limit. The first: {'; '.join(self.first_bad)}"
+    def _above(self, bad: int, rows: int, max_bad_fraction: float) -> DataError:
+        share = max(bad / rows, self.bad.total() / (self.seen + self.lost))
+        enough = min(1.0, math.ceil(120 * share) / 100)
+        return DataError(
+            f"{bad} of {rows} rows are unusable ({', '.join(sorted(self.bad))}), more than data.max_bad_fraction="
+            f"{max_bad_fraction:g} allows; repair the data, or go on without such rows by data.max_bad_fraction={enough:g}. "
+            f"The first: {'; '.join(self.first_bad)}"
         )
 
     def as_dict(self) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class CaptionDataModule(lightning.LightningDataModule):
         self.counts.check(self.max_bad_fraction, self.train.row_count, len(self.train.damaged))
 
     def check_counts(self, counts: Counts) -> None:
-        """Check the counts of all ranks after an epoch, however short. Raises RuntimeError for too many unusable rows."""
+        """Check the counts of all ranks after an epoch, however short. Raises DataError for too many unusable rows."""
         counts.check(self.max_bad_fraction, self.train.row_count, len(self.train.damaged), whole_epoch=True)
 
     def all_counts(self) -> Counts:

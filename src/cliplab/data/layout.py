@@ -45,6 +45,10 @@ class Part(NamedTuple):
     rows: int | None = None
 
 
+class DataError(RuntimeError):
+    """Data that a run cannot go on with. The message is for the person who brought them."""
+
+
 class DamagedPart(ValueError):
     """The remainder of a part cannot be read. ``place`` names the file and ``reason`` is a short code to count by. Reading
     continues with the next part, and the file counts as ``lost`` unusable rows: about as many as cannot be read."""

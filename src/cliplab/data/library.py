@@ -3,6 +3,7 @@
 import functools
 import itertools
 import os
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, ClassVar
 
 import datasets
 
+from cliplab.data.caption_files import has_caption_files
 from cliplab.data.cells import to_rows
 from cliplab.data.layout import Part, Row
 from cliplab.data.layouts import suffixes
@@ -155,6 +157,20 @@ def _refuse_table_beside_zips(files: Sequence[str]) -> None:
         )
 
 
+def _refuse_texts_in_zip(path: Path) -> None:
+    """Raises ValueError for a zip file that is damaged, and for one with captions beside its pictures, of which the library
+    would take the pictures alone."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            names = packed.namelist()
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path.name} is damaged, or no zip file ({error}); fetch it again") from error
+    if has_caption_files(names) and not any(os.path.basename(name) in ABOUT_PICTURES for name in names):
+        raise ValueError(
+            f"{path.name} holds texts beside its pictures, which are read from folders alone: unpack it, and give the folder"
+        )
+
+
 class ImageFolder(LibraryReader):
     """A folder of images or a zip file, with ``metadata.jsonl`` or ``metadata.csv``, or with class folders."""
 
@@ -167,6 +183,8 @@ class ImageFolder(LibraryReader):
             known = ", ".join(sorted([*suffixes(), ZIP]))
             raise ValueError(f"{root.name} is not a folder, and its extension is unknown; known are {known}")
         _refuse_table_beside_zips(files)
+        if is_zip:
+            _refuse_texts_in_zip(root)
         self.root, self.split, self.files, self.named = root, split, files, named or is_zip
 
     def arguments(self, split: str) -> dict[str, Any]:

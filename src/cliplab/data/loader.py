@@ -1,5 +1,6 @@
 """Batches of caption data for one rank, in an exact order, starting anywhere."""
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
+from cliplab.data.layout import DataError
 from cliplab.data.source import Sample, Source
 from cliplab.distributed import rank, world_size
 from cliplab.models.tokens import Tokenizer, Tokens
 from cliplab.signals import leave_signals_to_the_parent
+from cliplab.text import uneven_batch
 
 
 class Batch(NamedTuple):
@@ -160,15 +163,16 @@ class StreamBatches:
         return _begin(self.loader)
 
 
-def _without_traceback(error: Exception) -> RuntimeError:
+def _without_traceback(error: RuntimeError) -> RuntimeError:
     """The error of a worker without the worker's traceback."""
     text = str(error)
     if "exited unexpectedly" in text or "is killed by signal" in text:
-        return RuntimeError(
+        return DataError(
             f"a worker that reads data died ({text.splitlines()[0].strip().rstrip('.')}), often because memory ran out: "
             "lower data.num_workers or data.shuffle_buffer, and resume"
         )
-    return RuntimeError(text.rstrip().rsplit("\n", 1)[-1].removeprefix("RuntimeError: "))
+    kind = DataError if isinstance(error, DataError) else RuntimeError
+    return kind(re.sub(r"^[\w.]+: ", "", text.rstrip().rsplit("\n", 1)[-1]))
 
 
 class CaptionLoader:
@@ -185,10 +189,7 @@ class CaptionLoader:
         count: Callable[[Batch], None] = lambda batch: None,
     ) -> None:
         if batch_size % world_size():
-            raise ValueError(
-                f"data.batch_size {batch_size} is the global batch and not a multiple of {world_size()} ranks; "
-                f"set it to {batch_size // world_size() * world_size()}"
-            )
+            raise ValueError(uneven_batch(batch_size, world_size()))
         if len(source) < batch_size:
             raise ValueError(too_few_samples(len(source), batch_size))
         self.source, self.steps, self.batch_size = source, len(source) // batch_size, batch_size

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from cliplab.data.images import BadImage
-from cliplab.data.layout import Row, Unusable
+from cliplab.data.layout import DataError, Row, Unusable
 from cliplab.data.rows import CaptionRows
 
 DRAWS = 100  # rows drawn at random to replace an unusable one, before the run stops
@@ -102,7 +102,7 @@ def first_usable(attempts: Iterator[Callable[[], Sample]], place: Callable[[], s
     """Return the first attempt that succeeds. Where the first one fails, the sample carries its row as ``bad``.
 
     ``place`` gives the place of the first attempt's row. It is called only after a failure, since it may have to read.
-    Raises RuntimeError when every attempt fails, or after the first when ``on_error`` is ``stop``.
+    Raises DataError when every attempt fails, or after the first when ``on_error`` is ``stop``.
     """
     reason, detail, tried = "", "", 0
     for read in attempts:
@@ -111,14 +111,14 @@ def first_usable(attempts: Iterator[Callable[[], Sample]], place: Callable[[], s
             sample = read()
         except BadImage as error:
             if on_error == "stop":
-                raise RuntimeError(
+                raise DataError(
                     f"{place()} is unusable: {error}; repair it, or replace it with data.train.on_error=replace"
                 ) from error
             reason, detail = reason or error.reason, detail or str(error)[:MOST_SHOWN]
         else:
             return sample._replace(bad=Unusable(reason, place())) if reason else sample
     cause = detail if reason == "missing_file" else reason
-    raise RuntimeError(
+    raise DataError(
         f"{place()} is unusable ({cause}), and so are {tried - 1} rows drawn at random in its place; repair the data, or "
         "set the right columns: data.train.image_columns=[…] data.train.caption_columns=[…]"
     )

@@ -148,7 +148,7 @@ class CaptionStream(StreamSource):
     ``shuffle_buffer`` is the number of rows of a lane that wait in memory to be shuffled. ``samples_per_epoch`` counts over
     all ranks. All ranks make the same number of steps, and a part that runs out starts again. Unusable rows are replaced,
     never left out, so a batch can be found again without decoding the ones before it. Raises ValueError when a column is
-    missing, RuntimeError when the source stays unreachable.
+    missing, DataError when the source stays unreachable.
     """
 
     def __init__(self, layout: Layout, location: Location, settings: StreamSettings) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from cliplab.data.layout import Row
+from cliplab.data.layout import DataError, Row
 
 
 class StreamRow(NamedTuple):
@@ -36,7 +36,7 @@ class RowsInTurn(Protocol):
 class ShuffleBuffer:
     """Endless rows, shuffled through a buffer of at most ``size`` rows. Each row of a turn comes once, turn after turn.
 
-    Raises RuntimeError with the message ``empty`` when a turn has no rows.
+    Raises DataError with the message ``empty`` when a turn has no rows.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class ShuffleBuffer:
             self.held = []
             yield from self._shuffled(self.turn(turn))
             if not self.held:
-                raise RuntimeError(self.empty)
+                raise DataError(self.empty)
 
     def _shuffled(self, rows: Iterator[StreamRow]) -> Iterator[StreamRow]:
         for row in rows:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cliplab.settings.config import ConfigError
+from cliplab.text import uneven_batch
 
 OURS = "cliplab.data.sources.caption_source"
 # Keys of data.train with what they are in configs/data/_base.yaml
@@ -63,7 +64,4 @@ def _check_shares(batch_size: Any, trainer: Mapping[str, Any]) -> None:
         return
     ranks = devices * nodes
     if devices > 0 and nodes > 0 and batch_size % ranks:
-        raise ConfigError(
-            f"data.batch_size: {batch_size} is the batch of all {ranks} processes and not a multiple of {ranks}; set "
-            f"{max(1, batch_size // ranks) * ranks}"
-        )
+        raise ConfigError(uneven_batch(batch_size, ranks))
