@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from cliplab.models.caption_decoder import Mutual
@@ -44,9 +45,11 @@ class MaskedCaption(DecoderObjective):
     to each other in one sequence; here words attend to words and then to the picture. Any word may be hidden; in the source
     it is a frequent noun, adjective or verb. Its tag prediction is ``objective=tags``; ``objective=sum`` adds both.
 
-    A score is the mean log-probability of the words of a text when all of them are hidden and their number is known, which
-    costs one sequence for each length. With a ``share`` of 0 training shows no such texts; a large share fits scores
-    better (Ghazvininejad et al. 2019, "Mask-predict").
+    A score is the log-likelihood of a text: of the number of its words, which is predicted from the mean of the states of
+    the picture, and of the words when all of them are hidden and their number is known, which costs one sequence for each
+    number (Ghazvininejad et al. 2019, "Mask-predict"). Without the number, names of different lengths could not be
+    compared. Its cross-entropy is added to the loss, and gives the image tower no gradient. With a ``share`` of 0 training
+    shows no texts with all words hidden; a large share fits scores better.
     """
 
     reads = frozenset({"image_states"})
@@ -71,10 +74,16 @@ class MaskedCaption(DecoderObjective):
     def build_heads(self, model: CLIP) -> None:
         width = self.build_table(model, ends=False)  # its further vector hides a word
         self.decoder = self.new_decoder(model, width)
+        self.length = nn.Linear(model.image_encoder.state_width, model.text_encoder.context_length)
+        bias = self.vocabulary.first_lengths(self.length.out_features)
+        if bias is not None:
+            with torch.no_grad():
+                self.length.bias.copy_(bias)
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """The vectors of words, then the layers."""
-        return [list(self.table.parameters()), *self.decoder.layer_groups()]
+        """The vectors of words, then the layers; the prediction of the number of words is with the last one."""
+        layers = self.decoder.layer_groups()
+        return [list(self.table.parameters()), *layers[:-1], [*layers[-1], *self.length.parameters()]]
 
     def _words(self, tokens: Tokens) -> Tokens:
         """The words of each text without its end; an empty text is its end alone."""
@@ -87,9 +96,16 @@ class MaskedCaption(DecoderObjective):
         hidden = hidden_words(words.lengths, batch.epochs, batch.indices, seed=self.seed, share=self.share)
         hidden = hidden.to(words.ids.device)
         ids = words.ids[:, : hidden.shape[1]]
-        states = self.states(encoded.image_states.patches.flatten(1, 2), Tokens(ids, words.lengths), hidden)
+        memory = encoded.image_states.patches.flatten(1, 2)
+        states = self.states(memory, Tokens(ids, words.lengths), hidden)
         loss, accuracy = word_loss(self.table, states, ids[hidden])
-        return Loss(loss, {"word_accuracy": accuracy})
+        of_number = F.nll_loss(self.log_numbers(memory.detach()), words.lengths - 1)
+        figures = {"word_loss": loss.detach(), "word_accuracy": accuracy, "number_loss": of_number.detach()}
+        return Loss(loss + of_number, figures)
+
+    def log_numbers(self, memory: Float[Tensor, "images places width"]) -> Float[Tensor, "images numbers"]:
+        """The log-probability of each number of words, from 1 on, for the states of each picture."""
+        return self.length(memory.mean(1)).float().log_softmax(-1)
 
     def states(
         self, memory: Tensor, words: Tokens, hidden: Bool[Tensor, "batch length"]
@@ -102,18 +118,20 @@ class MaskedCaption(DecoderObjective):
         return x[hidden.flatten()[packing.index]]
 
     def score(self, model: CLIP, images: Tensor, texts: Tokens) -> Float[Tensor, "images texts"]:
-        """The mean log-probability of the words of each text, from the number of its words and the picture."""
+        """The log-likelihood of each text: of the number of its words, and of the words."""
         words = self._words(texts)
         patches = model.image_encoder.forward_states(model.normalised(images)).patches
         scores = patches.new_empty(len(images), len(texts.ids), dtype=torch.float32)
         with torch.autocast(patches.device.type, enabled=False):
             memory = patches.flatten(1, 2).float()
+            numbers = self.log_numbers(memory)
             for length in words.lengths.unique().tolist():
                 rows = (words.lengths == length).nonzero()[:, 0]
-                scores[:, rows] = self._of_length(memory, words.ids[rows, :length])
+                scores[:, rows] = self._of_length(memory, words.ids[rows, :length]) + numbers[:, length - 1, None]
         return scores
 
     def _of_length(self, memory: Tensor, ids: Int[Tensor, "texts length"]) -> Float[Tensor, "images texts"]:
+        """The log-likelihood of the words of texts that have the same number of them."""
         length = ids.shape[1]
         parts = []
         for piece in memory.split(
@@ -123,5 +141,5 @@ class MaskedCaption(DecoderObjective):
             states = self.states(piece, blank, torch.ones_like(blank.ids, dtype=torch.bool))
             log_p = self.table.logits(states).log_softmax(-1).view(len(piece), length, -1)
             total = [log_p[:, place, ids[:, place]] for place in range(length)]
-            parts.append(torch.stack(total).mean(0) + self.vocabulary.shared_share(ids).mean(1))
+            parts.append(torch.stack(total).sum(0) + self.vocabulary.shared_share(ids).sum(1))
         return torch.cat(parts)
