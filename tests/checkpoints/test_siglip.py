@@ -179,7 +179,7 @@ def test_folder_with_its_tokenizer_is_a_model_to_use(tmp_path: Path) -> None:
 
 def test_named_file_takes_the_tokenizer_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(siglip, "_timm_tower", lambda name, stated: {"heads": 2, "activation": "gelu"})
-    monkeypatch.setattr("cliplab.checkpoints.open_clip.named_config", lambda name: open_clip_config(False))
+    monkeypatch.setattr("cliplab.checkpoints.read.named_config", lambda name: open_clip_config(False))
     trunk, text = open_clip_parts(False)
     state = {f"visual.trunk.{k}": v for k, v in trunk.state_dict().items()}
     state |= {f"text.{k}": v for k, v in text.state_dict().items()}

@@ -3,10 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
 from cliplab.cli.naming import model_name, results_name, sweep_folder
+from cliplab.embedding.table import write_table
 
 
 def name_of(task: str = "evaluate", typed: tuple[str, ...] = (), **given: object) -> str:
@@ -44,6 +46,15 @@ def test_a_checkpoint_is_called_as_its_run(run: Path) -> None:
         assert name_of("embed", run=str(value)) == "mine"
     assert name_of(ckpt=[str(run), "other.pt"]) == "several"
     assert name_of("report", run=str(run)) == "mine"
+
+
+def test_a_search_in_a_table_is_called_as_the_model_that_made_it(run: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.npz"
+    write_table(table, ["a"], np.ones((1, 2), np.float32), {"source": str(run / "checkpoints" / "last.ckpt")})
+    assert name_of("search", images=str(table)) == "mine"
+    assert name_of("search", images=str(table), pretrained="ViT-B-32.pt") == "ViT-B-32"
+    (tmp_path / "pictures.npz").write_bytes(b"PK")
+    assert name_of("search", images=str(tmp_path / "pictures.npz")) == "emoji"
 
 
 def test_the_experiment_and_a_typed_name_come_first(run: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from cliplab.data.tokenizers import CLIPTokenizer
 from cliplab.data.transforms import EvalTransform, FitTransform, SquashTransform
 from cliplab.embedding import table
-from cliplab.embedding.collection import is_table, open_collection
+from cliplab.embedding.collection import open_collection
+from cliplab.embedding.facts import is_table
 from cliplab.embedding.model import EmbeddingModel, list_images
 from cliplab.embedding.table import embed_collection, read_table
 from tests.models.weights import TOWERS, built, tiny_config

@@ -83,7 +83,7 @@ def test_foreign_weights_are_a_file_or_their_folder(key: str, tmp_path: Path) ->
     assert model_source(asked(**{key: str(tmp_path / "ViT-B-32.pt")})).spec == str(tmp_path / "ViT-B-32.pt")
 
 
-@pytest.mark.parametrize("name", ["openai/clip-vit-base-patch32", "open_clip:ViT-B-32:openai", "open_clip:RN50:w.pt"])
+@pytest.mark.parametrize("name", ["openai/clip-vit-base-patch32", "open_clip:ViT-B-32:openai", "open_clip:RN50:openai"])
 def test_names_on_a_hub_are_for_pretrained(name: str) -> None:
     assert model_source(asked(pretrained=name))[:2] == ("pretrained", name)
 

@@ -1,7 +1,5 @@
 """open_clip's model configs, state dicts and folders, for its native CLIP towers."""
 
-import functools
-import importlib.util
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +10,7 @@ from torch import Tensor
 
 from cliplab.checkpoints.io import read_folder_state, write_safetensors
 from cliplab.checkpoints.open_clip_fields import EPS_OF_TORCH, NO_EFFECT, TRAINING, activation_and_eps, refuse_custom
+from cliplab.checkpoints.open_clip_names import named_config
 from cliplab.checkpoints.openai import HEAD_WIDTH, from_openai, looks_native, shown_config, to_openai
 from cliplab.checkpoints.preprocessing import read_preprocess_cfg
 from cliplab.checkpoints.siglip import looks_siglip, read_trunk
@@ -25,26 +24,6 @@ from cliplab.models.encoders import CLIP_MEAN, CLIP_STD
 from cliplab.models.hub import hub_or_cache, hub_silence, patience_with_sockets, silence_of
 
 STEM = "open_clip_model"
-
-
-@functools.cache
-def _package() -> Path:
-    spec = importlib.util.find_spec("open_clip")
-    if spec is None or spec.origin is None:
-        raise ImportError("open_clip's model names come from open_clip_torch; run: pip install open_clip_torch")
-    return Path(spec.origin).parent
-
-
-def named_config(name: str) -> dict[str, Any]:
-    """The model config of a name in the installed open_clip. Raises ValueError listing names that look like it."""
-    import difflib
-
-    file = _package() / "model_configs" / f"{name.replace('/', '-')}.json"
-    if not file.is_file():
-        known = [f.stem for f in file.parent.glob("*.json")]
-        close = difflib.get_close_matches(name, known, n=3, cutoff=0.3)
-        raise ValueError(f"open_clip has no model {name!r}; close to it are {', '.join(close) or 'none'}")
-    return json.loads(file.read_text(encoding="utf8"))
 
 
 def _image_config(vision: Stated, quick_gelu: bool) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cliplab.checkpoints import open_clip
 from cliplab.checkpoints.io import read_file
+from cliplab.checkpoints.open_clip_names import model_and_place, named_config
 from cliplab.checkpoints.openai import looks_native, read_openai
 from cliplab.checkpoints.run_checkpoint import no_average
 from cliplab.checkpoints.spec import OPEN_CLIP, OPEN_CLIP_CONFIG, SUFFIXES
@@ -58,10 +59,8 @@ def read_pretrained(spec: str, weights: str = "raw") -> Weights:
 
 
 def _named(spec: str) -> Weights:
-    name, _, where = spec.removeprefix(OPEN_CLIP).partition(":")
-    if not name or not where:
-        raise ValueError(f"{spec}: write open_clip:<model name>:<file or tag>, such as open_clip:ViT-B-32:openai")
-    config, path = open_clip.named_config(name), Path(where).expanduser()
+    name, where = model_and_place(spec)
+    config, path = named_config(name), Path(where).expanduser()
     facts: dict[str, Any] = {}
     if not path.is_file():
         path, facts = open_clip.pretrained_tag(name, where)

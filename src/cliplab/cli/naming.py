@@ -23,6 +23,8 @@ def results_name(_root_: Any) -> str:
         return str(_root_.name)
     given = {key: OmegaConf.select(_root_, key) for key in KEYS}
     plain = {key: OmegaConf.to_container(v) if OmegaConf.is_config(v) else v for key, v in given.items() if v}
+    if not plain and _root_.task.name == "search":
+        plain = _maker_of_table(_root_.get("images"))
     names = list(dict.fromkeys(_names({**plain, "task": {"name": _root_.task.name}})))
     return str(_root_.name) if not names else names[0] if len(names) == 1 else "several"
 
@@ -32,6 +34,21 @@ def experiment_as_name(override: str) -> str:
     key, _, value = override.partition("=")
     known = (places.config_dir() / "experiment" / f"{value}.yaml").is_file()
     return f"name={value}" if key == "experiment" and value and not known else override
+
+
+def _maker_of_table(images: Any) -> dict[str, Any]:
+    """The model that made the table of embeddings that is searched, as ``pretrained``. Nothing for other pictures."""
+    from cliplab.tasks.search import TABLES
+
+    if not str(images).endswith(TABLES):
+        return {}
+    from cliplab.embedding.facts import maker_of
+
+    try:
+        made_by = maker_of(Path(str(images)).expanduser())
+    except ValueError:  # the task reports it
+        return {}
+    return {"pretrained": made_by} if made_by else {}
 
 
 def sweep_folder(otherwise: str, _root_: Any) -> str:

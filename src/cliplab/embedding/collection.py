@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cliplab.data.columns import IMAGE_COLUMNS, first_present
 from cliplab.data.hub import UnreachableData
@@ -17,6 +15,7 @@ from cliplab.data.layouts import reader_of, suffixes
 from cliplab.data.library import cache_key
 from cliplab.data.local import folder_of
 from cliplab.data.opening import open_dataset
+from cliplab.embedding.facts import is_table
 from cliplab.embedding.model import SUFFIXES, list_images
 
 SHARDS = (".parquet", ".arrow", ".tar")
@@ -46,16 +45,6 @@ def _of_files(paths: Sequence[Path], root: Path | None) -> Collection:
     ids = [str(p.relative_to(root)) if root else str(p) for p in paths]
     facts = "\n".join(f"{p} {p.stat().st_size if p.is_file() else 'missing'}" for p in paths)
     return Collection(ids, lambda i: paths[i], hashlib.sha256(facts.encode()).hexdigest(), files=True)
-
-
-def is_table(path: Path) -> bool:
-    """Whether a file is a table of embeddings and not of images."""
-    if not path.is_file() or path.suffix not in (".parquet", ".npz"):
-        return False
-    try:
-        return path.suffix == ".npz" or "embedding" in pq.read_schema(path).names
-    except (OSError, pa.ArrowException):  # reported when it is read as data
-        return False
 
 
 def _is_dataset(folder: Path) -> bool:

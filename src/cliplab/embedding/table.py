@@ -15,12 +15,11 @@ from jaxtyping import Float
 from rich.progress import track
 
 from cliplab.embedding.collection import Collection
+from cliplab.embedding.facts import FACTS, not_ours, read_facts
 from cliplab.embedding.model import EmbeddingModel
 from cliplab.embedding.parts import begin_parts
 from cliplab.files import whole_file
 from cliplab.text import occurrences
-
-FACTS = b"cliplab"
 
 
 def write_table(path: Path, ids: Sequence[str], embeds: Float[np.ndarray, "rows dim"], facts: dict[str, Any]) -> None:
@@ -39,21 +38,6 @@ def write_table(path: Path, ids: Sequence[str], embeds: Float[np.ndarray, "rows 
             pq.write_table(table, file)
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """The facts of a table alone, without its rows. Raises ValueError for a file that ``write_table`` did not write."""
-    try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return json.loads(str(file["facts"]))
-        return json.loads((pq.read_schema(path).metadata or {})[FACTS])
-    except (KeyError, OSError, ValueError, pa.ArrowException) as error:
-        raise _not_ours(path, error) from error
-
-
-def _not_ours(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} is not a table of embeddings that task=embed wrote: {error}")
-
-
 def read_table(path: Path) -> tuple[list[str], Float[np.ndarray, "rows dim"], dict[str, Any]]:
     """Ids, unit vectors and facts. Raises ValueError for a file that ``write_table`` did not write."""
     try:
@@ -65,7 +49,7 @@ def read_table(path: Path) -> tuple[list[str], Float[np.ndarray, "rows dim"], di
         vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(-1, dim)
         return table["id"].to_pylist(), vectors, json.loads((table.schema.metadata or {})[FACTS])
     except (KeyError, OSError, ValueError, pa.ArrowException) as error:
-        raise _not_ours(path, error) from error
+        raise not_ours(path, error) from error
 
 
 def _job(model: str, collection: Collection, rows_per_part: int, batch_size: int) -> str:

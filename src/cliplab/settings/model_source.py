@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cliplab.checkpoints.open_clip_names import model_and_place
 from cliplab.checkpoints.spec import OPEN_CLIP, OPEN_CLIP_CONFIG, SUFFIXES
 from cliplab.settings.config import ConfigError, did_you_mean
 
@@ -84,11 +85,20 @@ def named_model(key: str, value: Any) -> ModelSource:
     if (name.startswith(OPEN_CLIP) or repository) and not path.exists():
         if key not in ("pretrained", LOAD):
             raise ConfigError(_missing_message(key, path) + f"; for weights on a hub: pretrained={name}")
-        return ModelSource(key, name)
+        return ModelSource(key, _checked_name(key, name))
     path = existing(key, name)
     if path.is_file() and path.suffix not in SUFFIXES and not _looks_like_weights(path):
         raise ConfigError(f"{key}: {path} is not a file of weights; {_ways(key)}")
     return ModelSource(key, str(path if path.is_file() else _weights_in(key, path)))
+
+
+def _checked_name(key: str, name: str) -> str:
+    if name.startswith(OPEN_CLIP):
+        try:
+            model_and_place(name)
+        except (ValueError, ImportError) as error:
+            raise ConfigError(f"{key}: {error}") from error
+    return name
 
 
 def _looks_like_weights(path: Path) -> bool:

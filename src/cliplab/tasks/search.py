@@ -46,14 +46,13 @@ def _with_model(config: dict[str, Any]) -> dict[str, Any]:
     """The config; where it names no model, with the one that made the table of embeddings. Raises ConfigError when that
     model is gone."""
     path = Path(str(config["images"])).expanduser()
-    if any(config.get(key) for key in KEYS) or path.suffix not in TABLES or not path.is_file():
+    if any(config.get(key) for key in KEYS) or path.suffix not in TABLES:
         return config
-    from cliplab.embedding.collection import is_table
-    from cliplab.embedding.table import read_facts
+    from cliplab.embedding.facts import maker_of
 
-    if not is_table(path):
+    source = maker_of(path)
+    if source is None:
         return config
-    source = str(read_facts(path)["source"])
     if Path(source).is_absolute() and not Path(source).exists():
         raise ConfigError(
             f"images: {path} was embedded by {source}, which is gone; name that model where it is now: run=…"
@@ -83,7 +82,7 @@ def _collection_vectors(
 ) -> tuple[Sequence[str], "np.ndarray", Callable[[int], Any]]:
     """Ids, unit vectors, and a function from a row to its picture, which returns None when the picture is out of reach."""
     from cliplab.assembly.collection import given_collection, report_skipped, with_ids
-    from cliplab.embedding.collection import is_table
+    from cliplab.embedding.facts import is_table
     from cliplab.embedding.table import read_table
 
     path = Path(str(config["images"])).expanduser()
