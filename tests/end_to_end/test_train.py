@@ -115,6 +115,27 @@ def test_checkpoint_and_early_stopping_can_follow_a_zero_shot_set(
 
 
 @pytest.mark.report
+def test_the_best_checkpoint_holds_the_weights_that_were_evaluated(
+    command: Callable[..., int], arguments: list[str], tmp_path: Path
+) -> None:
+    """Evaluations in the middle of epochs, of a model that writes captions and is compared by their likelihood."""
+    chosen = [
+        "objective=caption",
+        "callbacks.evaluation.every_n_steps=2",
+        "callbacks.best.monitor=zeroshot/folder/acc1",
+    ]
+    assert command(*arguments, *chosen, "optimizer=adamw", "optimizer.lr=3e-3") == 0
+    run = only_run(tmp_path)
+    rows = [json.loads(line) for line in (run / "zeroshot" / "history.jsonl").read_text().splitlines()]
+    accuracy = {row["step"]: row["metrics"]["acc1"] for row in rows if row["step"]}
+    assert list(accuracy) == [2, 4, 6, 8, 9]
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["global_step"] == max(accuracy, key=lambda step: accuracy[step])
+    last = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    scores = [float(x["best_model_score"]) for x in last["callbacks"].values() if x.get("best_model_score") is not None]
+    assert scores == [pytest.approx(max(accuracy.values()))]
+
+
 def test_several_checkpoints_give_one_comparison(
     one_epoch: Path, command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

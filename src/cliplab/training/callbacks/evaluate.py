@@ -139,6 +139,8 @@ class Evaluate(Callback):
         if metrics is not None:  # otherwise StopBetweenSteps ends the run in this step
             self.latest = self.latest._replace(metrics=metrics)
             pl_module.log_dict(metrics, logger=False, rank_zero_only=True)
+            if step % self.steps_per_epoch:  # at the end of the epoch the weights are others than those evaluated
+                self._let_act(metrics, trainer, pl_module, (ModelCheckpoint,))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: TrainingModule) -> None:  # type: ignore[override]
         self.latest = self.latest._replace(epoch_end=trainer.global_step)
@@ -162,15 +164,24 @@ class Evaluate(Callback):
         if step == self.latest.step and self.latest.metrics is None:
             metrics = self._evaluate_between_steps(trainer, module, thorough=thorough or step == self.total_steps)
             self.latest = self.latest._replace(metrics=metrics)
-        known = self.latest.metrics or {}
-        trainer.callback_metrics.update({key: torch.tensor(value) for key, value in known.items()})
-        if step % self.steps_per_epoch == 0:
-            kinds = (ModelCheckpoint,) if step == self.latest.epoch_end else (EarlyStopping, ModelCheckpoint)
-            for callback in trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, kinds) and callback.monitor in known:
-                    callback.on_train_epoch_end(trainer, module)
-                if isinstance(callback, EarlyStopping) and callback.wait_count >= callback.patience:
-                    trainer.should_stop = True  # checkpoints do not store this
+        at_end, seen_end = step % self.steps_per_epoch == 0, step == self.latest.epoch_end
+        self._let_act(
+            self.latest.metrics or {},
+            trainer,
+            module,
+            (EarlyStopping, ModelCheckpoint) if at_end and not seen_end else (ModelCheckpoint,),
+        )
+        if at_end and any(isinstance(c, EarlyStopping) and c.wait_count >= c.patience for c in trainer.callbacks):  # type: ignore[attr-defined]
+            trainer.should_stop = True  # checkpoints do not store this
+
+    def _let_act(
+        self, metrics: dict[str, float], trainer: Trainer, module: TrainingModule, kinds: tuple[type[Callback], ...]
+    ) -> None:
+        """Let callbacks of these kinds act now, as at the end of an epoch, where they monitor one of the metrics."""
+        trainer.callback_metrics.update({key: torch.tensor(value) for key, value in metrics.items()})
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, kinds) and callback.monitor in metrics:  # type: ignore[attr-defined]
+                callback.on_train_epoch_end(trainer, module)
 
     def _evaluate_between_steps(self, trainer: Trainer, module: TrainingModule, *, thorough: bool) -> dict[str, float]:
         """An evaluation between steps, where a signal may end the run at once. Raises KeyboardInterrupt at a signal."""
