@@ -101,7 +101,7 @@ def test_mistake_is_told_in_words(call, message: str, model: EmbeddingModel, tmp
 
 
 def test_load_says_what_it_cannot_read(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="and holds no weights"):
+    with pytest.raises(ValueError, match=r"holds neither a run with a last.ckpt nor weights"):
         cliplab.load(str(tmp_path))
     with pytest.raises(ValueError, match="batch_size 0 must be 1 or more"):
         EmbeddingModel(
