@@ -1,5 +1,6 @@
 """A training run, from its config to its report."""
 
+import logging
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -32,8 +33,11 @@ from cliplab.training.callbacks import NotFiniteError, WatchFirstBatch, WatchLea
 from cliplab.training.trackers import trackers_of
 
 
-def print_config(config: dict[str, Any]) -> None:
-    """Print the resolved config as a tree."""
+def print_config(config: dict[str, Any], file: Path) -> None:
+    """Print the resolved config as a tree, on a terminal or with hydra.verbose=true; else where it is."""
+    if not (sys.stdout.isatty() or logging.getLogger().isEnabledFor(logging.DEBUG)):
+        print(f"config: {file}")
+        return
 
     def grow(tree: Tree, node: dict[str, Any]) -> None:
         for key, value in node.items():
@@ -74,7 +78,7 @@ def train(job: Job) -> Outcome:
         try:
             with attended(*_long_step(manifest, run_dir)):
                 if is_first_rank():
-                    print_config(config)
+                    print_config(config, run_dir / "config.yaml")
                     sys.stdout.flush()  # a log shows at once that the run has begun
                 return _fit(config, job.typed_keys, manifest, weights, request)
         except BaseException as error:

@@ -18,6 +18,7 @@ NEVER_REMOVED = ("optimizer.lr",)  # the library would take a value of its own
 PARTS = ("model.image_encoder", "model.text_encoder", "data.train", "data.tokenizer", "data.batch_size")
 FREE_TEXT = ("note", "where")
 OF_THE_VERB = ("task.name", "task.function", "task.builds")
+LEFT_OUT = {"logger": "~logger.csv leaves it out; ", "callbacks": "~callbacks.progress leaves that one out; "}
 NEVER_EMPTY = ("name", "hydra.run.dir", "hydra.sweep.dir", "paths.run", "paths.logs", "paths.root")
 # Names that distributions have in other programs
 DISTRIBUTIONS = {
@@ -78,12 +79,8 @@ def check_typed(overrides: Sequence[str], *, multirun: bool = False) -> None:
                 f"{word}: the name of a folder is made of letters, digits, -, _ and dots, as sweep_name=rates"
             )
         group = bare.replace(".", "/")
-        several = re.fullmatch(r"\[(.*,.*)\]", value)
-        if several and bare in known and bare not in SEVERAL:
-            raise UsageError(
-                f"{word}: only one choice of {bare} is used at a time; to run one job for each: "
-                f"{command_line('-m', *(o for o in overrides if o != word), f'{bare}={several[1]}')}"
-            )
+        if bare in known and not word.startswith("~"):
+            _check_choice(word, bare, value, overrides, known[bare])
         if "." in bare and group in known and re.fullmatch(r"\w+", value) and value != "null":
             raise UsageError(f"{word}: a choice is typed with /, values with dots: {group}={value}")
         if word in map("~{}".format, NEVER_REMOVED):
@@ -98,6 +95,23 @@ def check_typed(overrides: Sequence[str], *, multirun: bool = False) -> None:
             )
         if word.startswith("~") and bare:
             _check_removed(word, bare, known)
+
+
+def _check_choice(word: str, group: str, value: str, overrides: Sequence[str], choices: Sequence[str]) -> None:
+    """Raises UsageError for the value of a group that is no choice, or several where one is used."""
+    listed = f"the choices are {listed_choices(choices)}"
+    several = re.fullmatch(r"\[(.*)\]", value)
+    if value.startswith("{"):
+        dotted = group.replace("/", ".")
+        raise UsageError(
+            f"{word}: a group takes the name of a choice; values are set by their keys, {dotted}.<key>=…; {listed}"
+        )
+    if value == "null" or (several and not several[1].strip()):
+        none = f"{group}=none chooses nothing; " if "none" in choices else LEFT_OUT.get(group, "")
+        raise UsageError(f"{group}: {value} is not a choice; {none}{listed}")
+    if several and "," in several[1] and group not in SEVERAL:
+        line = command_line("-m", *(o for o in overrides if o != word), f"{group}={several[1]}")
+        raise UsageError(f"{word}: only one choice of {group} is used at a time; to run one job for each: {line}")
 
 
 def _check_removed(word: str, key: str, known: Mapping[str, Sequence[str]]) -> None:

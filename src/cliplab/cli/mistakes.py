@@ -207,8 +207,10 @@ def _nothing_to_delete(found: re.Match[str], arguments: Arguments) -> str:
 def _replaced(found: re.Match[str], arguments: Arguments) -> str:
     key = found[1]
     own = [name for name in known_keys(arguments) if name.startswith(f"{key}.") and not name.endswith("_")]
-    hint = f"; set its keys, as {own[0]}=…" if own else ""
-    return f"{key}: {value_of(_typed(key, arguments.overrides))} cannot replace what has keys of its own{hint}"
+    typed = value_of(_typed(key, arguments.overrides))
+    if not own:
+        return f"{key}: {typed} cannot stand where a list is, such as {key}=[…]"
+    return f"{key}: {typed} cannot replace what has keys of its own; set its keys, as {own[0]}=…"
 
 
 def _other_value(found: re.Match[str], arguments: Arguments) -> str:

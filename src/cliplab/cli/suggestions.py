@@ -8,6 +8,7 @@ from typing import Any
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
 from cliplab.program import command, key_of
+from cliplab.settings.check_trainer import PRECISIONS
 from cliplab.text import listed
 
 # Names that other training programs use
@@ -29,8 +30,7 @@ SYNONYMS = {
     "dataset": "data.path",
     "imagenet_val": "zeroshot.imagenet.dataset.path",
     "temperature": "model.init_temperature",
-    "fp16": "trainer.precision",
-    "amp": "trainer.precision",
+    **dict.fromkeys(("fp16", "amp", "bf16", "half", "mixed_precision"), "trainer.precision"),
     "accumulate_grad_batches": "trainer.contrastive_accumulation",
     "output_dir": "hydra.run.dir",
     "save_dir": "hydra.run.dir",
@@ -86,6 +86,8 @@ def listed_choices(names: Sequence[str]) -> str:
 def unknown_key(key: str, arguments: Arguments, sign: str = "") -> str:
     """Say that there is no such key. Suggest the keys that may have been meant, or say how to add a key."""
     whole = next((key_of(o) for o in arguments.overrides if key_of(o).startswith(f"{key}.")), key)
+    if key.split(".")[0] == "defaults":
+        return f"{key}: a list of defaults stands in config files; here each group is chosen by itself, as data=emoji"
     of_a_sweep = _of_a_sweep(whole) or _of_a_sweep(key)
     if of_a_sweep and not sign:
         return f"{whole}: no such key; type {of_a_sweep}"
@@ -97,6 +99,10 @@ def unknown_key(key: str, arguments: Arguments, sign: str = "") -> str:
     if group and not sign:
         return f"{key}: no such key; did you mean {group!r}?"
     similar = [name for name in _similar_keys(key, known) if name != parent]
+    if similar == ["trainer.precision"]:
+        typed = next((o.partition("=")[2] for o in arguments.overrides if key_of(o) == key), "").lower()
+        named = PRECISIONS.get(key, typed) if typed in ("true", "1", "") else typed  # fp16=true
+        return f"{key}: no such key; did you mean trainer.precision={PRECISIONS.get(named, named)}?"
     if similar:
         return f"{key}: no such key; did you mean {' or '.join(map(repr, similar))}?"
     siblings = [name for name in known if name.rpartition(".")[0] == parent and not name.endswith("_")]

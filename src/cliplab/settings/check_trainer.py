@@ -17,6 +17,15 @@ from cliplab.cores import usable_cores
 from cliplab.settings.config import ConfigError, did_you_mean
 
 ON_NAN = ("stop", "skip")
+# What other programs call a precision
+PRECISIONS = {
+    **dict.fromkeys(("fp16", "float16", "half", "amp", "mixed", "mixed_precision", "16bit", "fp16-mixed"), "16-mixed"),
+    **dict.fromkeys(("bf16", "bfloat16", "amp_bf16", "amp_bfloat16", "bfloat16-mixed"), "bf16-mixed"),
+    **dict.fromkeys(("fp32", "float32", "full", "single", "32bit", "tf32"), "32-true"),
+    **dict.fromkeys(("pure_bf16", "bf16_full", "bfloat16-true"), "bf16-true"),
+    **dict.fromkeys(("pure_fp16", "fp16-true"), "16-true"),
+    **dict.fromkeys(("fp64", "float64", "double", "64bit"), "64-true"),
+}
 CHECKPOINTING = ("none", "all")
 
 
@@ -93,6 +102,10 @@ def check_trainer(config: Mapping[str, Any]) -> None:
             f"trainer.max_time: {longest!r} is no time; write days:hours:minutes:seconds, as '00:12:00:00'"
         )
     precision = str(trainer.get("precision"))
+    if precision.lower() in PRECISIONS and precision != "bf16":
+        raise ConfigError(
+            f"trainer.precision: {precision!r} is not a choice; did you mean {PRECISIONS[precision.lower()]!r}?"
+        )
     if precision.startswith("transformer-engine"):
         raise ConfigError(
             f"trainer.precision: {precision!r} exchanges the layers of a model for those of transformer_engine, and "
