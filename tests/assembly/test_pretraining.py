@@ -15,10 +15,12 @@ def test_a_log_has_a_line_where_a_terminal_has_the_config(
     config, file = {"name": "x", "trainer": {"devices": 2}}, Path("/runs/x/config.yaml")
     print_config(config, file)
     assert capsys.readouterr().out == "config: /runs/x/config.yaml\n"
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with monkeypatch.context() as terminal:
+        terminal.setattr(sys.stdout, "isatty", lambda: True)
+        print_config(config, file)
+    assert "devices: " in capsys.readouterr().out
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.DEBUG)  # hydra.verbose=true
     print_config(config, file)
-    assert "devices: 2" in capsys.readouterr().out
-    monkeypatch.undo()
-    monkeypatch.setattr(logging.getLogger(), "level", logging.DEBUG)  # hydra.verbose=true
-    print_config(config, file)
+    logging.getLogger().setLevel(level)
     assert "devices: 2" in capsys.readouterr().out

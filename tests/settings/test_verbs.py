@@ -92,3 +92,20 @@ def test_formats_that_are_offered_are_written() -> None:
 
     assert tuple(WRITERS) == FORMATS
     assert did_you_mean("onyx", FORMATS)
+
+
+def test_what_the_run_of_a_model_cannot_give_is_told_from_its_config(tmp_path: Path) -> None:
+    trained = tmp_path / "trained"
+    (trained / "checkpoints").mkdir(parents=True)
+    (trained / "checkpoints" / "last.ckpt").touch()
+    clip = {"_target_": "cliplab.objectives.contrastive.ClipLoss"}
+    (trained / "config.yaml").write_text(yaml.safe_dump({"objective": clip, "callbacks": {"a": {"_target_": "x.Y"}}}))
+    with pytest.raises(
+        ConfigError, match="its objective, ClipLoss, does not write captions; use a model of objective="
+    ):
+        check_verb(job("caption", tmp_path, images=".", run=str(trained)))
+    with pytest.raises(ConfigError, match=r"^weights=ema: .*last.ckpt has no average of the weights; leave it out"):
+        check_verb(job("embed", tmp_path, images=".", run=str(trained), weights="ema"))
+    average = {"ema": {"_target_": "cliplab.training.averaging.AverageWeights"}}
+    (trained / "config.yaml").write_text(yaml.safe_dump({"objective": clip, "callbacks": average}))
+    check_verb(job("embed", tmp_path, images=".", run=str(trained), weights="ema"))

@@ -15,6 +15,7 @@ from cliplab.evaluation.retrieval import Retrieval
 from cliplab.objectives.objective import Objective
 from cliplab.objectives.writing import writer_of
 from cliplab.settings.build import build
+from cliplab.settings.check_captions import no_writer
 from cliplab.settings.config import ConfigError
 from cliplab.settings.set_parts import IMAGES, set_parts
 
@@ -58,10 +59,7 @@ def with_captions(
     if writer_of(objective) is None:
         asked = next((one.name for one in evaluators if isinstance(one, Captioning)), None)
         if asked is not None:
-            raise ConfigError(
-                f"zeroshot: {asked} is a set to write captions for, and this model writes none; use one of "
-                "objective=caption or coca, or zeroshot=folder_retrieval"
-            )
+            raise ConfigError(no_writer(asked))
         return list(evaluators)
     if sharded:
         if is_first_rank():

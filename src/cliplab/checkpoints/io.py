@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cliplab.checkpoints.earlier import current
-from cliplab.checkpoints.run_checkpoint import model_state, no_average, objective_state, saved_state, standalone_config
+from cliplab.checkpoints.run_checkpoint import model_state, objective_state, saved_state, standalone_config
+from cliplab.checkpoints.spec import no_average
 from cliplab.checkpoints.stated import read_json
 from cliplab.checkpoints.torchscript import is_torchscript, read_torchscript
 from cliplab.files import describe_stand_in

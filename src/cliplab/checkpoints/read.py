@@ -12,8 +12,7 @@ from cliplab.checkpoints import open_clip
 from cliplab.checkpoints.io import read_file
 from cliplab.checkpoints.open_clip_names import model_and_place, named_config
 from cliplab.checkpoints.openai import looks_native, read_openai
-from cliplab.checkpoints.run_checkpoint import no_average
-from cliplab.checkpoints.spec import OPEN_CLIP, OPEN_CLIP_CONFIG, SUFFIXES
+from cliplab.checkpoints.spec import OPEN_CLIP, OPEN_CLIP_CONFIG, SUFFIXES, no_average
 from cliplab.checkpoints.stated import read_json
 from cliplab.checkpoints.weights import PLAIN_TRANSFORM, ObjectiveWeights, Weights, lone_tower
 from cliplab.models.hub import hub_or_cache, hub_silence

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
+from cliplab.checkpoints.spec import no_average
+
 CONFIG = "cliplab_config"
 AVERAGE = "ema_state_dict"  # the moving average of the weights, of callbacks=ema
 TOKENIZER = "cliplab_tokenizer"  # the definition of a tokenizer that came from files
@@ -33,10 +35,6 @@ def saved_state(saved: Mapping[str, Any], weights: str, source: Any) -> dict[str
     if weights == "ema" and AVERAGE not in saved:
         raise ValueError(no_average(source))
     return saved[AVERAGE if weights == "ema" else "state_dict"]
-
-
-def no_average(source: Any) -> str:
-    return f"weights=ema: {source} has no average of the weights; leave it out, or train with callbacks=ema"
 
 
 def model_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

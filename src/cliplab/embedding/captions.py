@@ -12,6 +12,7 @@ from rich.progress import track
 from torch import Tensor
 
 from cliplab.embedding.parts import begin_parts
+from cliplab.evaluation.kinds.captioning import no_captions
 from cliplab.files import whole_file
 from cliplab.objectives.writing import Greedy, Method, write, writer_of
 from cliplab.text import occurrences
@@ -36,9 +37,8 @@ def captioner(
     ValueError for a model whose objective writes no captions."""
     writer = writer_of(model.objective)
     if writer is None:
-        name = "it has no objective" if model.objective is None else f"its objective, {type(model.objective).__name__},"
-        which = "that writes" if model.objective is None else "does not write"
-        raise ValueError(f"{model.source}: {name} {which} captions; use a model of objective=caption or coca")
+        objective = None if model.objective is None else type(model.objective).__name__
+        raise ValueError(f"{model.source}: {no_captions(objective)}")
     way = Greedy() if method is None else method
 
     def work(pixels: Tensor, places: list[int]) -> list[Caption]:

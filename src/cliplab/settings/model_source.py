@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from cliplab.checkpoints.open_clip_names import model_and_place
 from cliplab.checkpoints.spec import OPEN_CLIP, OPEN_CLIP_CONFIG, SUFFIXES
+from cliplab.files import read_yaml
 from cliplab.settings.config import ConfigError, did_you_mean
 
 KEYS = ("ckpt", "run", "pretrained")
@@ -56,6 +59,16 @@ def model_source(config: Mapping[str, Any]) -> ModelSource:
     if isinstance(config[key], list):
         raise ConfigError(f"{key}: task={task} takes one model, not a list of {len(config[key])}")
     return named_model(key, config[key])._replace(weights=config.get("weights", "raw"))
+
+
+def config_of_run(source: ModelSource) -> dict[str, Any] | None:
+    """The config of the run that wrote a checkpoint, while the checkpoint is in its folder; else None."""
+    file = Path(source.spec).parent.parent / "config.yaml"
+    try:
+        config = read_yaml(file) if Path(source.spec).parent.name == "checkpoints" else None
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return config if isinstance(config, dict) else None
 
 
 def _ways(key: str) -> str:

@@ -94,6 +94,25 @@ def read_fields(target: str) -> dict[str, Parameter] | None:
         return None
 
 
+def has_method(target: str, name: str) -> bool | None:
+    """Whether a class or a base of it defines the method; None when its source cannot be read this simply."""
+    try:
+        module, names = split_target(target)
+        return _defines(find(module, names[0], 0), name, 0)
+    except (Unreadable, NotThere, SyntaxError, UnicodeDecodeError, LookupError):
+        return None
+
+
+def _defines(found: Found, name: str, depth: int) -> bool:
+    node = found.node
+    if not isinstance(node, ast.ClassDef) or depth > DEEPEST:
+        raise Unreadable(name)
+    if any(isinstance(statement, ast.FunctionDef) and statement.name == name for statement in node.body):
+        return True
+    bases = [base for base in node.bases if last_name(base) not in EMPTY]
+    return any(_defines(resolve(found.module, base), name, depth + 1) for base in bases)
+
+
 def signature_of(target: str) -> Signature:
     """The signature from the source code if possible, or else of the imported object. Raises what the import raises."""
     return read_signature(target) or imported_signature(hydra.utils.get_object(target))

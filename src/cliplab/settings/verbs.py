@@ -8,14 +8,14 @@ A verb is one file in ``tasks/`` and one in ``configs/task/``. The file has ``ru
 """
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cliplab.checkpoints.spec import WEIGHTS
+from cliplab.checkpoints.spec import WEIGHTS, no_average
 from cliplab.settings.annotations import problem
-from cliplab.settings.config import ConfigError, did_you_mean
+from cliplab.settings.config import ConfigError, did_you_mean, value_at
 from cliplab.settings.job import Job, Outcome
-from cliplab.settings.model_source import KEYS, model_sources
+from cliplab.settings.model_source import KEYS, ModelSource, config_of_run, model_sources
 from cliplab.settings.signatures import NotThere, read_fields
 
 COMMON_OPTIONS = ("name", "function", "builds")
@@ -33,21 +33,26 @@ def check_verb(job: Job) -> None:
     task = job.config["task"]
     _check_options(task)
     named = any(job.config[key] for key in KEYS)
-    if named and task["name"] not in WITHOUT_MODEL:
-        model_sources(job.config)
-    _check_weights(job.config.get("weights", "raw"), named)
+    sources = model_sources(job.config) if named and task["name"] not in WITHOUT_MODEL else []
+    _check_weights(job.config.get("weights", "raw"), named, sources)
     _check_tower(job.config["pretrained_tower"], task["name"], named)
     check = vars(_module(task)).get("check")
     if check is not None:
         check(job)
 
 
-def _check_weights(choice: Any, named: bool) -> None:
-    """``weights`` must be raw or ema. It says which weights of a named model are meant."""
+def _check_weights(choice: Any, named: bool, sources: Sequence[ModelSource]) -> None:
+    """``weights`` must be raw or ema. It says which weights of a named model are meant, and the run that trained it must
+    have kept them."""
     if choice not in WEIGHTS:
         raise ConfigError(f"weights: {choice!r} must be raw, those that were trained, or ema, their moving average")
     if choice == "ema" and not named:
         raise ConfigError("weights: ema says which weights of a model are meant; name the model by run= or ckpt=")
+    for source in sources if choice == "ema" else ():
+        config = config_of_run(source)
+        kept = [value_at(node, "_target_", "") for node in ((config or {}).get("callbacks") or {}).values()]
+        if config is not None and not any(str(target).endswith(".AverageWeights") for target in kept):
+            raise ConfigError(no_average(source.spec))
 
 
 def _check_tower(choice: Any, task: str, named: bool) -> None:

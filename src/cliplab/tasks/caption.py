@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from typing import Literal, TypedDict
 
+from cliplab.evaluation.kinds.captioning import no_captions
 from cliplab.rules import Count, NonNegative, Positive, Share
-from cliplab.settings.config import ConfigError
+from cliplab.settings.check_captions import writes_captions
+from cliplab.settings.config import ConfigError, value_at
 from cliplab.settings.job import Job, Outcome, check_images
-from cliplab.settings.model_source import model_source
+from cliplab.settings.model_source import config_of_run, model_source
 
 
 class Options(TypedDict):
@@ -30,7 +32,11 @@ def check(job: Job) -> None:
     if job.out.is_file():
         raise ConfigError(f"out: {job.out} is a file, and the captions go into a folder; name another")
     check_images(job.config)
-    model_source(job.config)
+    source = model_source(job.config)
+    objective = (config_of_run(source) or {}).get("objective")
+    if not writes_captions(objective):
+        name = str(value_at(objective, "_target_")).rpartition(".")[2]
+        raise ConfigError(f"{source.key}: {source.spec}: {no_captions(name)}")
 
 
 def run(job: Job) -> Outcome:

@@ -4,14 +4,19 @@ import copy
 import re
 from pathlib import Path
 
+from cliplab.settings.check_captions import check_captioning
 from cliplab.settings.config import resolved
 from cliplab.settings.job import Job, Outcome
-from cliplab.settings.model_source import ModelSource, model_sources
+from cliplab.settings.model_source import ModelSource, config_of_run, model_sources
 
 
 def check(job: Job) -> None:
-    """Raises ConfigError without a model, or when one of several models is missing."""
-    model_sources(job.config)
+    """Raises ConfigError without a model, when one of several models is missing, or for a typed set that a model cannot be
+    evaluated on."""
+    sources = model_sources(job.config)
+    if "zeroshot" in {key.split(".")[0] for key in job.typed_keys}:
+        for source in sources:
+            check_captioning(job.config["zeroshot"], (config_of_run(source) or {}).get("objective"))
 
 
 def run(job: Job) -> Outcome:

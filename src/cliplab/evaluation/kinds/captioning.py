@@ -15,6 +15,12 @@ class CaptioningDetails(Details, total=False):
     beams: int
 
 
+def no_captions(objective: str | None) -> str:
+    """Why a model with an objective of this class writes no captions, and which do."""
+    why = "it has no objective that writes" if objective is None else f"its objective, {objective}, does not write"
+    return f"{why} captions; use a model of objective=caption or coca"
+
+
 def shelves(samples: Samples) -> dict[str, list[int]]:
     """Pictures at even distances, so that they are a fair sample, and those whose captions are least like a reference."""
     images = len(samples["written"])
