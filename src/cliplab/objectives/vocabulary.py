@@ -46,7 +46,6 @@ class Vocabulary(nn.Module):
         super().__init__()
         self.captions = captions
         self.counts: Tensor | None = None  # of each token in the captions, where they were read
-        self.numbers = Counter[int]()  # of captions with so many words
         self.register_buffer("tokens", torch.empty(0, dtype=torch.int64))
         self.register_buffer("marks", torch.tensor([NONE, NONE]))
 
@@ -57,11 +56,11 @@ class Vocabulary(nn.Module):
     def prepare(self, corpus: Corpus) -> None:
         self.marks = torch.tensor(marks_of(corpus.tokenizer))
         if self.captions and not len(self.tokens):
-            counted, self.numbers = Counter[int](), Counter[int]()
+            counted, number = Counter[int](), 0
             for words in captions_in_words(corpus, self.captions):
                 counted.update(words)
-                self.numbers[len(words)] += 1
-            counted[int(self.marks[1])] = max(1, self.numbers.total())
+                number += 1
+            counted[int(self.marks[1])] = max(1, number)
             self.tokens = torch.tensor(sorted(counted))
             self.counts = torch.tensor([float(counted[token]) for token in self.tokens.tolist()])
 
@@ -94,16 +93,6 @@ class Vocabulary(nn.Module):
         counts = torch.cat([self.counts, self.counts.new_ones(self.rows - len(self.counts))])
         if not ends:
             counts[self.end_row] = 1
-        return (counts / counts.sum()).log()
-
-    def first_lengths(self, most: int) -> Float[Tensor, " most"] | None:
-        """The logarithms of the shares of captions with 1 to ``most`` words, each number met once more. An empty caption
-        counts as one word. None where the captions were not read."""
-        if not self.numbers:
-            return None
-        counts = torch.ones(most)
-        for number, captions in self.numbers.items():
-            counts[max(1, number) - 1] += captions
         return (counts / counts.sum()).log()
 
     @property
