@@ -134,6 +134,8 @@ def test_a_saved_dictionary_is_taken_over_and_captions_are_not_read_again() -> N
 def test_no_word_left_is_told_with_the_way_on() -> None:
     with pytest.raises(ValueError, match=r"5 different words, and objective.skipped_words 9 leaves none; lower it"):
         prepared(skipped_words=9)
+    with pytest.raises(ValueError, match=r"the training captions have no words; check data.train.caption_columns"):
+        BagOfWords(words=3, captions=100).prepare(corpus_of(["", " "]))
 
 
 def test_the_tower_adds_up_vectors_in_any_order_and_beside_any_padding() -> None:

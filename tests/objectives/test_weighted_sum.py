@@ -47,6 +47,11 @@ def test_it_reads_what_its_parts_read() -> None:
         ({}, None, r"objective.parts names no objective; add one, \+objective@objective.parts.clip=clip"),
         ({"clip": ClipLoss()}, {"clap": 1}, "objective.weights.clap: there is no such part; the parts are clip"),
         ({"clip": ClipLoss()}, {"clip": -1}, "objective.weights.clip -1 must be 0 or more"),
+        (
+            {"clip": ClipLoss()},
+            {"clip": 0},
+            "objective.weights: all of clip have a weight of 0, and nothing would train",
+        ),
         ({"clip": ClipLoss()}, {"clip": float("nan")}, "objective.weights.clip nan must be 0 or more"),
     ],
 )

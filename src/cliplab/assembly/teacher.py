@@ -41,7 +41,10 @@ class FrozenTeacher:
 
 def read_teacher(source: str) -> FrozenTeacher:
     """The model that a name for ``pretrained=`` stands for. Raises ValueError as ``read_pretrained`` does."""
-    weights = read_pretrained(source)
+    try:
+        weights = read_pretrained(source)
+    except ValueError as error:
+        raise ValueError(f"objective.teacher: {error}") from error
     check_classes(weights)
     model = build(weights.model, "model")
     load_weights(model, weights)

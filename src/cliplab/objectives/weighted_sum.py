@@ -13,7 +13,8 @@ class WeightedSum(Objective):
     """The sum of the losses of ``parts``, each times its weight. A part without a weight has the weight 1.
 
     The batch is encoded once for all parts. Figures are named ``<part>/<figure>``; ``<part>/loss`` is the loss without its
-    weight. Raises ValueError without parts, for a weight of a part that does not exist, and for a negative weight.
+    weight. Raises ValueError without parts, for a weight of a part that does not exist, for a negative weight, and where all
+    weights are 0.
     """
 
     def __init__(self, *, parts: Mapping[str, Objective], weights: Mapping[str, float] | None = None) -> None:
@@ -28,6 +29,10 @@ class WeightedSum(Objective):
                 raise ValueError(f"objective.weights.{name} {weight} must be 0 or more")
         self.parts = nn.ModuleDict(dict(parts))
         self.weights = {name: weights.get(name, 1.0) for name in parts}
+        if not any(self.weights.values()):
+            raise ValueError(
+                f"objective.weights: all of {', '.join(parts)} have a weight of 0, and nothing would train"
+            )
         self.reads = frozenset().union(*(part.reads for part in parts.values()))
 
     def _named_parts(self) -> list[tuple[str, Objective]]:

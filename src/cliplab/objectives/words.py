@@ -21,7 +21,16 @@ def special_tokens(tokenizer: Tokenizer) -> frozenset[int]:
 
 def captions_in_words(corpus: Corpus, captions: int) -> Iterator[list[int]]:
     """The words of at most so many training captions, one list each, without special tokens. The tokenizer's count of texts
-    that it cut stays as it was."""
+    that it cut stays as it was. Raises ValueError at the end when there was no word."""
+    found = False
+    for words in _tokenised(corpus, captions):
+        found = found or bool(words)
+        yield words
+    if not found:
+        raise ValueError("the training captions have no words; check data.train.caption_columns")
+
+
+def _tokenised(corpus: Corpus, captions: int) -> Iterator[list[int]]:
     special, cut = special_tokens(corpus.tokenizer), corpus.tokenizer.truncated
     waiting: list[str] = []
     for caption in corpus.captions(captions):

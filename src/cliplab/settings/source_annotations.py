@@ -90,7 +90,7 @@ def _stand_in(found: Found) -> Any:
     node = found.node
     bases = {last_name(base) for base in node.bases}  # type: ignore[attr-defined]
     scalar = {"str", "int", "float", "Enum", "StrEnum", "IntEnum", "TypedDict"}
-    return Any if bases & scalar else type(node.name, (), {"__module__": __name__})  # type: ignore[attr-defined]
+    return Any if bases & scalar else type(node.name, (), {"__module__": "builtins"})  # type: ignore[attr-defined]
 
 
 def _light(module: Module, node: ast.expr) -> Any:
