@@ -331,6 +331,8 @@ CONSTANT = "cliplab.optim.schedule.constant"
         (["resume=/nowhere"], "/nowhere is neither a file nor a folder"),
         (["resume=/proc/tty"], "/proc/tty holds no training run; resume=logs/train/<experiment>/<run>"),
         (["resume=/a", "resume=/b"], "only one run can be resumed at a time"),
+        (["resume=[/a,/b]"], "only one run can be resumed at a time"),
+        (["resume=/a,/b"], "only one run can be resumed at a time"),
         (["-m", "resume=/a"], "leave out --multirun"),
         (["--config-dir=/x", "resume=/a"], "leave out --config-dir"),
     ],

@@ -18,6 +18,8 @@ import pytest
         ("hydra.sweeper.params.optimizer.lr=1,2", "type optimizer.lr=… itself, with its values or range"),
         ("hydra.job.num=1,2", "hydra.job.num: it holds for the whole command"),
         ("repeat=5", "type -m sweep=seeds sweep.trials=…"),
+        ("launcher.jobs=4", "launcher.jobs: no such key; type launcher=joblib beside it"),
+        ("sweep.direction=max", "neither maximize nor minimize; did you mean 'maximize'?"),
         ("sweep.trails=5", "did you mean 'sweep.trials'?"),
         ("sweep.trials=0 sweep=tpe", "sweep.trials: 0 must be 1 or more"),
     ],

@@ -163,6 +163,7 @@ def test_a_mixture_has_sources_and_a_weight_for_each(sources: Any, weights: Any,
 
 
 def test_a_zero_shot_set_that_is_not_there_is_told_by_its_key(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("a {}")
     for name, part in (("folder", "dataset"), ("linear_probe", "train")):
         key = f"zeroshot.{name}.{part}.path"
         config = resolved(composed(f"zeroshot={name}"))
@@ -176,7 +177,6 @@ def test_a_zero_shot_set_that_is_not_there_is_told_by_its_key(tmp_path: Path) ->
     config["zeroshot"]["folder"]["dataset"]["path"] = str(tmp_path)
     with pytest.raises(ConfigError, match=r"^zeroshot.folder.templates: 'openai80' .*did you mean 'openai_80'"):
         check_values(changed(config, "zeroshot.folder.templates", "openai80"), {})
-    (tmp_path / "mine.txt").write_text("a {}")
     for templates in (str(tmp_path / "mine.txt"), "simple", ["a {}"]):
         check_values(changed(config, "zeroshot.folder.templates", templates), {})
 

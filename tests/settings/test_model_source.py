@@ -99,6 +99,8 @@ def test_names_on_a_hub_are_for_pretrained(name: str) -> None:
         ({"ckpt": "/nowhere/last.ckpt"}, "ckpt: /nowhere/last.ckpt is neither a file nor a folder"),
         ({"run": "mistyqed"}, "is neither a file nor a folder; did you mean 'mistyped'?"),
         ({"run": "owner/name"}, "for weights on a hub: pretrained=owner/name"),
+        ({"pretrained": "https://x.y/z.pt"}, "pretrained: weights are not read from https://x.y/z.pt; fetch the file"),
+        ({"pretrained": "hf-hub:owner/name"}, "not read from hf-hub:owner/name; pretrained=owner/name"),
         ({"pretrained": "owner/name.pt"}, "pretrained: owner/name.pt is neither a file nor a folder"),
         ({"run": "begun"}, "run: there is no checkpoint in begun/checkpoints yet; go on with the run, resume=begun"),
         (

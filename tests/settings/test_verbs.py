@@ -48,7 +48,7 @@ def test_options_are_those_that_the_config_sets(task: str) -> None:
         ("prepare", {"encoding": "jpg"}, {}, "task.encoding: 'jpg' is not a choice; did you mean 'jpeg'?"),
         ("prepare", {"quality": 101}, {}, "task.quality: 101 must be between 1 and 100"),
         ("embed", {}, {}, "images: task=embed needs pictures"),
-        ("embed", {}, {"images": "/nowhere"}, "images: there is no /nowhere"),
+        ("embed", {}, {"images": "/nowhere"}, "images: /nowhere is neither a folder nor a file"),
         ("embed", {}, {"images": "."}, "ckpt: task=embed needs a model"),
         ("classify", {}, {"images": "."}, "labels: task=classify needs labels"),
         ("search", {}, {"images": "."}, "query: task=search needs a query"),

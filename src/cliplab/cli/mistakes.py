@@ -11,10 +11,19 @@ from hydra.errors import HydraException, OverrideParseException
 from cliplab.cli import places
 from cliplab.cli.arguments import Arguments
 from cliplab.cli.grammar import LISTS, explain_unreadable, parses, part_of_swept, value_of
-from cliplab.cli.suggestions import known_keys, listed_choices, nearest_choice, takes_list, unknown_key
+from cliplab.cli.suggestions import NOTHING, known_keys, listed_choices, nearest_choice, takes_list, unknown_key
 from cliplab.program import command_line, hydra_quoted, key_of, shell_quoted
 from cliplab.settings.check_trainer import why_refused
 from cliplab.text import one_line
+
+# What other programs call a task
+TASKS = {
+    **dict.fromkeys(("test", "val", "validate", "validation", "zeroshot", "zero_shot"), "evaluate"),
+    **dict.fromkeys(("fit", "pretrain", "finetune", "fine_tune"), "train"),
+    **dict.fromkeys(("predict", "infer", "inference"), "classify"),
+    **dict.fromkeys(("features", "extract", "encode"), "embed"),
+    **dict.fromkeys(("list", "ls"), "runs"),
+}
 
 
 def explain(error: BaseException, arguments: Arguments) -> str:
@@ -119,8 +128,9 @@ def _plugin(group: str, choice: str) -> str:
 
 
 def _other_choices(choice: str, group: str, known: Sequence[str]) -> str:
-    owners = [name for name, names in places.groups().items() if choice in names and name != group]
-    near = nearest_choice(choice, known)
+    groups = {} if choice.lower() in NOTHING else places.groups()
+    owners = [name for name, names in groups.items() if choice in names and name != group]
+    near = nearest_choice(choice, known) or (TASKS.get(choice.lower(), "") if group == "task" else "")
     if near:
         hint = f"; did you mean {near!r}?"
     else:

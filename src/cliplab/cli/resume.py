@@ -3,6 +3,7 @@
 An override that is typed beside it takes effect or is refused: values that the numbers of the run depend on stay.
 """
 
+import re
 import sys
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
@@ -106,8 +107,9 @@ def _named_run(arguments: Arguments) -> tuple[Path, list[str]]:
     """The folder of the run, and the other overrides."""
     targets = [hydra_unquoted(value_of(o)) for o in arguments.overrides if o.startswith("resume=")]
     others = [o for o in arguments.overrides if not o.startswith("resume=")]
-    if len(targets) > 1:
-        raise UsageError(f"resume: {' and '.join(targets)} are given; only one run can be resumed at a time")
+    several = [*targets, *(t for t in targets if re.fullmatch(r"\[.*\]|.*[^,],[^,].*", t) and not Path(t).exists())]
+    if len(several) > 1:
+        raise UsageError(f"resume: {' and '.join(targets)}: only one run can be resumed at a time")
     for flag in ("multirun", "config_path", "config_name", "config_dir"):
         if arguments.flags.get(flag):
             raise UsageError(

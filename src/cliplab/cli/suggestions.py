@@ -59,6 +59,7 @@ OF_SWEEPS = {
     "seed": "sweep.seed=…",
 }
 SEVERAL = ("zeroshot", "logger", "callbacks")  # groups of which several choices can be used together
+NOTHING = ("none", "no", "off", "false", "nothing")
 ALONE = (
     "n_trials",
     "num_trials",
@@ -74,8 +75,12 @@ ALONE = (
 
 
 def nearest_choice(word: str, known: Iterable[str]) -> str:
-    """The known name that is most similar to ``word``; "" when none is."""
-    return next(iter(difflib.get_close_matches(word, list(known), n=1)), "")
+    """The known name that is most similar to ``word``, without regard to capital letters and signs; "" when none is, or when
+    the word says that there is to be none."""
+    names = list(known)
+    same = [name for name in names if _plain(name) == _plain(word)]
+    close = [] if word.lower() in NOTHING else difflib.get_close_matches(word, names, n=1)
+    return next(iter([*same, *close]), "")
 
 
 def listed_choices(names: Sequence[str]) -> str:
@@ -118,6 +123,8 @@ def _of_a_sweep(key: str) -> str:
     found = re.fullmatch(r"hydra\.sweeper\.(?:params|search_space)\.(.+)", key)
     if found:
         return f"{found[1]}=… itself, with its values or range"
+    if key == "launcher.jobs":
+        return "launcher=joblib beside it, which runs several jobs side by side"
     parent, _, leaf = key.rpartition(".")
     return OF_SWEEPS.get(leaf, "") if parent in SWEEPERS or (not parent and leaf in ALONE) else ""
 
@@ -138,7 +145,7 @@ def _is_argument(parent: str, name: str, arguments: Arguments) -> bool:
 
 def _plain(name: str) -> str:
     """A name without what is easily left out: batchSize and batch-size are batch_size."""
-    return name.replace("_", "").replace("-", "").lower()
+    return re.sub(r"[-_/ ]", "", name).lower()
 
 
 def _similar_keys(key: str, known: list[str]) -> list[str]:

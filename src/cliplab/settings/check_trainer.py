@@ -159,10 +159,12 @@ def _check_devices(devices: Any) -> None:
     fits = bool(numbers) and all(whole) and all(int(number) >= lowest for number in numbers)
     if devices not in ("auto", -1, "-1") and not fits:
         raise ConfigError(
-            f"trainer.devices: {devices!r} must be a number of devices, 1 or more, a list of their numbers, or auto"
+            f"trainer.devices: {devices!r} must be a number of devices, 1 or more, a list of their numbers, or auto; "
+            "-1 takes all"
         )
 
 
+TRAIN = ("train", "lr_find")  # other tasks take the CPU where there is no GPU
 OTHER_DEVICES = "trainer=cpu, or trainer=default for any"
 NO_GPU = f"trainer.accelerator: no GPU was found; use {OTHER_DEVICES}"
 # Files of the drivers of NVIDIA, of Linux in Windows, of Jetson boards and of AMD
@@ -198,7 +200,7 @@ def check_gpu(config: Mapping[str, Any]) -> None:
             f"trainer.accelerator: tpu needs the package torch_xla, which is not installed; or use {OTHER_DEVICES}"
         )
     wanted = accelerator in ("gpu", "cuda")
-    if wanted and (config.get("task") or {}).get("name") == "train" and not gpu_is_possible():
+    if wanted and (config.get("task") or {}).get("name") in TRAIN and not gpu_is_possible():
         raise ConfigError(NO_GPU)
 
 

@@ -9,6 +9,7 @@ from cliplab.rules import TEMPLATES, NonNegative
 from cliplab.settings.annotations import problem
 from cliplab.settings.check_data import check_data
 from cliplab.settings.check_machine import check_memory, check_workers
+from cliplab.settings.check_paths import check_there
 from cliplab.settings.check_trainer import check_gpu, check_processes, check_trainer
 from cliplab.settings.config import ConfigError, did_you_mean, value_at
 
@@ -23,7 +24,6 @@ LABELLED = (
 )
 EVALUATE = ("train", "evaluate")
 READ_DATA = ("train", "data", "lr_find", "prepare")  # tasks that read the captions of data=
-LOCAL = ("/", "./", "../", "~")  # a path that begins so cannot be a hub id
 
 
 def check_values(config: Mapping[str, Any], origins: Mapping[str, str], *, elsewhere: bool = False) -> None:
@@ -143,5 +143,5 @@ def _check_path(key: str, path: Any) -> None:
             matching_files(str(path))
         except ValueError as error:
             raise ConfigError(f"{key}: {error}") from error
-    elif str(path).startswith(LOCAL) and not Path(str(path)).expanduser().exists():
-        raise ConfigError(f"{key}: {path} is neither a folder nor a file; give one that is there, or a hub id")
+    else:
+        check_there(key, str(path))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cliplab.settings.check_paths import check_there
 from cliplab.settings.config import ConfigError, typed_keys
 
 
@@ -23,9 +24,7 @@ def check_images(config: Mapping[str, Any]) -> None:
         name = config["task"]["name"]
         raise ConfigError(f"images: task={name} needs pictures; images=<folder, file, Parquet or data set>")
     for one in images if isinstance(images, list) else [images]:
-        path = Path(str(one)).expanduser()
-        if not path.exists() and (path.is_absolute() or str(one).startswith((".", "~"))):
-            raise ConfigError(f"images: there is no {path}; name a folder, a file or a data set")
+        check_there("images", str(one))
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,10 @@ def named_model(key: str, value: Any) -> ModelSource:
     if isinstance(value, Mapping | list | bool):
         raise ConfigError(f"{key}: {value!r} is not a path; {_ways(key)}")
     name = str(value)
+    address = re.match(r"\w+://|hf-hub:", name)
+    if address:
+        way = f"pretrained={name[7:]}" if address[0] == "hf-hub:" else "fetch the file, and name it here"
+        raise ConfigError(f"{key}: weights are not read from {name}; {way}")
     path = Path(name).expanduser()
     repository = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name) and path.suffix not in SUFFIXES
     if (name.startswith(OPEN_CLIP) or repository) and not path.exists():

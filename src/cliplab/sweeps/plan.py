@@ -13,6 +13,7 @@ from cliplab.program import command_line, hydra_quoted, hydra_unquoted, key_of
 from cliplab.reporting.sweep.jobs import Metric
 from cliplab.runs.outcome import holds_run, job_folders
 from cliplab.runs.sweep_file import read_sweep_file, write_sweep_file
+from cliplab.settings.config import did_you_mean
 from cliplab.sweeps.space import Space, read_space
 
 OF_THE_SWEEP = ("sweep.", "sweep_name", "launcher", "space")  # typed keys that no job needs
@@ -142,7 +143,10 @@ def directions(metrics: Sequence[str], asked: Any) -> list[str]:
         )
     wrong = next((way for way in ways if way not in ("maximize", "minimize")), None)
     if wrong is not None:
-        raise PlanError(f"sweep.direction: {wrong!r} is neither maximize nor minimize")
+        raise PlanError(
+            f"sweep.direction: {wrong!r} is neither maximize nor minimize"
+            f"{did_you_mean(wrong, ('maximize', 'minimize'))}"
+        )
     return ways
 
 
