@@ -269,9 +269,8 @@ class EmbeddingModel:
     def _warn_of_labels(self, labels: Sequence[str], softmax: bool) -> None:
         """Warn about labels that make the probabilities misleading."""
         if len(labels) == 1 and softmax:
-            message = (
-                f"{labels[0]!r} is the only label: its probability is always 1; add others, or look at the cosines"
-            )
+            told = "cosines" if self._score is None else "scores"
+            message = f"{labels[0]!r} is the only label: its probability is always 1; add others, or look at the {told}"
             warnings.warn(message, stacklevel=3)
         before = self.tokenizer.truncated
         tokens = self.tokenizer(labels)
