@@ -21,13 +21,13 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n"
         ("train.parquet", "<!DOCTYPE html>", "train.parquet: it is a web page"),
         ("train.arrow", POINTER, "train.arrow: it is a pointer of Git LFS"),
         ("metadata.jsonl", '{"file_name": "a.png", "text": "a"}\n{oops\n', "metadata.jsonl: line 2 is not JSON"),
-        ("pairs.token", "a.png\ta\n", r"pairs.token is not a folder, .*; known are .*\.csv"),
+        ("pairs.record", "a.png\ta\n", r"pairs.record is not a folder, .*; known are .*\.csv"),
     ],
 )
 def test_the_file_at_fault_is_named(name: str, content: str, message: str, streaming: bool, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content)
     picture(0).save(tmp_path / "a.png")
-    path = tmp_path / name if name.endswith("token") else tmp_path
+    path = tmp_path / name if name.endswith("record") else tmp_path
     wanted = {"streaming": True, "samples_per_epoch": 4} if streaming else {}
     with pytest.raises(ValueError, match=message):
         caption_source(path=str(path), **wanted)

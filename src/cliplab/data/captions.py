@@ -192,12 +192,16 @@ class CaptionDataset(RowSource):
 
 
 class CaptionPairs:
-    """A caption data set for the retrieval evaluator: ``picture(i)``, and all its captions as ``target(i)``."""
+    """A caption data set for the retrieval evaluator: ``picture(i)``, and all its captions as ``target(i)``.
+
+    Rows of a table that name the same file are one picture with all their captions, as Flickr8k's and Flickr30k's.
+    """
 
     credits: Sequence[str] = ()
 
     def __init__(self, source: CaptionDataset, notes: Sequence[str] = ()) -> None:
         self.source, self.notes = source, [*notes, *_notes_on_left_out(source)]
+        self.rows = _rows_by_picture(source)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -207,13 +211,13 @@ class CaptionPairs:
         return content_fingerprint(self.source.dataset, rows.image_column, repr(captions).encode(), rows.picture)
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.rows)
 
     def picture(self, index: int) -> Image.Image:
-        return self._read(self.source.picture, index)
+        return self._read(self.source.picture, self.rows[index][0])
 
     def target(self, index: int) -> list[str]:
-        return self._read(self.source.all_captions, index)
+        return [caption for row in self.rows[index] for caption in self._read(self.source.all_captions, row)]
 
     def _read(self, read: Callable[[int], T], index: int) -> T:
         try:
@@ -222,6 +226,17 @@ class CaptionPairs:
             raise ValueError(
                 f"{self.source.place(index)}, of the evaluation pairs, cannot be read: {error}; remove it"
             ) from error
+
+
+def _rows_by_picture(source: CaptionDataset) -> Sequence[Sequence[int]]:
+    """The rows of each picture, in the order of their first ones."""
+    column = source.rows.image_column
+    if getattr(source.dataset.features[column], "dtype", None) != "string":
+        return [[row] for row in range(len(source))]
+    files, rows = source.dataset[column][:], dict[str, list[int]]()
+    for row, number in enumerate(source.kept):
+        rows.setdefault(files[number], []).append(row)
+    return list(rows.values())
 
 
 def _notes_on_left_out(source: CaptionDataset) -> list[str]:

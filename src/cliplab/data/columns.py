@@ -2,18 +2,13 @@
 
 from collections.abc import Sequence
 
-IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "filepath", "file_name", "image_path", "path", "images")
+IMAGE_COLUMNS = (
+    *("image", "jpg", "jpeg", "png", "webp", "img", "filepath", "file_name", "image_path", "path"),
+    *("file_path", "filename", "image_file", "image_name", "file", "images"),
+)
 CAPTION_COLUMNS = (
-    "caption",
-    "captions",
-    "text",
-    "txt",
-    "alt_text",
-    "caption_0",
-    "TEXT",
-    "sentences",
-    "sentence",
-    "title",
+    *("caption", "captions", "text", "txt", "alt_text", "caption_0", "TEXT", "sentences", "sentence", "title"),
+    *("description", "comment"),
 )
 
 

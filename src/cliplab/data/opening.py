@@ -16,6 +16,7 @@ from cliplab.data.hub import UnreachableData, hub_arguments, hub_fingerprint, re
 from cliplab.data.hub_tars import HubTars, fetched_reader, hub_tars
 from cliplab.data.layout import Layout, Part, Reader, Row, Unusable
 from cliplab.data.layouts import reader_of
+from cliplab.data.layouts.delimited import DelimitedReader
 from cliplab.data.layouts.tars import TarReader
 from cliplab.data.library import HeldRows, ImageFolder, LibraryStream, place_in, without_decoding
 from cliplab.data.local import (
@@ -29,10 +30,12 @@ from cliplab.data.local import (
     name_within,
 )
 from cliplab.data.patterns import matching_files
+from cliplab.data.tables.delimited import lists_pictures
 from cliplab.data.tables.json_records import wrong_line
 from cliplab.files import describe_stand_in
 
 T = TypeVar("T")
+MOST_TEXTS = 20  # of a folder, to be looked at whether they are tables
 SCRIPTS = "it needs a loading script, which the datasets library no longer runs; use a Parquet or webdataset copy"
 
 
@@ -115,9 +118,17 @@ def _local(path: Path, split: str, location: Location) -> Reader | HeldRows | Im
         if wanted is None and path.is_dir():
             files = [str(file) for file in files_of_split([Path(file) for file in files], path, split)]
         return CaptionFiles(files, path, **_options_of(CaptionFiles, location.reader or {}))
+    if kind is None and (tables := _text_tables(files)):
+        kind, files = DelimitedReader, tables
     if kind is None:
         return ImageFolder(path, split, files, named=wanted is not None)
     return kind(files, path, **_options_of(kind, location.reader or {}))
+
+
+def _text_tables(files: Sequence[str]) -> list[str]:
+    """Those of a few texts that are tables of pictures and captions."""
+    texts = [file for file in files if file.lower().endswith(".txt")]
+    return [file for file in texts if lists_pictures(Path(file))] if len(texts) <= MOST_TEXTS else []
 
 
 def _options_of(kind: type[Reader], given: Mapping[str, Any]) -> dict[str, Any]:

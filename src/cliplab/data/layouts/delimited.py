@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow
 
 from cliplab.data.tables.columns import typed
-from cliplab.data.tables.delimited import SEPARATORS, read_delimited
+from cliplab.data.tables.delimited import NUMBER_OF_CAPTION, SEPARATORS, is_picture_path, read_delimited
 from cliplab.data.tables.reader import ReadTable, TableReader
 
 ROWS_AT_ONCE = 10_000
-_KINDS = (".csv", ".tsv", ".tab", ".psv")
+_KINDS = (".csv", ".tsv", ".tab", ".psv", ".token")
 
 
 class DelimitedReader(TableReader):
@@ -51,6 +51,7 @@ class DelimitedReader(TableReader):
                 f"line 1: a single column, {columns[0][:60]!r}, with each separator of {SEPARATORS!r}; name the separator: "
                 "data.train.reader={separator: …}"
             )
+        rows = ((line, _without_number(cells)) for line, cells in rows)
         schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
         batches, lines = [], [np.zeros(0, np.int64)]
         while some := list(itertools.islice(rows, ROWS_AT_ONCE)):
@@ -60,6 +61,13 @@ class DelimitedReader(TableReader):
         table = pyarrow.Table.from_batches(batches, schema)
         numbers = {name: typed(name, table.column(name)) for name in columns}
         return ReadTable(pyarrow.table(numbers), np.concatenate(lines))
+
+
+def _without_number(cells: Sequence[str | None]) -> list[str | None]:
+    """The cells, where a picture's name ends in the number of its caption, as ``7.jpg#2``, with the name alone."""
+    return [
+        NUMBER_OF_CAPTION.sub("", cell) if cell and "#" in cell and is_picture_path(cell) else cell for cell in cells
+    ]
 
 
 READER = DelimitedReader

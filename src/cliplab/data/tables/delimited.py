@@ -14,9 +14,11 @@ from cliplab.data.tables.text import open_text
 from cliplab.data.tar.samples import PICTURES
 
 SEPARATORS = ",\t;|"
+LOOKED_AT = 5  # lines of a text that may be a table
 SAMPLED = 200  # lines from which separator and header are guessed
 MOST_LINES = 200  # of one record; a quote that stays open longer is an ordinary character
 MOST_CHARACTERS = 2**24  # of one cell
+NUMBER_OF_CAPTION = re.compile(r"#\d+$")  # after the name of a picture, in Flickr8k's and Flickr30k's own files
 _ESCAPED = re.compile(r'\\"(?!\s*([,;\t|]|$))')  # a quote after a backslash that does not end a cell
 _DOUBLED = re.compile(r'[^,;\t|\s]""[^,;\t|\s]')  # a quote written twice within a cell
 Record = tuple[int, list[str]]  # the line it begins at, from 1, and its cells
@@ -86,7 +88,7 @@ def records(lines: Iterable[str], separator: str) -> Iterator[Record]:
 
 
 def is_picture_path(cell: str) -> bool:
-    name = cell.split("?")[0]
+    name = NUMBER_OF_CAPTION.sub("", cell.split("?")[0])
     return name.rsplit(".", 1)[-1].lower() in PICTURES and "." in name and not {"\n", "\t"} & {*cell}
 
 
@@ -176,6 +178,17 @@ def _without_comments(lines: Sequence[str]) -> list[str]:
             break
         done[place] = bare if any(_knows(cells) == 2 for cells in by_separator) else ""
     return done
+
+
+def lists_pictures(file: Path) -> bool:
+    """Whether the first lines of a text are a table of pictures and captions."""
+    try:
+        first = list(itertools.islice(_lines(open_text(file, None)), LOOKED_AT))
+    except (OSError, LookupError):
+        return False
+    separator = _separator_of(first)
+    rows = [cells for _, cells in records(first, separator)][1:]  # the first may be a header
+    return len(rows) > 1 and all(len(cells) > 1 and any(map(is_picture_path, cells)) for cells in rows)
 
 
 class Delimited(NamedTuple):

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import datasets
@@ -20,6 +20,7 @@ from cliplab.data.tables.names import is_image_name
 
 ROWS_AT_ONCE = 256
 LOOKED_AT = 20  # paths of a file that are tried to find their folder
+MOST_ENTRIES = 1000  # of a folder in which it is looked for folders
 
 
 class ReadTable:
@@ -34,7 +35,8 @@ class ReadTable:
 
 
 class TableReader:
-    """Rows of tables with paths of images, relative to the table's folder, to ``image_root`` or to the current folder.
+    """Rows of tables with paths of images, relative to the table's folder, to ``image_root``, to the current folder, or to a
+    folder below or beside the table's.
 
     A subclass reads one file. ``options`` are its own options, which the fingerprint depends on. Raises ValueError naming
     the file and its fault.
@@ -91,16 +93,18 @@ class TableReader:
         if any("\\" in path for path in first) and not any((folder / path).is_file() for path in first):
             first = [path.replace("\\", "/") for path in first]
             paths = pyarrow.compute.replace_substring(paths, "\\", "/")
-        inside = [inner for inner in ("images", "Images", "img", "pictures") if (folder / inner).is_dir()]
-        tried = [self.begin, folder, *(folder / inner for inner in inside), Path.cwd()]
-        if self.image_root is not None:
-            tried = [self.image_root]
-        counts = [sum((base / path).is_file() for path in first) for base in tried]
-        base = tried[counts.index(max(counts))] if any(counts) or self.image_root else folder
+        base = self._beginning(first, folder)
         if base == self.begin:
             return paths
         whole = pyarrow.compute.binary_join_element_wise(os.path.abspath(base), paths, "/")
         return pyarrow.compute.if_else(pyarrow.compute.match_substring_regex(paths, "^(/|[a-z]+://)"), paths, whole)
+
+    def _beginning(self, first: Sequence[str], folder: Path) -> Path:
+        """The folder that the paths of a table in ``folder`` begin at."""
+        if self.image_root is not None:
+            return self.image_root
+        places = ((self.begin, folder), _folders_below(folder), (Path.cwd(),), _folders_below(folder.parent))
+        return next(filter(None, (_fullest(some, first) for some in places)), folder)
 
     @functools.cached_property
     def _table(self) -> pyarrow.Table:
@@ -150,6 +154,24 @@ class TableReader:
     def place(self, number: int) -> str:
         part = int(np.searchsorted(self._bounds, number, side="right")) - 1
         return f"{self.parts[part].name} {self._read[part].place(number - self._bounds[part])}"
+
+
+def _fullest(folders: Iterable[Path], paths: Sequence[str]) -> Path | None:
+    """The first of the folders that hold the most of ``paths``; None where none holds any."""
+    counts = {folder: sum((folder / path).is_file() for path in paths) for folder in folders}
+    return max(counts, key=lambda folder: counts[folder]) if any(counts.values()) else None
+
+
+def _folders_below(folder: Path) -> Iterator[Path]:
+    """Folders in a folder, and those in them, in the order of their names. Of a large folder the first entries are looked
+    at."""
+    for one in _folders_in(folder):
+        yield from (one, *_folders_in(one))
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in itertools.islice(entries, MOST_ENTRIES) if entry.is_dir())
 
 
 def _one_spelling(names: Sequence[str], known: dict[str, str]) -> list[str]:
