@@ -89,6 +89,17 @@ def test_a_line_for_each_change(
     assert said.err == "job 1: error: no\n"
 
 
+def test_a_job_that_did_not_log_the_metric_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts: dict[str, Any] = {"metric": ["val/nope"], "direction": ["maximize"]}
+    lines = Printed(Plan(tmp_path, read_space([], {}), {}, facts), total=1, slots=1)
+    done = job(tmp_path, 0, 40, {40: 0.5})
+    lines.started(done)
+    record_end(done.folder, "finished", [], final={"val/acc": 0.5})
+    lines.ended(done, Ended("finished"))
+    told = "sweep.metric: val/nope was not logged, so that this job is not compared; it logged val/acc"
+    assert capsys.readouterr().err == f"job 0: {told}\n"
+
+
 def test_lines_fit_eighty_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts: dict[str, Any] = {"metric": ["zeroshot/emoji_compositions/acc1"], "direction": ["maximize"]}
     lines = Printed(Plan(tmp_path, read_space([], {}), {}, facts), total=1000, slots=1)

@@ -3,9 +3,10 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -16,7 +17,7 @@ from cliplab.sweeps.drawing import Ended
 from cliplab.sweeps.jobs import OVER, Job
 from cliplab.sweeps.plan import Plan
 from cliplab.sweeps.progress import Progress, read_progress
-from cliplab.text import duration, shortened
+from cliplab.text import duration, listed, shortened
 
 EVERY = {True: 1.0, False: 5.0}  # seconds between two looks at the folders, on a terminal and elsewhere
 COLUMNS = 80  # of a line in a file
@@ -25,13 +26,15 @@ SHOWN_OVER = 5  # of the jobs that are over, the latest
 
 @dataclass
 class Line:
-    """What is known of one job. ``seconds`` is how long it took, None while it runs and where it was there before."""
+    """What is known of one job. ``seconds`` is how long it took, None while it runs and where it was there before. ``note``
+    is what is wrong with one that finished."""
 
     job: Job
     status: str = "running"
     began: float = field(default_factory=lambda: time.monotonic())
     seconds: float | None = None
     progress: Progress = field(default_factory=Progress)
+    note: str = ""
 
 
 class Lines:
@@ -61,6 +64,8 @@ class Lines:
             line = self.lines[job.name]
             line.status, line.seconds = result.status, time.monotonic() - line.began
             line.progress = self._at_end(job, result)
+            if result.status == "finished" and result.figures is None:
+                line.note = _without_metric(self.metric, read_manifest(job.folder).get("final"))
 
     def _at_end(self, job: Job, result: Ended) -> Progress:
         progress = read_progress(job.folder, self.metric, self.more)
@@ -129,8 +134,13 @@ def figures(line: Line) -> list[str]:
 
 
 def error_of(line: Line) -> str:
-    """The error line of a job that failed."""
-    return str(read_manifest(line.job.folder).get("error") or "") if line.status == "failed" else ""
+    """The error line of a job that failed, or the note of one that finished."""
+    return str(read_manifest(line.job.folder).get("error") or "") if line.status == "failed" else line.note
+
+
+def _without_metric(metric: str, final: Any) -> str:
+    logged = f"; it logged {listed([*final])}" if isinstance(final, Mapping) and final else ""
+    return f"sweep.metric: {metric} was not logged, so that this job is not compared{logged}"
 
 
 class Printed(Lines):
