@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cliplab.reporting.sweep.jobs import Metric
+from cliplab.reporting.sweep.jobs import Metric, Setting
 from cliplab.reporting.sweep.pace import Pace, Point, common_level, needed, reached, section, sentences
-from cliplab.runs.pace import points_of
+from cliplab.runs.pace import paces_of, points_of
 
 FAST = [Point(0, 0, 0.0), Point(100, 10, 0.2), Point(1000, 100, 0.6)]
 SLOW = [Point(0, 0, 0.0), Point(100, 20, 0.0), Point(1000, 200, 0.2), Point(10_000, 2000, 0.6)]
@@ -44,6 +44,17 @@ def test_the_section_shows_both_axes_and_who_never_gets_there() -> None:
     assert shown["notes"] == ["a note"]
     assert section([Pace("fast", [FAST])], None, "acc1", []) == {}
     assert section([Pace("fast", [FAST[:2]])], 0.4, "acc1", []) == {}
+
+
+def test_a_label_has_the_keys_that_tell_settings_apart() -> None:
+    """A text tower that follows the objective tells nothing more; where two settings share an objective, it does."""
+
+    def labels(*values: tuple[str, str]) -> list[str]:
+        settings = [Setting("whole", {"objective": one, "model/text_encoder": other}, [], []) for one, other in values]
+        return [pace.label for pace in paces_of(settings, Metric("acc1"))]
+
+    assert labels(("caption", ""), ("words", "bag")) == ["objective=caption", "objective=words"]
+    assert labels(("caption", ""), ("caption", "bag")) == ["whole", "whole"]
 
 
 def test_seconds_are_those_of_training(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cliplab.evaluation.kind import kind_of
 from cliplab.reporting.results import read_history
-from cliplab.reporting.sweep.jobs import Metric, Setting
+from cliplab.reporting.sweep.jobs import Metric, Setting, label_of, short_names
 from cliplab.reporting.sweep.pace import Pace, Point
 from cliplab.reporting.sweep.typed import readable_yaml
 from cliplab.runs.jobs import curve_of
@@ -39,8 +39,16 @@ def points_of(folder: Path, metric: Metric) -> list[Point]:
 
 
 def paces_of(settings: Sequence[Setting], metric: Metric) -> list[Pace]:
-    """Of each setting, the best first."""
-    return [Pace(setting.label, [points_of(job.folder, metric) for job in setting.jobs]) for setting in settings]
+    """Of each setting, the best first. A label has only so many keys, from the first on, as tell the settings apart."""
+    labels = [setting.label for setting in settings]
+    names = short_names(list(settings[0].values)) if settings else {}
+    for number in range(1, len(names)):
+        fewer = [label_of(dict(list(setting.values.items())[:number]), names) for setting in settings]
+        if all(fewer) and len(set(fewer)) == len(settings):
+            labels = fewer
+            break
+    runs = [[points_of(job.folder, metric) for job in setting.jobs] for setting in settings]
+    return [Pace(label, of_setting) for label, of_setting in zip(labels, runs, strict=True)]
 
 
 def captions_in_words(settings: Sequence[Setting]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from matplotlib.ticker import LogLocator
+
 from cliplab.evaluation.blocks import Cell, Column, Row, Table
 from cliplab.reporting.plots import INK, colour, svg
 from cliplab.reporting.sweep.drawings import short
@@ -125,6 +127,10 @@ def drawing(paces: Sequence[Pace], ylabel: str, *, seconds: bool) -> str:
                 low, high = ([getattr(s, end) for s in spreads] for end in ("low", "high"))
                 axes.fill_between(xs, low, high, color=colour(place), alpha=0.15, linewidth=0)
         axes.set_xscale("log")
+        axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+            which(lambda x, _: _counted(x) if x >= 1 else f"{x:g}")
+        axes.tick_params(axis="x", which="both", labelsize=8)
         axes.set(xlabel="seconds of training" if seconds else "images seen", ylabel=short(ylabel, 40))
         axes.grid(axis="x", color=INK, alpha=0.15, linewidth=0.6)
         for text in axes.legend(frameon=False, fontsize=8).get_texts():
