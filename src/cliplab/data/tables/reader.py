@@ -19,6 +19,7 @@ from cliplab.data.tables.delimited import is_picture_path
 from cliplab.data.tables.names import is_image_name
 
 ROWS_AT_ONCE = 256
+PICTURE_FOLDERS = ("images", "Images", "img", "pictures")  # beside a table
 LOOKED_AT = 20  # paths of a file that are tried to find their folder
 MOST_ENTRIES = 1000  # of a folder in which it is looked for folders
 
@@ -103,8 +104,14 @@ class TableReader:
         """The folder that the paths of a table in ``folder`` begin at."""
         if self.image_root is not None:
             return self.image_root
-        places = ((self.begin, folder), _folders_below(folder), (Path.cwd(),), _folders_below(folder.parent))
-        return next(filter(None, (_fullest(some, first) for some in places)), folder)
+        near = _fullest((self.begin, folder, *(folder / name for name in PICTURE_FOLDERS), Path.cwd()), first)
+        if near is not None:
+            return near
+        sure = (
+            folder.parent.is_relative_to(self.begin) or len(first) == LOOKED_AT
+        )  # else few names, which others may have
+        around = (*_folders_below(folder), *(_folders_below(folder.parent) if sure else ()))
+        return next((one for one in around if all((one / path).is_file() for path in first)), folder)
 
     @functools.cached_property
     def _table(self) -> pyarrow.Table:
