@@ -118,5 +118,6 @@ def test_too_many_unusable_rows_stop_a_run_however_short(
     argv = [*(a for a in arguments if not a.startswith("data.path")), f"data.path={folder}", "trainer.max_epochs=1"]
     assert command(*argv) == 1
     said = capsys.readouterr().err
-    assert "4 of 16 rows are unusable, {'not_an_image': 4}: above data.max_bad_fraction 0.05" in said
+    assert "error: 4 of 16 rows are unusable (not_an_image), more than data.max_bad_fraction=0.05 allows" in said
+    assert "go on without such rows by data.max_bad_fraction=0.3." in said
     assert command(*argv, "data.max_bad_fraction=0.25") == 0
