@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from cliplab.data.tokenizers import CLIPTokenizer, SiglipTokenizer
 from cliplab.data.transforms import CropTransform, EvalTransform, FitTransform, SquashTransform
 from cliplab.models.fingerprint import model_fingerprint
-from tests.models.hf_toys import save_tokenizer
+from cliplab.models.hf_text import HFTextEncoder
+from cliplab.models.pooling import FirstPooling, LastPooling, MeanPooling
+from tests.models.hf_toys import ARCHITECTURES, save_tokenizer
 from tests.models.weights import built, tiny_config
 
 TOKENIZER, TRANSFORM = CLIPTokenizer(77), EvalTransform(32)
@@ -69,6 +72,45 @@ def test_preparation_tokens_and_types(tmp_path: Any) -> None:
 
 
 OTHERWISE = {"pad_id": 3, "padding_side": "left", "truncation_side": "left"}
+
+
+def of_tower(
+    family: str = "roberta",
+    pooling: type[nn.Module] = MeanPooling,
+    states: list[int] | None = None,
+    **architecture: Any,
+) -> str:
+    torch.manual_seed(0)
+    tower = HFTextEncoder(
+        architecture={**ARCHITECTURES[family], **architecture},
+        source=None,
+        pretrained=False,
+        context_length=16,
+        pooling=pooling(),
+        projection=nn.Linear,
+        output_dim=8,
+        hidden_states=states,
+    )
+    return model_fingerprint(tower, TOKENIZER, TRANSFORM)
+
+
+def test_settings_of_a_foreign_tower() -> None:
+    """Each of them leaves the weights as they are. A value that is no setting hides no other."""
+    found = [of_tower(pooling=pooling) for pooling in (MeanPooling, FirstPooling, LastPooling)]
+    found += [
+        of_tower(states=[-1]),
+        of_tower(states=[-2]),
+        of_tower(hidden_act="relu"),
+        of_tower(num_attention_heads=4),
+    ]
+    found += [of_tower(layer_norm_eps=1e-4), of_tower(note={1: object(), 2: "a"}), of_tower(note={1: object(), 2: "b"})]
+    found += [of_tower("modernbert", **changes) for changes in MODERNBERT]
+    found += [of_tower("t5", **changes) for changes in ({}, {"relative_attention_max_distance": 16})]
+    assert len(set(found)) == len(found) == 16
+    assert of_tower(hidden_dropout_prob=0.5) == found[0]
+
+
+MODERNBERT: list[dict[str, Any]] = [{}, {"local_attention": 8}, {"norm_eps": 1e-3}, {"global_attn_every_n_layers": 2}]
 
 
 def test_what_changes_no_embedding() -> None:

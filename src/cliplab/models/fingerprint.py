@@ -48,20 +48,21 @@ def _configuration(model: nn.Module) -> list[Any]:
 
 def _settings(module: nn.Module) -> dict[str, Any]:
     kept = {key: value for key, value in vars(module).items() if not key.startswith("_") and key not in _NO_EFFECT}
-    return {key: _plain(value) for key, value in kept.items() if "drop" not in key and _is_plain(value)}
+    return _plain({key: value for key, value in kept.items() if _is_plain(value)})
 
 
 def _is_plain(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_plain(item) for key, item in value.items())
     if isinstance(value, list | tuple):
         return all(_is_plain(item) for item in value)
-    return value is None or isinstance(value, bool | int | float | str) or hasattr(value, "__qualname__")
+    simple = value is None or isinstance(value, bool | int | float | str | Mapping)
+    return simple or hasattr(value, "__qualname__")
 
 
 def _plain(value: Any) -> Any:
+    """Of a mapping, the values that are plain: one that is not must not hide the others."""
     if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
+        known = {str(key): item for key, item in value.items() if "drop" not in str(key)}
+        return {key: _plain(item) for key, item in known.items() if _is_plain(item)}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     return value if value is None or isinstance(value, bool | int | float | str) else value.__qualname__
