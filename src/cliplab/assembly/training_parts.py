@@ -116,16 +116,24 @@ def build_module(
     checkpoint_towers(model, every_nth(config["trainer"].get("activation_checkpointing")))
     if config["compile"]:
         compile_towers(model)
-    return module_class(config)(
+    return assembled(
+        config,
         model=model,
         objective=_prepared_objective(config, corpus),
-        optimizer=build(config["optimizer"], "optimizer"),
         schedule=schedule,
         total_steps=steps,
+        tokenizer_definition=getattr(tokenizer, "definition", None),
+    )
+
+
+def assembled(config: dict[str, Any], **parts: Any) -> TrainingModule:
+    """The kind of module that the config asks for, of its ``parts`` and of the config's optimizer and locks."""
+    return module_class(config)(
+        optimizer=build(config["optimizer"], "optimizer"),
         config=without_definitions(config),
         locking=build(config["locking"], "locking"),
-        tokenizer_definition=getattr(tokenizer, "definition", None),
         chunks=config["trainer"].get("contrastive_accumulation", 1),
+        **parts,
     )
 
 

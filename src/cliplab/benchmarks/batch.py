@@ -15,6 +15,7 @@ from cliplab.models.tokens import Tokens
 from cliplab.settings.build import build
 from cliplab.settings.config import ConfigError
 
+QUANTILES = 64
 SHORTEST = 3  # the start of text, a word, and the end of text
 
 
@@ -38,8 +39,19 @@ def lengths_of_captions(
     """Tokens of each caption, with start and end: log-normal with this mean and this ``spread`` (the deviation of the
     logarithm), rounded, and clipped at ``longest``."""
     normal = torch.randn(count, generator=generator, dtype=torch.float64)
-    drawn = torch.exp(math.log(mean) - spread**2 / 2 + spread * normal)
-    return drawn.round().long().clamp(min(SHORTEST, longest), longest)
+    return _log_normal(normal, mean, spread, longest)
+
+
+def typical_lengths(count: int, mean: float, spread: float, longest: int) -> Int[Tensor, " count"]:
+    """Such lengths, not drawn: the same even quantiles again and again, so that batches differ in size alone."""
+    shares = (torch.arange(QUANTILES, dtype=torch.float64) + 0.5) / QUANTILES
+    lengths = _log_normal(torch.special.ndtri(shares), mean, spread, longest)
+    return lengths.flip(0).repeat(-(-count // QUANTILES))[:count]
+
+
+def _log_normal(normal: Tensor, mean: float, spread: float, longest: int) -> Tensor:
+    lengths = torch.exp(math.log(mean) - spread**2 / 2 + spread * normal)
+    return lengths.round().long().clamp(min(SHORTEST, longest), longest)
 
 
 def made_tokens(lengths: Int[Tensor, " count"], vocab_size: int, generator: torch.Generator) -> Tokens:

@@ -66,6 +66,11 @@ def matrix_speed(setting: Setting, side: int | None = None) -> float:
     return 2 * side**3 / min(seconds_of(multiply, 1, setting) for _ in range(TRIES))
 
 
+def storage_of(tensor: Tensor) -> torch.UntypedStorage:
+    """Where this process keeps its part of the tensor."""
+    return getattr(tensor, "_local_tensor", tensor).untyped_storage()
+
+
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of tensors that operations make while it is on. ``peak`` is the most that were alive at once."""
 
@@ -78,7 +83,7 @@ class LiveBytes(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
+                self._count(storage_of(tensor))
         return out
 
     def _count(self, storage: torch.UntypedStorage) -> None:

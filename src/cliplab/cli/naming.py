@@ -13,7 +13,14 @@ from cliplab.runs.outcome import read_manifest
 from cliplab.settings.config import ConfigError
 from cliplab.settings.model_source import KEYS, SUFFIXES, model_sources
 
-NAMED_BY_EXPERIMENT = ("train", "data", "lr_find", "prepare", "benchmark")  # tasks that do not use the results of a run
+NAMED_BY_EXPERIMENT = (
+    "train",
+    "data",
+    "lr_find",
+    "prepare",
+    "benchmark",
+    "plan",
+)  # tasks that do not use the results of a run
 
 
 def results_name(_root_: Any) -> str:

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cliplab.models.kernels import has_packed_attention, is_gpu
 from cliplab.models.tokens import Tokens
 
 
@@ -17,7 +18,7 @@ class QuickGELU(nn.Module):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cuda":
+        if is_gpu(x.device):
             return F.silu(1.702 * x) * (1 / 1.702)
         return x * torch.sigmoid(1.702 * x)
 
@@ -97,18 +98,13 @@ def attend(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     It uses the fused kernel on accelerators. On a CPU it uses plain products, since the fused kernel's bfloat16 backward
     takes a quarter of a training step there.
     """
-    if q.device.type != "cpu":
+    if q.device.type != "cpu" or is_gpu(q.device):
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     scores = (q * q.shape[-1] ** -0.5) @ k.mT  # [batch, heads, length, length]
     if causal:
         above = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
         scores = scores.masked_fill(above, float("-inf"))
     return scores.softmax(-1).to(v.dtype) @ v
-
-
-def has_packed_attention(device: torch.device) -> bool:
-    """Whether PyTorch's attention over texts of various lengths runs there: NVIDIA's GPUs from Ampere on."""
-    return device.type == "cuda" and torch.version.hip is None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def attend_packed(q: Tensor, k: Tensor, v: Tensor, starts: Tensor, longest: int, causal: bool) -> Tensor:

@@ -28,7 +28,7 @@ def check_data(config: Mapping[str, Any], origins: Mapping[str, str]) -> None:
                         f"{place}: {train[key]} is for streams, and these data are read by row; set data.streaming=true, or "
                         "leave it out: an epoch has all rows, or the first data.train.limit"
                     )
-    _check_shares(data.get("batch_size"), config.get("trainer") or {})
+    check_shares(data.get("batch_size"), config.get("trainer") or {})
 
 
 def _typed_as(key: str, origins: Mapping[str, str]) -> str:
@@ -57,7 +57,7 @@ def _check_place(data: Mapping[str, Any], train: Mapping[str, Any], origins: Map
         )
 
 
-def _check_shares(batch_size: Any, trainer: Mapping[str, Any]) -> None:
+def check_shares(batch_size: Any, trainer: Mapping[str, Any]) -> None:
     """A batch is that of all processes, where their number is known."""
     devices, nodes = trainer.get("devices"), trainer.get("num_nodes", 1)
     if not (isinstance(devices, int) and isinstance(nodes, int) and isinstance(batch_size, int)):

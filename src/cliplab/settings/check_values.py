@@ -31,7 +31,7 @@ def check_values(config: Mapping[str, Any], origins: Mapping[str, str], *, elsew
     names the key, the value and what would fit; for a job that runs ``elsewhere``, not what fits this machine."""
     task = (config.get("task") or {}).get("name")
     check_trainer(config)
-    if not elsewhere:
+    if not elsewhere and task != "plan":
         _check_fits_machine(config, task)
     trainer = config.get("trainer") or {}
     if {"max_epochs", "max_steps"} <= set(trainer) and {trainer["max_epochs"], trainer["max_steps"]} <= {None, -1}:

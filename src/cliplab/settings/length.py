@@ -57,3 +57,12 @@ def too_short(length: Length, done: int) -> str:
         f"the run would end at step {length.steps:,}, {length.why}, but its checkpoint is at step {done:,}; let it end "
         "later, or use the checkpoint as it is"
     )
+
+
+def samples_of(config: Mapping[str, Any]) -> int | None:
+    """The pairs that a run sees, as far as its config alone tells."""
+    trainer, data = config["trainer"], config["data"]
+    batch_size = data["batch_size"]
+    per_epoch = (data.get("samples_per_epoch") or math.inf) / batch_size
+    steps = length_of(trainer, per_epoch).first.steps
+    return None if math.isinf(steps) else int(steps) * batch_size

@@ -65,7 +65,11 @@ class TrainingModule(lightning.LightningModule):
         self.total_steps, self.config, self.tokenizer_definition = total_steps, config, tokenizer_definition
         self.chunks = chunks
         self.last_step_figures: dict[str, float] = {}  # from a checkpoint: a run may go on after its last step
-        self.locking = Locking(model, objective, locking or {})
+        self.lock(locking or {})
+
+    def lock(self, locks: Mapping[str, TowerLock]) -> None:
+        """Lock the parameters that are there now."""
+        self.locking = Locking(self.model, self.objective, locks)
         self.locking.apply(0)
 
     @property

@@ -12,11 +12,11 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.optim import Optimizer
 
 from cliplab.distributed import local_part, total_norm, world_size
-from cliplab.optim.locking import Locking
 from cliplab.training.module import TrainingModule
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
@@ -75,17 +75,18 @@ class ShardedTrainingModule(TrainingModule):
     """
 
     def configure_model(self) -> None:
-        """Shard the towers. FSDP puts new parameters in the place of theirs, so the locks are made again."""
         strategy = self.trainer.strategy
         assert isinstance(strategy, ModelParallelStrategy)
-        mesh = strategy.device_mesh["data_parallel"]
+        self.shard(strategy.device_mesh["data_parallel"])
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Shard the towers. FSDP puts new parameters in the place of theirs, so the locks are made again."""
         for tower in (self.model.image_encoder, self.model.text_encoder):
             for layer in tower.layers():
                 fully_shard(layer, mesh=mesh)
             fully_shard(tower, mesh=mesh)
             register_fsdp_forward_method(tower, "forward_states")
-        self.locking = Locking(self.model, self.objective, self.locking.locks)
-        self.locking.apply(0)
+        self.lock(self.locking.locks)
 
     def on_after_backward(self) -> None:
         """Average the gradients of what is not sharded."""
