@@ -17,7 +17,7 @@ from cliplab.data.opening import open_dataset
 from cliplab.data.sources import caption_source
 
 from .batches import data_module, epochs, same
-from .conftest import LAYOUTS, ROWS, captions, picture
+from .conftest import LAYOUTS, ROWS, add_to_tar, captions, picture, png
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -147,6 +147,15 @@ def test_nothing_but_unusable_rows(tmp_path: Path) -> None:
     stream = caption_source(path=path, streaming=True, samples_per_epoch=ROWS)
     with pytest.raises(DataError, match=r"is unusable \(not_an_image\), and so are 108 rows drawn at random"):
         epochs(stream)
+
+
+def test_tars_with_labels_in_place_of_captions(tmp_path: Path) -> None:
+    for i in range(ROWS):
+        add_to_tar(tmp_path / "0.tar", f"{i:05d}", {"png": png(i), "cls": b"3"})
+    with pytest.raises(
+        DataError, match=r"\(no_caption\).*caption_names=\[…\]; images with labels alone .* zeroshot=folder"
+    ):
+        epochs(caption_source(path=str(tmp_path)))
 
 
 def test_cut_captions_are_counted(tmp_path: Path) -> None:

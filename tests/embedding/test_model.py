@@ -90,7 +90,9 @@ def test_search_of_embeddings_gives_positions(model: EmbeddingModel) -> None:
         (lambda m, _: m.search(["x"], "lost.png"), "there is no such file|can be read"),
         (lambda m, _: m.search(np.eye(32), " "), "query is empty"),
         (lambda m, _: m.search(np.eye(31), "x"), "the embeddings have 31 dimensions and the model 32"),
-        (lambda m, _: m.search(np.eye(32), "x", top=0), "top 0 must be 1 or more"),
+        (lambda m, _: m.search(np.eye(32), "x", top=0), "top 0 must be a whole number, 1 or more"),
+        (lambda m, _: m.search(np.eye(32), "x", top="5"), "top '5' must be a whole number, 1 or more"),
+        (lambda m, _: m.search(np.eye(32), ["a", "b"]), "query is a list of 2; give one sentence or one image"),
         (lambda m, f: list_images(f / "lost"), "is not a folder"),
     ],
 )

@@ -118,7 +118,10 @@ def first_usable(attempts: Iterator[Callable[[], Sample]], place: Callable[[], s
         else:
             return sample._replace(bad=Unusable(reason, place())) if reason else sample
     cause = detail if reason == "missing_file" else reason
-    raise DataError(
-        f"{place()} is unusable ({cause}), and so are {tried - 1} rows drawn at random in its place; repair the data, or "
-        "set the right columns: data.train.image_columns=[…] data.train.caption_columns=[…]"
-    )
+    way = "repair the data, or set the right columns: data.train.image_columns=[…] data.train.caption_columns=[…]"
+    if reason == "no_caption":
+        way = (
+            "name what holds the captions, data.train.caption_columns=[…], or the members or fields of tars, "
+            "data.train.reader.caption_names=[…]; images with labels alone are for zeroshot=folder"
+        )
+    raise DataError(f"{place()} is unusable ({cause}), and so are {tried - 1} rows drawn at random in its place; {way}")

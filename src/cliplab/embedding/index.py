@@ -83,8 +83,8 @@ class ApproximateIndex:
 
 
 def checked_top(top: int, rows: int) -> int:
-    if top < 1:
-        raise ValueError(f"top {top} must be 1 or more")
+    if isinstance(top, bool) or not isinstance(top, int | np.integer) or top < 1:
+        raise ValueError(f"top {top!r} must be a whole number, 1 or more")
     return min(top, rows)
 
 

@@ -28,8 +28,10 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
 def query_file(query: Any) -> Path | None:
     """The image file that a query names: a path, or a string with the extension of one. None for any other query.
 
-    Raises ValueError when there is no file of that name.
+    Raises ValueError when there is no file of that name, and for several queries.
     """
+    if isinstance(query, list | tuple | Mapping):
+        raise ValueError(f"query is a {type(query).__name__} of {len(query)}; give one sentence or one image")
     if not isinstance(query, os.PathLike) and not (isinstance(query, str) and query.lower().endswith(SUFFIXES)):
         return None
     path = Path(query).expanduser()
