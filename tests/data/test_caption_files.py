@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 
 from cliplab.data.captions import ByRowSettings, CaptionDataset, open_captions
@@ -44,6 +45,13 @@ def test_texts_beside_pictures_are_their_captions(tmp_path: Path) -> None:
     assert [(row.place, row.values["caption"]) for row in rows] == [
         (f"00000/{k:09}.PNG", [f"caption {k}"]) for k in (1, 2, 3)
     ]
+
+
+def test_a_table_about_a_folder_of_pictures_beside_it_is_not_read(tmp_path: Path) -> None:
+    _with_texts(tmp_path / "00000", 4)
+    datasets.Dataset.from_dict({"url": ["http://a/b.png"] * 4, "key": ["0"] * 4}).to_parquet(tmp_path / "00000.parquet")
+    (tmp_path / "00000_stats.json").write_text('{"count": 4}')
+    assert _pairs(_open(tmp_path)) == _expected(4)
 
 
 def test_a_field_beside_pictures_may_be_named(tmp_path: Path) -> None:

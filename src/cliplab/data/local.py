@@ -92,6 +92,8 @@ def _named_files(path: Path, split: str, data_files: DataFiles) -> list[Path]:
 
 def _is_about_others(file: Path) -> bool:
     """Whether a table holds metadata of an image or tar beside it, or of the folder, and no pairs of its own."""
+    if file.with_suffix("").is_dir() and file.with_name(f"{file.stem}_stats.json").is_file():
+        return True  # img2dataset writes a table and counts beside each folder of images
     if file.suffix.lower() != ".json":
         return file.name in ABOUT_PICTURES or file.name.startswith(".")
     return any(file.with_suffix(suffix).is_file() for suffix in PICTURES) or not holds_pairs(file)
