@@ -53,6 +53,7 @@ def test_options_are_those_that_the_config_sets(task: str) -> None:
         ("classify", {}, {"images": "."}, "labels: task=classify needs labels"),
         ("search", {}, {"images": "."}, "query: task=search needs a query"),
         ("export", {}, {"format": "onyx"}, "not 'onyx'; did you mean 'onnx'?"),
+        ("export", {}, {"format": "transformers"}, "not 'transformers'; did you mean 'huggingface'?"),
         ("export", {}, {"format": "onnx", "out": "."}, "out: . exists and is not an empty folder"),
         ("evaluate", {}, {}, "ckpt: task=evaluate needs a model"),
         ("evaluate", {}, {"run": "/nowhere"}, "run: /nowhere is neither a file nor a folder"),

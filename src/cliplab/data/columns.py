@@ -8,7 +8,7 @@ IMAGE_COLUMNS = (
 )
 CAPTION_COLUMNS = (
     *("caption", "captions", "text", "txt", "alt_text", "caption_0", "TEXT", "sentences", "sentence", "title"),
-    *("description", "comment"),
+    *("description", "comment", "prompt"),
 )
 
 

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import os
+import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from cliplab.data.local import (
 )
 
 ZIP = ".zip"
+if not sys.stderr.isatty():
+    datasets.disable_progress_bars()  # a log keeps each state of a bar
 ROWS_AT_ONCE = 32  # rows read together; far faster than one by one
 ROWS_PER_PART, MOST_PARTS = 1000, 64  # of rows on disk when they are streamed
 

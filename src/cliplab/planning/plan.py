@@ -13,7 +13,7 @@ from cliplab.settings.config import ConfigError
 
 Figures = dict[str, Figure]
 DAY = 86_400
-SMALLER = "trainer.activation_checkpointing=all, trainer=fsdp on more devices, or precision=bf16-true"
+SMALLER = "trainer.activation_checkpointing=all, trainer=fsdp on more devices, or trainer.precision=bf16-true"
 
 
 class Asked(NamedTuple):

@@ -9,13 +9,20 @@ from cliplab.settings.job import Job, Outcome
 from cliplab.settings.model_source import model_source
 
 FORMATS = ("huggingface", "open_clip", "openai", "onnx", "safetensors")
+OTHER_NAMES = {
+    "transformers": "huggingface",
+    "hf": "huggingface",
+    "openclip": "open_clip",
+    "pt": "openai",
+    "clip": "openai",
+}
 
 
 def check(job: Job) -> None:
     """Raises ConfigError without a format or a model, for a missing package, and for a folder that is not empty."""
     form = job.config["format"]
     if form not in FORMATS:
-        hint = did_you_mean(str(form), FORMATS) if form else ""
+        hint = did_you_mean(OTHER_NAMES.get(str(form).lower(), str(form)), FORMATS) if form else ""
         raise ConfigError(f"format: task=export needs one of {', '.join(FORMATS)}, not {form!r}{hint}")
     if form == "onnx":
         for package in ("onnx", "onnxscript"):
